@@ -1,0 +1,7 @@
+//! The pure core of Setpoint: what is declared, what differs, what to do, and why.
+//!
+//! This crate never reads a file, a clock, an environment variable or a random number: time, ids and
+//! digests of files come in as arguments. So every rule here is a function of values, and is tested as one.
+
+pub mod digest;
+pub mod names;
