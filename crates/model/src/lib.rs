@@ -4,4 +4,7 @@
 //! digests of files come in as arguments. So every rule here is a function of values, and is tested as one.
 
 pub mod digest;
+pub mod explain;
+pub mod fingerprint;
 pub mod names;
+pub mod plan;
