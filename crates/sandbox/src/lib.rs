@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Sandboxes on Linux namespaces, overlays and control groups.
+//!
+//! This crate knows nothing of Setpoint's model: it is given folders, numbers and commands. A sandbox is made and
+//! held by a small parent of its own (the shim), so that it survives the command that started it; a process in it
+//! never survives the command that asked for it.
+//!
+//! The binary that uses this crate must hand its hidden commands over before it starts any thread: `__shim` to
+//! [`main_shim`], `__init` to [`main_init`].
+//!
+//! `unsafe` stands in `syscalls.rs` only.
+
+mod cgroup;
+mod channel;
+mod error;
+mod exec;
+mod host_view;
+mod ids;
+mod privileges;
+pub mod probe;
+mod reexec;
+mod root;
+mod shim;
+mod spec;
+mod syscalls;
+mod terminal;
+mod unit;
+
+pub use cgroup::{Cgroup, Offer};
+pub use error::SandboxError;
+pub use exec::{Process, exec, exec_on_host, main_init};
+pub use host_view::{prepare_host_view, prepare_overlay};
+pub use ids::is_rootless;
+pub use shim::main_shim;
+pub use spec::{Ended, ExecSpec, Io, Limits, Mount, Network, Root, SandboxSpec, User};
+pub use terminal::attach;
+pub use unit::{Exit, Observed, Running, observe, start, stop};

@@ -1,0 +1,256 @@
+//! From a declared environment, and the digests of its files, to its leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::digest::{Digest, Encoder};
+use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
+use crate::manifest::{Base, Command, Env, EnvValue, Hook, Limits, PacksOnStart, Run, WhenChanged};
+use crate::names::{HookName, PackName, SecretName};
+use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
+
+/// What an engine can change, and at what cost. The difference between engines is this data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The engine's name, as in the manifest.
+    pub engine: &'static str,
+    /// What a change of mounts, the workspace, `host_paths` or the network costs.
+    pub mounts: Class,
+    /// What a change of limits costs.
+    pub limits: Class,
+    /// What a change of ports costs.
+    pub ports: Class,
+}
+
+/// A file and the digest of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileDigest {
+    /// Its path within the project, as a person would write it.
+    pub path: String,
+    /// The digest of the bytes, the executable bit and the kind of file.
+    pub digest: Digest,
+}
+
+/// What was read of the world to complete a declaration: digests of files, images, secrets.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The files of each pack: its script first, then its declared inputs.
+    pub packs: BTreeMap<PackName, Vec<FileDigest>>,
+    /// The library that all packs share, if there is one.
+    pub pack_library: Option<FileDigest>,
+    /// The files of each hook: its scripts and its declared inputs.
+    pub hooks: BTreeMap<HookName, Vec<FileDigest>>,
+    /// The digest that the base resolves to, where it is known without looking elsewhere.
+    pub base_digest: Option<String>,
+    /// What identifies the host, for the host base.
+    pub host_identity: Option<String>,
+    /// Keyed digests of the secrets' values, of those that were looked at.
+    pub secrets: BTreeMap<SecretName, Digest>,
+    /// The user that hooks and shells run as, resolved.
+    pub user: String,
+}
+
+/// Builds the leaves of an environment.
+#[must_use]
+pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired {
+    let mut builder = Builder {
+        prefix: format!("env.{}", env.name),
+        facts,
+        print: Fingerprint::default(),
+        unresolved: BTreeSet::new(),
+    };
+    builder.base(env, capabilities);
+    builder.mounts(env, capabilities);
+    builder.limits(&env.limits, capabilities);
+    builder.session(env);
+    builder.packs(env);
+    for (name, hook) in &env.hooks {
+        builder.hook(*name, hook);
+    }
+    Desired {
+        unit: env.name.clone(),
+        fingerprint: builder.print,
+        unresolved: builder.unresolved,
+        hooks: env.hooks.iter().map(|(name, hook)| (*name, DesiredHook { always: hook.always })).collect(),
+        packs_at_start: env.packs_on_start == PacksOnStart::Always,
+    }
+}
+
+/// The leaf that holds the digest of an environment's base.
+#[must_use]
+pub fn base_digest_key(unit: &crate::names::UnitName) -> LeafKey {
+    LeafKey::new(format!("env.{unit}.base digest"))
+}
+
+struct Builder<'a> {
+    prefix: String,
+    facts: &'a Facts,
+    print: Fingerprint,
+    unresolved: BTreeSet<LeafKey>,
+}
+
+impl Builder<'_> {
+    fn value(&mut self, setting: &str, class: Class, value: &str) {
+        self.print.insert_value(format!("{}.{setting}", self.prefix), class, value);
+    }
+
+    fn base(&mut self, env: &Env, capabilities: &Capabilities) {
+        self.value("engine", Class::Recreate, capabilities.engine);
+        self.value("user", Class::Recreate, &self.facts.user.clone());
+        let shown = match &env.base {
+            Base::Host => "host".to_owned(),
+            Base::Image { reference } => format!("image {reference}"),
+            Base::Build { context } => format!("build {context}"),
+            Base::Rootfs { path } => format!("rootfs {path}"),
+        };
+        self.value("base", Class::Recreate, &shown);
+        match (&env.base, &self.facts.base_digest) {
+            (Base::Host, _) => {
+                if let Some(identity) = &self.facts.host_identity {
+                    self.value("base host", Class::Report, identity);
+                }
+            }
+            (_, Some(digest)) => self.value("base digest", Class::Recreate, digest),
+            (_, None) => {
+                self.unresolved.insert(base_digest_key(&env.name));
+            }
+        }
+    }
+
+    fn mounts(&mut self, env: &Env, capabilities: &Capabilities) {
+        let class = capabilities.mounts;
+        self.value("workspace", class, &env.workspace);
+        self.value("network", class, env.network.as_str());
+        for mount in &env.mounts {
+            let mode = if mount.read_only { "read-only" } else { "read-write" };
+            self.value(&format!("mounts {}", mount.target), class, &format!("{} ({mode})", mount.source));
+        }
+        for path in &env.host_paths {
+            self.value(&format!("host_paths {path}"), class, "visible, read-only");
+        }
+        for port in &env.ports {
+            self.value(&format!("ports {}", port.port), capabilities.ports, "open");
+        }
+    }
+
+    fn limits(&mut self, limits: &Limits, capabilities: &Capabilities) {
+        let class = capabilities.limits;
+        if let Some(memory) = limits.memory {
+            self.value("limits.memory", class, &memory.to_string());
+        }
+        if let Some(cpus) = limits.cpus {
+            self.value("limits.cpus", class, &cpus.to_string());
+        }
+        if let Some(pids) = limits.pids {
+            self.value("limits.pids", class, &pids.to_string());
+        }
+    }
+
+    fn session(&mut self, env: &Env) {
+        for (name, value) in &env.env {
+            self.value(&format!("env.{name}"), Class::Hot, &value.to_string());
+        }
+        let used: BTreeSet<_> = env.env.values().flat_map(EnvValue::secrets).cloned().collect();
+        for name in used {
+            let key = LeafKey::new(format!("secret.{name}"));
+            match self.facts.secrets.get(&name) {
+                Some(digest) => self.print.insert(key, secret_leaf(*digest)),
+                None => {
+                    self.unresolved.insert(key);
+                }
+            }
+        }
+    }
+
+    fn packs(&mut self, env: &Env) {
+        if let (false, Some(library)) = (env.packs.is_empty(), &self.facts.pack_library) {
+            self.file(LeafKey::new(library.path.clone()), Class::Packs, library.digest);
+        }
+        for used in &env.packs {
+            let owner = pack_owner(&used.name);
+            let key = LeafKey::owned(format!("{}.packs {}", self.prefix, used.name), owner.clone());
+            let digest = Encoder::new("setpoint.pack", FORMAT).text(used.name.as_str()).finish();
+            self.print.insert(key, Leaf { class: Class::Packs, digest, shown: Some("listed".to_owned()) });
+            let files = self.facts.packs.get(&used.name).map_or(&[][..], Vec::as_slice);
+            let mut whole = Encoder::new("setpoint.pack.run", FORMAT);
+            whole.flag(self.facts.pack_library.is_some());
+            if let Some(library) = &self.facts.pack_library {
+                whole.digest(library.digest);
+            }
+            whole.list(files.len());
+            for file in files {
+                whole.text(&file.path).digest(file.digest);
+                self.file(LeafKey::owned(file.path.clone(), owner.clone()), Class::Packs, file.digest);
+            }
+            self.print.packs.push(Pack { name: used.name.clone(), digest: whole.finish() });
+        }
+    }
+
+    fn hook(&mut self, name: HookName, hook: &Hook) {
+        let class = match hook.when_changed {
+            WhenChanged::Run => Class::Hook(name),
+            WhenChanged::Recreate => Class::Recreate,
+            WhenChanged::Report => Class::Report,
+        };
+        let mut encoder = Encoder::new("setpoint.hook", FORMAT);
+        run(&mut encoder, &hook.run);
+        encoder.list(hook.env.len());
+        for (variable, value) in &hook.env {
+            encoder.text(variable).text(&value.to_string());
+        }
+        encoder.option(hook.user.as_deref());
+        let leaf = Leaf { class, digest: encoder.finish(), shown: Some(hook.run.to_string()) };
+        self.print.insert(LeafKey::new(format!("{}.hooks.{name}", self.prefix)), leaf);
+        for file in self.facts.hooks.get(&name).into_iter().flatten() {
+            self.file(LeafKey::owned(file.path.clone(), hook_owner(name)), class, file.digest);
+        }
+    }
+
+    fn file(&mut self, key: LeafKey, class: Class, digest: Digest) {
+        self.print.insert(key, Leaf { class, digest, shown: None });
+    }
+}
+
+fn run(encoder: &mut Encoder, run: &Run) {
+    encoder.flag(matches!(run, Run::Parallel(_))).list(run.commands().count());
+    for (name, part) in run.commands() {
+        command(encoder.option(name), part);
+    }
+}
+
+fn command(encoder: &mut Encoder, command: &Command) {
+    match command {
+        Command::Script { path } => {
+            encoder.text("script").text(path);
+        }
+        Command::Shell { text } => {
+            encoder.text("shell").text(text);
+        }
+        Command::Argv { argv } => {
+            encoder.text("argv").list(argv.len());
+            for word in argv {
+                encoder.text(word);
+            }
+        }
+    }
+}
+
+impl Desired {
+    /// Takes in the digest that the base turned out to have.
+    pub fn resolve_base(&mut self, digest: &str) {
+        let key = base_digest_key(&self.unit);
+        self.unresolved.remove(&key);
+        self.fingerprint.insert_value(key.path, Class::Recreate, digest);
+    }
+
+    /// Takes in the keyed digest of a secret that turned out to be needed.
+    pub fn resolve_secret(&mut self, name: &SecretName, digest: Digest) {
+        let key = LeafKey::new(format!("secret.{name}"));
+        if self.unresolved.remove(&key) {
+            self.fingerprint.insert(key, secret_leaf(digest));
+        }
+    }
+}
+
+fn secret_leaf(digest: Digest) -> Leaf {
+    Leaf { class: Class::Hot, digest, shown: Some(format!("(keyed digest {})", digest.short())) }
+}

@@ -1,0 +1,229 @@
+//! Environments as they are declared.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::byte_size::ByteSize;
+use super::env_value::EnvValue;
+use super::hook::Hook;
+use super::problem::Location;
+use crate::names::{HookName, PackName, UnitName};
+
+/// What runs environments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Setpoint's own.
+    #[default]
+    Embedded,
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+}
+
+/// An environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Env {
+    /// Its name.
+    pub name: UnitName,
+    /// Where it is declared.
+    pub at: Location,
+    /// What it is built on.
+    pub base: Base,
+    /// Where the base is declared; the environment's own place if nothing is said.
+    pub base_at: Location,
+    /// What is installed, in this order.
+    pub packs: Vec<PackUse>,
+    /// Whether packs run at every start.
+    pub packs_on_start: PacksOnStart,
+    /// Where the project appears inside: an absolute path.
+    pub workspace: String,
+    /// Who runs hooks and shells; nothing is the owner of the project's folder.
+    pub user: Option<String>,
+    /// Environment variables.
+    pub env: BTreeMap<String, EnvValue>,
+    /// Folders and files of the host that appear inside.
+    pub mounts: Vec<MountDecl>,
+    /// What of the homes of the host is visible inside: absolute, or from the home by `~/`.
+    pub host_paths: Vec<String>,
+    /// Ports that something inside listens on.
+    pub ports: Vec<PortDecl>,
+    /// What it may use at most.
+    pub limits: Limits,
+    /// The network that it sees.
+    pub network: Network,
+    /// What runs in the course of its life.
+    pub hooks: BTreeMap<HookName, Hook>,
+}
+
+/// What an environment is built on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Base {
+    /// The host's own system.
+    Host,
+    /// An image.
+    Image {
+        /// Its reference, as it is written.
+        reference: String,
+    },
+    /// An image that is built from a Dockerfile.
+    Build {
+        /// The folder with the Dockerfile.
+        context: String,
+    },
+    /// A root file system.
+    Rootfs {
+        /// A folder or an archive on the host.
+        path: String,
+    },
+}
+
+/// A pack in an environment's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackUse {
+    /// Its name.
+    pub name: PackName,
+    /// Where it is listed.
+    pub at: Location,
+}
+
+impl PackUse {
+    /// The path of its script, from the project's folder.
+    #[must_use]
+    pub fn script(&self) -> String {
+        format!("{PACKS}/{}.sh", self.name)
+    }
+}
+
+/// Where the scripts of packs lie, from the project's folder.
+const PACKS: &str = ".setpoint/packs";
+
+/// Whether packs run at every start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PacksOnStart {
+    /// At every start: they make sure of what they install.
+    #[default]
+    Always,
+    /// Only those that differ from what was applied, or have failed.
+    Drift,
+}
+
+/// A folder or file of the host that appears inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountDecl {
+    /// What of the host: absolute, from the home by `~/`, or from the project's folder.
+    pub source: String,
+    /// Where it appears inside: an absolute path.
+    pub target: String,
+    /// Whether it can only be read.
+    pub read_only: bool,
+    /// Where it is declared.
+    pub at: Location,
+}
+
+/// A port that something inside listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortDecl {
+    /// Its number, never 0.
+    pub port: u16,
+    /// Where it is declared.
+    pub at: Location,
+}
+
+/// What an environment may use at most; nothing is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory, never 0.
+    pub memory: Option<ByteSize>,
+    /// Processors, in parts; finite and above 0.
+    pub cpus: Option<f64>,
+    /// Processes and threads, never 0.
+    pub pids: Option<u64>,
+}
+
+/// The network that an environment sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// That of the host.
+    #[default]
+    Host,
+    /// None at all.
+    None,
+}
+
+impl Network {
+    /// The network as the manifest writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A file of which the manifest says that it is there. Whether it is, the caller finds out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeededFile {
+    /// Its path: from the project's folder, unless it begins with `/` or `~/`.
+    pub path: String,
+    /// Where the manifest says so.
+    pub at: Location,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// The script of a pack.
+    Pack(PackName),
+    /// A script that a hook runs.
+    Hook(HookName),
+    /// The root file system of an environment.
+    Rootfs(UnitName),
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pack(name) => write!(f, "the script of the pack `{name}`"),
+            Self::Hook(name) => write!(f, "the script of the hook `{name}`"),
+            Self::Rootfs(name) => write!(f, "the root file system of `{name}`"),
+        }
+    }
+}
+
+impl Env {
+    /// The files that must be there for this environment: scripts of packs and hooks, and its root file system.
+    #[must_use]
+    pub fn files_that_must_exist(&self) -> Vec<NeededFile> {
+        let packs = self.packs.iter().map(|pack| NeededFile {
+            path: pack.script(),
+            at: pack.at.clone(),
+            purpose: Purpose::Pack(pack.name.clone()),
+        });
+        let hooks = self.hooks.iter().flat_map(|(name, hook)| {
+            hook.run.scripts().map(|path| NeededFile {
+                path: path.to_owned(),
+                at: hook.at.clone(),
+                purpose: Purpose::Hook(*name),
+            })
+        });
+        let rootfs = match &self.base {
+            Base::Rootfs { path } => Some(NeededFile {
+                path: path.clone(),
+                at: self.base_at.clone(),
+                purpose: Purpose::Rootfs(self.name.clone()),
+            }),
+            Base::Host | Base::Image { .. } | Base::Build { .. } => None,
+        };
+        rootfs.into_iter().chain(packs).chain(hooks).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! The manifest: `setpoint.toml` and what is laid over it, from text to [`Manifest`], or to everything that is wrong
+//! with it.
+//!
+//! Each layer is read as TOML into a tree that knows where each value stands; the trees are merged; the merged tree
+//! is read into the types of `shape`, which are the one truth about what may stand where; what fits is then checked
+//! for what it means. Only if something does not fit is the schema of those types made, and the tree compared with
+//! it, so that all that is wrong is found at once and told with its place.
+
+mod byte_size;
+mod document;
+mod env;
+mod env_value;
+mod format;
+mod hook;
+mod missing_file;
+mod nearest;
+mod not_yet;
+mod paths;
+mod problem;
+mod project_name;
+mod resolve;
+mod scalars;
+mod schema;
+mod secret;
+mod set;
+mod shape;
+mod source;
+mod structure;
+mod syntax;
+mod tree;
+mod version;
+
+use std::collections::BTreeMap;
+
+pub use byte_size::ByteSize;
+pub use env::{
+    Base, EngineKind, Env, Limits, MountDecl, NeededFile, Network, PackUse, PacksOnStart, PortDecl, Purpose,
+};
+pub use env_value::{EnvValue, Part};
+pub use format::Malformed;
+pub use hook::{Command, Hook, Run, WhenChanged};
+pub use problem::{Location, Problem};
+pub use project_name::ProjectName;
+pub use schema::json_schema;
+pub use secret::{Secret, SecretSource};
+pub use set::set_layer;
+
+use crate::names::{SecretName, UnitName};
+use document::Document;
+use source::Sources;
+use tree::Node;
+
+/// One of the texts that make up a manifest; later ones are laid over earlier ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    /// What it is called in problems: `setpoint.toml`, `setpoint.local.toml`, `--set env.dev.user=root`.
+    pub name: &'a str,
+    /// Its text, which is TOML.
+    pub text: &'a str,
+}
+
+/// What a project declares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The project as a whole.
+    pub project: Project,
+    /// What runs its environments.
+    pub engine: EngineKind,
+    /// Where the values of secrets come from.
+    pub secrets: BTreeMap<SecretName, Secret>,
+    /// Its environments.
+    pub envs: BTreeMap<UnitName, Env>,
+    /// What a user should know about how it was read.
+    pub notes: Vec<Note>,
+}
+
+/// The project as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// Its name: the declared one, else that of its folder.
+    pub name: ProjectName,
+    /// Its version.
+    pub version: Option<String>,
+    /// What a bare `up` brings up, each once; nothing said is everything.
+    pub up: Option<Vec<UnitName>>,
+}
+
+/// Something that a user should know about how a manifest was read, and that is not wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What it is about.
+    pub at: Location,
+    /// What there is to know.
+    pub text: String,
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.at, self.text)
+    }
+}
+
+/// Reads a manifest from its layers, lowest first: tables merge, everything else is replaced. The name of the
+/// project's folder is the project's name where none is declared.
+///
+/// # Errors
+/// Everything that is wrong, in the order of layers and lines.
+pub fn parse(layers: &[Layer<'_>], folder_name: &str) -> Result<Manifest, Vec<Problem>> {
+    let sources = Sources::new(layers);
+    let tree = match merged(layers) {
+        Ok(tree) => tree,
+        Err(problems) => return Err(document::located(&sources, problems)),
+    };
+    let mut document = Document::new(sources, tree);
+    if !version::check(&mut document) {
+        return Err(document.into_problems());
+    }
+    not_yet::refuse(&mut document);
+    let file = match serde_json::from_value(document.to_json()) {
+        Ok(file) => file,
+        Err(_) => {
+            structure::check(&mut document);
+            match serde_json::from_value(document.to_json()) {
+                Ok(file) => file,
+                Err(error) => {
+                    if document.is_good() {
+                        document.at_key(&[], Problem::new("unreadable", error.to_string()));
+                    }
+                    return Err(document.into_problems());
+                }
+            }
+        }
+    };
+    let manifest = resolve::manifest(file, &mut document, folder_name);
+    if document.is_good() { Ok(manifest) } else { Err(document.into_problems()) }
+}
+
+/// The layers as one tree, or all that keeps them from being read.
+fn merged(layers: &[Layer<'_>]) -> Result<Node, Vec<(source::Span, Problem)>> {
+    let mut tree = Node::empty();
+    let mut problems = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        match Node::read(number, layer) {
+            Ok(node) => tree.merge(node),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() { Ok(tree) } else { Err(problems) }
+}

@@ -1,0 +1,144 @@
+//! Environments: defaults, and what does not go together.
+
+use std::collections::BTreeMap;
+
+use super::super::byte_size::ByteSize;
+use super::super::document::{Document, steps};
+use super::super::env::{Base, Env, Limits, MountDecl, Network, PackUse, PortDecl};
+use super::super::paths::lies_in;
+use super::super::problem::Problem;
+use super::super::scalars::Port;
+use super::super::shape::{BaseWord, EnvSection, LimitsSection, MountEntry};
+use super::super::tree::Step;
+use super::{duplicate, hooks, only_one, variables};
+use crate::names::{PackName, UnitName};
+
+/// Where the project appears inside, if nothing is said.
+const WORKSPACE: &str = "/workspace";
+
+/// The keys that say what an environment is built on.
+const BASES: [&str; 5] = ["base", "image", "build", "rootfs", "devcontainer"];
+
+/// The environment that a section means.
+pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'_>) -> Env {
+    let place = steps!["env", name.as_str()];
+    let key = |key: &str| [place.as_slice(), &[key.into()]].concat();
+    only_one(&place, &BASES, document, |first, second| {
+        Problem::new("two-bases", format!("`{name}` is built on two things: `{first}` and `{second}`"))
+    });
+    let given = BASES.into_iter().find(|base| document.has(&place, base));
+    let base_at = document.key_location(&given.map_or(place.to_vec(), key));
+    let base = match (section.image, section.build, section.rootfs, section.base) {
+        (Some(image), ..) => Base::Image { reference: image.0 },
+        (_, Some(context), ..) => Base::Build { context: context.0 },
+        (_, _, Some(path), _) => Base::Rootfs { path: path.0 },
+        (None, None, None, Some(BaseWord::Host) | None) => Base::Host,
+    };
+    let workspace = section.workspace.map_or_else(|| WORKSPACE.to_owned(), |path| path.0);
+    if workspace == "/" {
+        let problem = Problem::new("bad-path", "the project cannot appear at the root");
+        document.at_value(&key("workspace"), problem.hint("a folder of its own, such as `/workspace`"));
+    }
+    if given.is_some_and(|base| base != "base") && !section.host_paths.is_empty() {
+        let problem = Problem::new("misplaced-host-paths", "`host_paths` is for base `host` only")
+            .why(format!("`{name}` has a base of its own, so nothing of the host's system is in it"))
+            .hint("use `mounts`");
+        document.at_key(&key("host_paths"), problem);
+    }
+    Env {
+        at: document.key_location(&place),
+        base,
+        base_at,
+        packs: packs(section.packs, &key("packs"), document),
+        packs_on_start: section.packs_on_start,
+        user: section.user.map(|user| user.0),
+        env: variables(section.env, &key("env"), document),
+        mounts: mounts(section.mounts, &workspace, &key("mounts"), document),
+        workspace,
+        host_paths: section.host_paths.into_iter().map(|path| path.0).collect(),
+        ports: ports(&section.ports, section.network, &key("ports"), document),
+        limits: limits(&section.limits, &key("limits"), document),
+        network: section.network,
+        hooks: hooks::hooks(&name, section.hooks, document),
+        name,
+    }
+}
+
+fn packs(names: Vec<PackName>, place: &[Step], document: &mut Document<'_>) -> Vec<PackUse> {
+    let mut packs: Vec<PackUse> = Vec::with_capacity(names.len());
+    for (index, name) in names.into_iter().enumerate() {
+        let place = [place, &[index.into()]].concat();
+        if let Some(first) = packs.iter().find(|pack| pack.name == name) {
+            let problem = duplicate(format!("the pack `{name}` is there twice"));
+            document.at_value(&place, problem.why(format!("it is already at {}", first.at)));
+        }
+        packs.push(PackUse { at: document.value_location(&place), name });
+    }
+    packs
+}
+
+fn mounts(
+    entries: Vec<MountEntry>,
+    workspace: &str,
+    place: &[Step],
+    document: &mut Document<'_>,
+) -> Vec<MountDecl> {
+    let mut mounts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut declared: Vec<MountDecl> = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.into_iter().enumerate() {
+        let target = entry.target.0;
+        let target_place = [place, &[index.into(), "target".into()]].concat();
+        if lies_in(workspace, &target) {
+            let problem =
+                Problem::new("hidden-workspace", format!("a mount at `{target}` hides the project"))
+                    .why(format!("the project appears at `{workspace}`"))
+                    .hint("mount it elsewhere, or within the workspace");
+            document.at_value(&target_place, problem);
+        }
+        if let Some(first) = mounts.insert(target.clone(), index) {
+            let problem = duplicate(format!("two mounts have the target `{target}`"));
+            document.at_value(&target_place, problem.why(format!("the other is at {}", declared[first].at)));
+        }
+        let at = document.value_location(&[place, &[index.into()]].concat());
+        declared.push(MountDecl { source: entry.source.0, target, read_only: entry.read_only, at });
+    }
+    declared
+}
+
+fn ports(ports: &[Port], network: Network, place: &[Step], document: &mut Document<'_>) -> Vec<PortDecl> {
+    if network == Network::None && !ports.is_empty() {
+        let problem = Problem::new("ports-without-network", "there are `ports`, but no network")
+            .hint("remove `ports`, or `network = \"none\"`");
+        document.at_key(place, problem);
+    }
+    let mut declared: Vec<PortDecl> = Vec::with_capacity(ports.len());
+    for (index, port) in ports.iter().enumerate() {
+        let place = [place, &[index.into()]].concat();
+        if port.mapped {
+            let problem = Problem::new("needs-private-network", "mapped ports and bind addresses need private networks")
+                .why("on the embedded engine an environment has the network of the host, which has no ports to map")
+                .hint(format!("write `\"{}\"`, and choose the address where the program is started", port.inside));
+            document.at_value(&place, problem);
+        } else if let Some(first) = declared.iter().find(|declared| declared.port == port.inside) {
+            let problem = duplicate(format!("the port {} is there twice", port.inside));
+            document.at_value(&place, problem.why(format!("it is already at {}", first.at)));
+        }
+        declared.push(PortDecl { port: port.inside, at: document.value_location(&place) });
+    }
+    declared
+}
+
+fn limits(section: &LimitsSection, place: &[Step], document: &mut Document<'_>) -> Limits {
+    let key = |key: &str| [place, &[key.into()]].concat();
+    let limit = |key: &str| {
+        Problem::new("bad-number", format!("a limit of nothing: `{key}` must be more than 0"))
+            .hint("leave it out for no limit")
+    };
+    if section.memory == Some(ByteSize(0)) {
+        document.at_value(&key("memory"), limit("memory"));
+    }
+    if section.cpus.is_some_and(|cpus| cpus <= 0.0) {
+        document.at_value(&key("cpus"), limit("cpus"));
+    }
+    Limits { memory: section.memory, cpus: section.cpus, pids: section.pids.map(Into::into) }
+}

@@ -1,0 +1,196 @@
+//! From what was read to what is meant: references, defaults, and the rules that span several keys.
+
+mod env;
+mod hooks;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::document::{Document, steps};
+use super::env::{EngineKind, Env};
+use super::env_value::{EnvName, EnvValue};
+use super::format::Named;
+use super::hook::Command;
+use super::nearest::nearest;
+use super::problem::Problem;
+use super::project_name::ProjectName;
+use super::secret::{Secret, SecretSource};
+use super::shape::{ManifestFile, ProjectSection, ScriptsSection, SecretSection};
+use super::tree::{Data, Step};
+use super::{Manifest, Note, Project};
+use crate::names::{HookName, SecretName, UnitName};
+
+/// The manifest that a file means. Where something is wrong it is reported, and the manifest is not to be used.
+pub(super) fn manifest(file: ManifestFile, document: &mut Document<'_>, folder_name: &str) -> Manifest {
+    let engine: EngineKind = file.engine.default;
+    let secrets = file
+        .secret
+        .0
+        .into_iter()
+        .filter_map(|(name, section)| Some((name.clone(), secret(&name, section, document)?)))
+        .collect();
+    let envs =
+        file.env.0.into_iter().map(|(name, section)| (name.clone(), env::env(name, section, document)));
+    let mut envs: BTreeMap<UnitName, Env> = envs.collect();
+    let mut notes = Vec::new();
+    scripts(file.scripts, &mut envs, &mut notes, document);
+    let project = project(file.project, document, folder_name);
+    if document.keys(&steps!["env"]).is_empty() && !document.lacks(&[]) {
+        let problem = Problem::new("missing-env", "there is no environment in this manifest");
+        document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
+    }
+    Manifest { project, engine, secrets, envs, notes }
+}
+
+fn project(section: ProjectSection, document: &mut Document<'_>, folder_name: &str) -> Project {
+    let units = document.keys(&steps!["env"]);
+    let mut seen = BTreeSet::new();
+    for (index, name) in section.up.iter().flatten().enumerate() {
+        let place = steps!["project", "up", index];
+        if !units.iter().any(|unit| unit == name.as_str()) {
+            let problem = Problem::new("unknown-unit", format!("there is no environment `{name}`"));
+            let hint = match nearest(name.as_str(), units.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it as `[env.{name}]`, or take it out of `up`"),
+            };
+            document.at_value(&place, problem.hint(hint));
+        } else if !seen.insert(name) {
+            document.at_value(&place, duplicate(format!("`{name}` is in `up` twice")));
+        }
+    }
+    Project {
+        name: section.name.unwrap_or_else(|| ProjectName::from_folder(folder_name)),
+        version: section.version.map(|version| version.0),
+        up: section.up,
+    }
+}
+
+/// Something that is there twice.
+fn duplicate(what: String) -> Problem {
+    Problem::new("duplicate", what).hint("keep one of them")
+}
+
+/// The sources that a secret can have.
+const SOURCES: [&str; 5] = ["env", "file", "command", "generate", "derive"];
+
+fn secret(name: &SecretName, section: SecretSection, document: &mut Document<'_>) -> Option<Secret> {
+    let place = steps!["secret", name.as_str()];
+    let given = only_one(&place, &SOURCES, document, |first, second| {
+        Problem::new("two-sources", format!("the secret `{name}` has two sources: `{first}` and `{second}`"))
+    });
+    if given == 0 && !document.lacks(&place) {
+        let problem = Problem::new("missing-source", format!("the secret `{name}` has no source"));
+        document.at_key(&place, problem.hint("say where its value comes from: `env`, `file` or `command`"));
+    }
+    if let Some(argv) = &section.command {
+        let place = steps!["secret", name.as_str(), "command"];
+        check_argv(argv, &place, document);
+    }
+    let source = match (section.env, section.file, section.command) {
+        (Some(EnvName(name)), ..) => SecretSource::Env { name },
+        (_, Some(path), _) => SecretSource::File { path: path.0 },
+        (.., Some(argv)) => SecretSource::Command { argv },
+        (None, None, None) => return None,
+    };
+    Some(Secret { source, at: document.key_location(&place) })
+}
+
+/// Reports where more than one of these keys is given, at each but the first, and returns how many are.
+fn only_one(
+    table: &[Step],
+    keys: &[&str],
+    document: &mut Document<'_>,
+    problem: impl Fn(&str, &str) -> Problem,
+) -> usize {
+    let with = |key: &str| [table, &[key.into()]].concat();
+    let mut given: Vec<&str> = keys.iter().copied().filter(|key| document.has(table, key)).collect();
+    given.sort_by_key(|key| document.key_span(&with(key)));
+    if let Some((first, others)) = given.split_first() {
+        let where_first = document.key_location(&with(first));
+        for other in others {
+            let problem = problem(first, other).why(format!("`{first}` is at {where_first}"));
+            document.at_key(&with(other), problem.hint(format!("keep `{first}` or `{other}`")));
+        }
+    }
+    given.len()
+}
+
+/// Reports a program that is not named.
+fn check_argv(argv: &[String], place: &[Step], document: &mut Document<'_>) {
+    let what = match argv.first() {
+        None => "this command is an empty list",
+        Some(program) if program.trim().is_empty() => "the program of this command is empty",
+        Some(_) if argv.iter().any(|argument| argument.contains('\0')) => {
+            "a command cannot hold a NUL character"
+        }
+        Some(_) => return,
+    };
+    let problem = Problem::new("empty-command", what);
+    document.at_value(
+        place,
+        problem.hint("a command is the program and its arguments: `[\"cargo\", \"check\"]`"),
+    );
+}
+
+/// The variables of a table, with a report of each secret that is not declared.
+fn variables(
+    section: Named<EnvName, EnvValue>,
+    table: &[Step],
+    document: &mut Document<'_>,
+) -> BTreeMap<String, EnvValue> {
+    let declared = document.keys(&steps!["secret"]);
+    let values =
+        section.0.into_iter().map(|(EnvName(name), value)| (name, value)).collect::<BTreeMap<_, _>>();
+    for (name, value) in &values {
+        let place = [table, &[name.as_str().into()]].concat();
+        for secret in value.secrets().filter(|secret| !declared.iter().any(|name| name == secret.as_str())) {
+            let problem = Problem::new("unknown-secret", format!("the secret `{secret}` is not declared"));
+            let hint = match nearest(secret.as_str(), declared.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it as `[secret.{secret}]` with `env`, `file` or `command`"),
+            };
+            document.report(reference_span(&place, secret, document), problem.hint(hint));
+        }
+    }
+    values
+}
+
+/// Where a value refers to a secret.
+fn reference_span(place: &[Step], secret: &SecretName, document: &Document<'_>) -> super::source::Span {
+    let span = document.value_span(place);
+    let Some(Data::Text(text)) = document.tree.find(place).map(|node| &node.data) else { return span };
+    let reference = format!("${{secret.{secret}}}");
+    match text.find(&reference) {
+        Some(at) => document.sources.within(span, text, at..at + reference.len()),
+        None => span,
+    }
+}
+
+/// The single script of older projects is the `post_create` hook of the only environment.
+fn scripts(
+    section: ScriptsSection,
+    envs: &mut BTreeMap<UnitName, Env>,
+    notes: &mut Vec<Note>,
+    document: &mut Document<'_>,
+) {
+    let Some(command) = section.provision else { return };
+    let place = steps!["scripts", "provision"];
+    let names = document.keys(&steps!["env"]);
+    if names.len() > 1 {
+        let problem = Problem::new("ambiguous-script", "`provision` is for projects with one environment")
+            .why(format!("there are {}: {}", names.len(), names.join(", ")))
+            .hint(format!("move it to where it belongs: [env.{}.hooks] post_create", names[0]));
+        return document.at_key(&place, problem);
+    }
+    let Some(env) = envs.values_mut().next() else { return };
+    let at = document.key_location(&place);
+    if let Some(hook) = env.hooks.get(&HookName::PostCreate) {
+        let problem = duplicate("`provision` and `post_create` are the same hook".to_owned());
+        return document.at_key(&place, problem.why(format!("`post_create` is at {}", hook.at)));
+    }
+    let text = format!(
+        "`provision` is run as the `post_create` hook of `{}`; [env.{0}.hooks] is its place now",
+        env.name
+    );
+    notes.push(Note { at: at.clone(), text });
+    env.hooks.insert(HookName::PostCreate, hooks::plain(Command::from(command), at));
+}

@@ -1,0 +1,190 @@
+//! Small values: how long, which port, whose account, which image.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::format::{Format, Malformed, in_schema, text_format};
+
+/// How long something may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Timeout(pub(super) Duration);
+
+impl Format for Timeout {
+    const NAME: &'static str = "duration";
+    const DESCRIPTION: &'static str = "How long: numbers with units, such as `90s`, `10m` or `1h 30m`.";
+    const EXAMPLE: &'static str = "10m";
+    fn parse(text: &str) -> Result<Self, Malformed> {
+        let bad = |why: String| {
+            Malformed::new("bad-duration", format!("`{text}` is not a duration"))
+                .why(why)
+                .hint("durations are numbers with units: `90s`, `10m`, `1h 30m`")
+        };
+        let duration = humantime::parse_duration(text).map_err(|error| {
+            use humantime::DurationError as E;
+            match error {
+                E::UnknownUnit { start, end, unit, .. } if !unit.is_empty() => {
+                    bad(format!("there is no unit `{unit}`")).range(start..end)
+                }
+                E::UnknownUnit { .. } => bad("its unit is missing".into()),
+                E::InvalidCharacter(at) => bad("this does not belong in a duration".into())
+                    .range(at..at + text[at..].chars().next().map_or(0, char::len_utf8)),
+                E::NumberExpected(at) => bad("a number is missing here".into()).range(at..text.len()),
+                E::Empty => bad("it is empty".into()),
+                _ => bad("it is longer than can be counted".into()),
+            }
+        })?;
+        if duration.is_zero() {
+            return Err(bad("nothing can be done in no time".into()));
+        }
+        Ok(Self(duration))
+    }
+}
+
+impl TryFrom<String> for Timeout {
+    type Error = Malformed;
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        Self::parse(&text)
+    }
+}
+
+/// A port as it is written: `8080`, `80:8080`, `127.0.0.1:5432:5432`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Port {
+    /// The port inside.
+    pub(super) inside: u16,
+    /// Whether it says more than the port inside: a port or an address of the host.
+    pub(super) mapped: bool,
+}
+
+impl Format for Port {
+    const NAME: &'static str = "port";
+    const TYPES: &'static [&'static str] = &["integer", "string"];
+    const DESCRIPTION: &'static str = "A port that something inside listens on.";
+    const EXAMPLE: &'static str = "8080";
+    fn parse(text: &str) -> Result<Self, Malformed> {
+        let bad = |why: String| {
+            Malformed::new("bad-port", format!("`{text}` is not a port"))
+                .why(why)
+                .hint("a port is a number from 1 to 65535, such as `8080`")
+        };
+        let number = |part: &str| match part.parse::<u16>() {
+            Ok(port) if port > 0 && part.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+            _ if part == text => Err(Malformed { why: None, ..bad(String::new()) }),
+            _ => Err(bad(format!("`{part}` is not a number from 1 to 65535"))),
+        };
+        let Some((outer, inside)) = text.rsplit_once(':') else {
+            return Ok(Self { inside: number(text)?, mapped: false });
+        };
+        let inside = number(inside)?;
+        let (address, outside) = match outer.rsplit_once(':') {
+            Some((address, outside)) => (Some(address), outside),
+            None => (None, outer),
+        };
+        number(outside)?;
+        if let Some(address) = address {
+            let plain = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+            if plain.parse::<std::net::IpAddr>().is_err() {
+                return Err(bad(format!("`{address}` is not an address")));
+            }
+        }
+        Ok(Self { inside, mapped: true })
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        super::format::number_or_text(deserializer)
+    }
+}
+
+in_schema!(Timeout, Port);
+
+text_format!(
+    /// Whose account: a name or a number, and a group behind a `:` if it is another one.
+    User, "user", pattern: Some("^([a-z_][a-z0-9_.-]*|[0-9]+)(:([a-z_][a-z0-9_.-]*|[0-9]+))?$"), example: "dev",
+    |text: &str| {
+        let part = |part: &str| {
+            let name = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c));
+            let number = part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u32>().is_ok();
+            part.len() <= 32 && (name || number)
+        };
+        if text.splitn(2, ':').all(part) {
+            return Ok(text.to_owned());
+        }
+        Err(Malformed::new("bad-user", format!("`{text}` is not a user"))
+            .why("a user is a lower-case name or a number")
+            .hint("such as `dev`, `1000` or `dev:staff`"))
+    }
+);
+
+text_format!(
+    /// An image by its reference.
+    ImageReference, "image", pattern: Some(r"^\S+$"), example: "debian:bookworm",
+    |text: &str| {
+        if !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Ok(text.to_owned());
+        }
+        Err(Malformed::new("bad-image", format!("`{text}` is not the reference of an image"))
+            .why(if text.is_empty() { "it is empty" } else { "there is white space in it" })
+            .hint("such as `debian:bookworm` or `ghcr.io/acme/tools:1.2`"))
+    }
+);
+
+text_format!(
+    /// A text that says something.
+    NonEmpty, "non-empty", pattern: Some(r"^[\s\S]*\S[\s\S]*$"), example: "text",
+    |text: &str| {
+        if text.trim().is_empty() {
+            return Err(Malformed::new("empty", "this text is empty").hint("remove the key, or say something"));
+        }
+        Ok(text.to_owned())
+    }
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h 30m", 5400), ("1h30m", 5400), ("2d", 172_800)]
+        {
+            assert_eq!(Timeout::parse(text).ok(), Some(Timeout(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "10", "ten", "10 parsecs", "-1s", "0s", "1h?", "99999999999999999999s"] {
+            assert!(Timeout::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_may_ask_for_a_port_and_an_address_of_the_host() {
+        let port = |text| Port::parse(text).map(|port| (port.inside, port.mapped)).ok();
+        assert_eq!(port("8080"), Some((8080, false)));
+        assert_eq!(port("80:8080"), Some((8080, true)));
+        assert_eq!(port("127.0.0.1:80:8080"), Some((8080, true)));
+        assert_eq!(port("[::1]:80:8080"), Some((8080, true)));
+        for text in ["", "0", "65536", "+80", "http", "80:", ":80", "localhost:80:80", "80:80/udp"] {
+            assert_eq!(port(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_a_name_or_a_number() {
+        for (text, good) in [
+            ("dev", true),
+            ("_apt", true),
+            ("1000:1000", true),
+            ("dev:staff", true),
+            ("", false),
+            ("Dev", false),
+        ] {
+            assert_eq!(User::parse(text).is_ok(), good, "{text}");
+        }
+        for text in ["a b", "dev:", "a:b:c", "-x", "99999999999"] {
+            assert!(User::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The shape of the file: what may stand where. Reading, the check for mistakes and the schema for editors are all
+//! made from these types, so a key is added here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::byte_size::ByteSize;
+use super::env::{EngineKind, Network, PacksOnStart};
+use super::env_value::{EnvName, EnvValue};
+use super::format::Named;
+use super::hook::{CommandText, WhenChanged};
+use super::paths::{HostPath, InputGlob, InsidePath, VisiblePath};
+use super::project_name::ProjectName;
+use super::scalars::{ImageReference, NonEmpty, Port, Timeout, User};
+use crate::names::{PackName, SecretName, UnitName};
+
+/// What a project is made of. See the reference of the manifest.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "setpoint.toml")]
+pub(super) struct ManifestFile {
+    /// The version of this format.
+    #[schemars(schema_with = "schema_version")]
+    #[serde(rename = "setpoint")]
+    pub(super) _version: i64,
+    /// The project as a whole.
+    #[serde(default)]
+    pub(super) project: ProjectSection,
+    /// What runs the environments.
+    #[serde(default)]
+    pub(super) engine: EngineSection,
+    /// Secrets, by name: where their values come from.
+    #[serde(default)]
+    pub(super) secret: Named<SecretName, SecretSection>,
+    /// Environments, by name.
+    #[serde(default)]
+    pub(super) env: Named<UnitName, EnvSection>,
+    /// The single script of older projects.
+    #[serde(default)]
+    pub(super) scripts: ScriptsSection,
+}
+
+/// The version of the format that this crate reads.
+pub(super) const VERSION: i64 = 1;
+
+fn schema_version(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "integer", "const": VERSION })
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProjectSection {
+    /// The project's name. Default: the name of its folder.
+    pub(super) name: Option<ProjectName>,
+    /// The project's version.
+    #[schemars(extend("examples" = ["0.3.0"]))]
+    pub(super) version: Option<NonEmpty>,
+    /// What a bare `setpoint up` brings up. Default: everything.
+    #[schemars(extend("examples" = [["dev"]]))]
+    pub(super) up: Option<Vec<UnitName>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EngineSection {
+    /// What runs the environments.
+    #[serde(default)]
+    pub(super) default: EngineKind,
+}
+
+/// A secret: exactly one source.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct SecretSection {
+    /// The variable of your environment that holds it.
+    #[schemars(extend("examples" = ["API_TOKEN"]))]
+    pub(super) env: Option<EnvName>,
+    /// The file that holds it.
+    #[schemars(extend("examples" = ["~/.keys/token"]))]
+    pub(super) file: Option<HostPath>,
+    /// The command that prints it, as a list, without a shell.
+    #[schemars(length(min = 1), extend("examples" = [["pass", "show", "token"]]))]
+    pub(super) command: Option<Vec<String>>,
+}
+
+/// An environment. At most one of `base`, `image`, `build` and `rootfs`; none is base `host`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnvSection {
+    /// What it is built on: the host's own system.
+    pub(super) base: Option<BaseWord>,
+    /// What it is built on: an image.
+    pub(super) image: Option<ImageReference>,
+    /// What it is built on: an image that is built from a Dockerfile in this folder.
+    #[schemars(extend("examples" = ["."]))]
+    pub(super) build: Option<HostPath>,
+    /// What it is built on: a root file system, a folder or an archive.
+    #[schemars(extend("examples" = ["./rootfs.tar"]))]
+    pub(super) rootfs: Option<HostPath>,
+    /// What is installed, in this order: `.setpoint/packs/<name>.sh`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["base", "uv"]]))]
+    pub(super) packs: Vec<PackName>,
+    /// Whether packs run at every start, or only when they differ or have failed.
+    #[serde(default)]
+    pub(super) packs_on_start: PacksOnStart,
+    /// Where the project appears inside. Default: `/workspace`.
+    pub(super) workspace: Option<InsidePath>,
+    /// Who runs hooks and shells. Default: the owner of the project's folder.
+    pub(super) user: Option<User>,
+    /// Environment variables.
+    #[serde(default)]
+    pub(super) env: Named<EnvName, EnvValue>,
+    /// Folders and files of the host that appear inside.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[{ "source": "~/.cargo", "target": "/home/dev/.cargo" }]]))]
+    pub(super) mounts: Vec<MountEntry>,
+    /// What of the homes of the host is visible inside, read-only; on base `host` only.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["~/.cargo/bin"]]))]
+    pub(super) host_paths: Vec<VisiblePath>,
+    /// Ports that something inside listens on.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["8080"]]))]
+    pub(super) ports: Vec<Port>,
+    /// What it may use at most.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "memory": "2GiB", "cpus": 1.5, "pids": 512 }]))]
+    pub(super) limits: LimitsSection,
+    /// The network that it sees.
+    #[serde(default)]
+    pub(super) network: Network,
+    /// What runs in the course of its life.
+    #[serde(default)]
+    pub(super) hooks: HooksSection,
+}
+
+/// A base by its name.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BaseWord {
+    /// The host's own system, read-only below, with the environment's changes above it.
+    Host,
+}
+
+/// A folder or file of the host that appears inside.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "source": "~/.cargo", "target": "/home/dev/.cargo" }]))]
+pub(super) struct MountEntry {
+    /// What of the host: absolute, from your home by `~/`, or from the project's folder.
+    pub(super) source: HostPath,
+    /// Where it appears inside.
+    pub(super) target: InsidePath,
+    /// Whether it can only be read.
+    #[serde(default)]
+    pub(super) read_only: bool,
+}
+
+/// What an environment may use at most.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsSection {
+    /// Memory.
+    pub(super) memory: Option<ByteSize>,
+    /// Processors, in parts: 1.5 is one and a half.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub(super) cpus: Option<f64>,
+    /// Processes and threads.
+    pub(super) pids: Option<NonZeroU64>,
+}
+
+/// What runs in the course of an environment's life, in this order.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HooksSection {
+    /// On the host, before anything else.
+    pub(super) initialize: Option<HookEntry>,
+    /// Once, after the environment was made.
+    pub(super) on_create: Option<HookEntry>,
+    /// When the content that it depends on changes.
+    pub(super) update_content: Option<HookEntry>,
+    /// Once, after the content is there.
+    pub(super) post_create: Option<HookEntry>,
+    /// After every start.
+    pub(super) post_start: Option<HookEntry>,
+    /// After every `up` that did something, and before every session.
+    pub(super) post_attach: Option<HookEntry>,
+    /// By `setpoint check`, and after the environment was made.
+    pub(super) verify: Option<HookEntry>,
+}
+
+/// A hook.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum HookEntry {
+    /// One word with a `/` is a script of the project, any other text a command for the shell.
+    Text(CommandText),
+    /// A program with its arguments, without a shell.
+    Argv(#[schemars(length(min = 1))] Vec<String>),
+    /// A hook with options.
+    Table(Box<HookTable>),
+}
+
+/// A hook with options: `run` or `parallel`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HookTable {
+    /// What it runs.
+    pub(super) run: Option<CommandEntry>,
+    /// What it runs side by side, by name.
+    #[schemars(extend("minProperties" = 1))]
+    pub(super) parallel: Option<BTreeMap<String, CommandEntry>>,
+    /// Files of the project that it depends on, as patterns.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["package-lock.json"]]))]
+    pub(super) inputs: Vec<InputGlob>,
+    /// How long it may take.
+    pub(super) timeout: Option<Timeout>,
+    /// Variables of its own, over those of the environment.
+    #[serde(default)]
+    pub(super) env: Named<EnvName, EnvValue>,
+    /// Who runs it, if not the environment's user.
+    pub(super) user: Option<User>,
+    /// What a change of it, or of its inputs, leads to.
+    #[serde(default)]
+    pub(super) when_changed: WhenChanged,
+    /// Whether every `up` runs it; for `post_attach` and `initialize`.
+    #[serde(default)]
+    pub(super) always: bool,
+}
+
+/// A command.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum CommandEntry {
+    /// One word with a `/` is a script of the project, any other text a command for the shell.
+    Text(CommandText),
+    /// A program with its arguments, without a shell.
+    Argv(#[schemars(length(min = 1))] Vec<String>),
+}
+
+/// The single script of older projects.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScriptsSection {
+    /// The `post_create` hook of the only environment.
+    pub(super) provision: Option<CommandText>,
+}

@@ -1,0 +1,154 @@
+//! The state of a copy-on-write view of the host: which of its folders are seen, and which files never are.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode};
+
+use crate::error::SandboxError;
+use crate::root::like;
+
+/// The top folders that are seen. Where the host has a link, so has the view.
+pub(crate) const TOPS: [&str; 9] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "etc"];
+/// What of `/var` is seen: the package database and caches.
+pub(crate) const VAR_OVERLAYS: [&str; 3] = ["var/lib/dpkg", "var/lib/apt", "var/cache"];
+/// Folders of the unit's own, empty at first.
+pub(crate) const PLAIN: [&str; 7] = ["home", "root", "srv", "mnt", "media", "tmp", "var"];
+/// What a system expects to find in `/var`.
+const IN_VAR: [(&str, u32); 8] = [
+    ("lib", 0o755),
+    ("log", 0o755),
+    ("mail", 0o755),
+    ("spool", 0o755),
+    ("local", 0o755),
+    ("opt", 0o755),
+    ("tmp", 0o1777),
+    ("cache", 0o755),
+];
+/// Files of `/etc` with keys or hashes of passwords, besides the host keys of ssh.
+const HIDDEN: [&str; 6] = ["shadow-", "gshadow-", "security/opasswd", "ssl/private", "sudoers", "sudoers.d"];
+/// Files with a hash of a password in the second field.
+const HASHED: [&str; 2] = ["shadow", "gshadow"];
+
+/// The name of the state folder of a nested path.
+pub(crate) fn flat(path: &str) -> String {
+    path.replace('/', "-")
+}
+
+/// Makes the state of a host view, once: the folders that keep what is written, and in them what hides the
+/// host's secrets.
+///
+/// # Errors
+/// If a folder or a file cannot be made.
+pub fn prepare_host_view(state: &Path) -> Result<(), SandboxError> {
+    let rootless = !rustix::process::geteuid().is_root();
+    let fs_state = state.join("fs");
+    let overlays = TOPS.iter().map(|top| ((*top).to_owned(), *top)).chain(VAR_OVERLAYS.iter().map(|var| (flat(var), *var)));
+    for (name, path) in overlays {
+        let host = Path::new("/").join(path);
+        let is_folder = fs::symlink_metadata(&host).is_ok_and(|metadata| metadata.is_dir());
+        if is_folder {
+            prepare_overlay(&fs_state.join(name), Some(&host))?;
+        }
+    }
+    for plain in PLAIN {
+        let mode = match plain {
+            "tmp" => 0o1777,
+            "root" => 0o700,
+            _ => 0o755,
+        };
+        folder(&fs_state.join(plain), mode)?;
+    }
+    for (name, mode) in IN_VAR {
+        folder(&fs_state.join("var").join(name), mode)?;
+    }
+    for (link, to) in [("run", "/run"), ("lock", "/run/lock")] {
+        let path = fs_state.join("var").join(link);
+        std::os::unix::fs::symlink(to, &path).map_err(|error| SandboxError::io("make", &path, error))?;
+    }
+    hide_secrets(&fs_state.join("etc/upper"), rootless)
+}
+
+/// Makes the folders that an overlay keeps its changes in; its root is made like `model`.
+///
+/// # Errors
+/// If a folder cannot be made.
+pub fn prepare_overlay(state: &Path, model: Option<&Path>) -> Result<(), SandboxError> {
+    folder(&state.join("work"), 0o700)?;
+    let upper = state.join("upper");
+    folder(&upper, 0o755)?;
+    if let Some(model) = model {
+        let rootless = !rustix::process::geteuid().is_root();
+        like(&upper, model, rootless).map_err(|error| SandboxError::io("make", &upper, error))?;
+    }
+    Ok(())
+}
+
+fn folder(path: &Path, mode: u32) -> Result<(), SandboxError> {
+    let make = || {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make().map_err(|error| SandboxError::io("make", path, error))
+}
+
+fn hide_secrets(upper: &Path, rootless: bool) -> Result<(), SandboxError> {
+    let etc = Path::new("/etc");
+    let error = |error: io::Error| SandboxError::io("hide secrets of the host in", upper, error);
+    for name in HASHED {
+        match fs::read_to_string(etc.join(name)) {
+            Ok(text) => {
+                let copy = upper.join(name);
+                fs::write(&copy, without_hashes(&text)).map_err(error)?;
+                like(&copy, &etc.join(name), rootless).map_err(error)?;
+            }
+            // A user who cannot read it here cannot read it inside.
+            Err(_) if rootless => {}
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
+            Err(other) => return Err(error(other)),
+        }
+    }
+    let host_keys = fs::read_dir(etc.join("ssh")).into_iter().flatten().filter_map(Result::ok);
+    let host_keys = host_keys
+        .map(|entry| format!("ssh/{}", entry.file_name().to_string_lossy()))
+        .filter(|name| name.starts_with("ssh/ssh_host_") && !name.ends_with(".pub"));
+    for name in HIDDEN.iter().map(|name| (*name).to_owned()).chain(host_keys) {
+        let Ok(metadata) = fs::symlink_metadata(etc.join(&name)) else { continue };
+        let path = upper.join(&name);
+        if let Some(parent) = path.parent().filter(|parent| *parent != upper) {
+            folder(parent, 0o755)?;
+            let model = etc.join(&name);
+            like(parent, model.parent().unwrap_or(etc), rootless).map_err(error)?;
+        }
+        debug_assert!(metadata.mode() > 0);
+        // An overlay takes a character device 0:0 for "there is nothing here".
+        rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), 0)
+            .map_err(|refused| error(refused.into()))?;
+    }
+    Ok(())
+}
+
+fn without_hashes(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut fields: Vec<&str> = line.split(':').collect();
+        if let Some(hash) = fields.get_mut(1) {
+            *hash = "*";
+        }
+        lines.push_str(&fields.join(":"));
+        lines.push('\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_hash_is_left_and_nothing_else_changes() {
+        let text = "root:$y$j9T$abc:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n";
+        let clean = super::without_hashes(text);
+        assert_eq!(clean, "root:*:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n");
+    }
+}

@@ -1,0 +1,224 @@
+//! The parent of a long-running sandbox. It makes the sandbox, waits for its end, writes down how it ended, and
+//! takes the control group away. It outlives the command that started it, and the sandbox does not outlive it.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroup;
+use crate::channel::Channel;
+use crate::error::SandboxError;
+use crate::privileges::{self, Filters};
+use crate::reexec;
+use crate::spec::{Ended, Network, SandboxSpec};
+use crate::syscalls::{self, Fork};
+use crate::unit::{self, Exit, Running};
+use crate::{ids, root};
+
+/// What the shim is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) spec: SandboxSpec,
+    /// The folder of the unit: keeps what runs and how it ended.
+    pub(crate) folder: PathBuf,
+    pub(crate) rootless: bool,
+}
+
+/// What the shim answers, once.
+pub(crate) type Answer = Result<Running, SandboxError>;
+
+/// How long processes inside may take to end in order when the sandbox is asked to stop.
+const GRACE_INSIDE: Duration = Duration::from_secs(8);
+
+/// What the hidden command `__shim` runs. Never returns.
+pub fn main_shim() -> ! {
+    let code = match reexec::parent_channel() {
+        Ok(channel) => run(&channel),
+        Err(_) => 2,
+    };
+    std::process::exit(code)
+}
+
+fn run(channel: &Channel) -> i32 {
+    let Ok(Some(order)) = channel.receive::<Order>() else { return 2 };
+    // The command that asked waits for the answer only: the shim lives on without a terminal and without a
+    // parent that would have to reap it.
+    let _ = rustix::process::setsid();
+    match syscalls::fork() {
+        Ok(Fork::Parent(_)) => return 0,
+        Ok(Fork::Child) => {}
+        Err(error) => return answer(channel, &Err(SandboxError::io("fork in", "/proc/self", error))),
+    }
+    let group = match prepare(&order) {
+        Ok(group) => group,
+        Err(error) => return answer(channel, &Err(error)),
+    };
+    let first = match start_first(&order, &group) {
+        Ok(first) => first,
+        Err(error) => {
+            group.remove();
+            return answer(channel, &Err(error));
+        }
+    };
+    let answered = unit::running_now(first, order.rootless, group.clone())
+        .and_then(|running| {
+            unit::write_running(&order.folder, &running)?;
+            Ok(running)
+        });
+    let failed = answered.is_err();
+    answer(channel, &answered);
+    if failed {
+        let _ = rustix::process::kill_process(first, Signal::KILL);
+    }
+    let ended = wait(first);
+    let _ = unit::write_exit(&order.folder, &Exit { ended });
+    group.remove();
+    0
+}
+
+fn answer(channel: &Channel, answer: &Answer) -> i32 {
+    let _ = channel.send(answer);
+    channel.hang_up();
+    i32::from(answer.is_err())
+}
+
+fn prepare(order: &Order) -> Result<Cgroup, SandboxError> {
+    let group = Cgroup::make(&order.spec.cgroup, &order.spec.limits)?;
+    let namespaces = || {
+        if order.rootless {
+            ids::become_root_inside()?;
+        }
+        syscalls::unshare(UnshareFlags::NEWPID).map_err(|error| SandboxError::io("unshare", "/proc/self/ns/pid", error))
+    };
+    match namespaces() {
+        Ok(()) => Ok(group),
+        Err(error) => {
+            group.remove();
+            Err(error)
+        }
+    }
+}
+
+/// Starts the first process of the sandbox, and waits until its root stands.
+fn start_first(order: &Order, group: &Cgroup) -> Result<Pid, SandboxError> {
+    let io = |error: std::io::Error| SandboxError::io("start", "the first process", error);
+    let filters = Filters::compile()?;
+    let (ours, theirs) = Channel::pair().map_err(io)?;
+    match syscalls::fork().map_err(io)? {
+        Fork::Parent(first) => {
+            drop(theirs);
+            match ours.receive::<Result<(), SandboxError>>().map_err(io)? {
+                Some(Ok(())) => Ok(first),
+                refused => {
+                    let _ = rustix::process::kill_process(first, Signal::KILL);
+                    wait(first);
+                    Err(match refused {
+                        Some(Err(error)) => error,
+                        _ => SandboxError::EndedEarly,
+                    })
+                }
+            }
+        }
+        Fork::Child => {
+            drop(ours);
+            let ready = become_first(order, group, &filters);
+            let failed = ready.is_err();
+            // If the shim is gone, so is the reason to live.
+            if theirs.send(&ready).is_err() || failed {
+                std::process::exit(1);
+            }
+            drop(theirs);
+            reap_forever()
+        }
+    }
+}
+
+fn become_first(order: &Order, group: &Cgroup, filters: &Filters) -> Result<(), SandboxError> {
+    let death = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    death.map_err(|error| SandboxError::io("follow", "the shim", error))?;
+    group.join()?;
+    let mut namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
+    if order.spec.network == Network::None {
+        namespaces |= UnshareFlags::NEWNET;
+    }
+    syscalls::unshare(namespaces).map_err(|error| SandboxError::io("unshare", "/proc/self/ns", error))?;
+    rustix::system::sethostname(order.spec.hostname.as_bytes())
+        .map_err(|error| SandboxError::io("set", "the host name", error))?;
+    let scratch = order.folder.join("root");
+    fs::create_dir_all(&scratch).map_err(|error| SandboxError::io("make", &scratch, error))?;
+    root::enter(&order.spec, order.rootless, &scratch)?;
+    privileges::bound_capabilities()?;
+    privileges::drop_capabilities()?;
+    filters.install()
+}
+
+/// The first process inside: reaps what is left to it; asked to end, asks everything inside, waits, and ends, and
+/// with it the kernel ends what is still there.
+fn reap_forever() -> ! {
+    let signals = [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD];
+    let Ok(()) = syscalls::block_signals(&signals) else { std::process::exit(1) };
+    let Ok(pending) = syscalls::signal_descriptor(&signals) else { std::process::exit(1) };
+    let mut deadline = None;
+    loop {
+        let mut ready = [rustix::event::PollFd::new(&pending, rustix::event::PollFlags::IN)];
+        let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let _ = rustix::event::poll(&mut ready, deadline.map(|_| &timeout));
+        let mut buffer = [0_u8; 128 * 4];
+        while let Ok(read @ 128..) = rustix::io::read(&pending, &mut buffer) {
+            let asked = buffer[..read].chunks(128).any(|info| info[0] != libc::SIGCHLD.unsigned_abs() as u8);
+            if asked && deadline.is_none() {
+                deadline = Some(std::time::Instant::now() + GRACE_INSIDE);
+                let _ = rustix::process::kill_process_group(everybody(), Signal::TERM);
+            }
+        }
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+        if deadline.is_some_and(|deadline| alone() || std::time::Instant::now() > deadline) {
+            std::process::exit(0);
+        }
+    }
+}
+
+/// The "group" of process 1: as a target of kill, every process but the first.
+fn everybody() -> Pid {
+    Pid::INIT
+}
+
+/// Whether no other process is left inside.
+fn alone() -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    !processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .any(|pid| pid != 1)
+}
+
+fn wait(pid: Pid) -> Ended {
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => {
+                if let Some(code) = status.exit_status() {
+                    return Ended::Code(code);
+                }
+                if let Some(signal) = status.terminating_signal() {
+                    return Ended::Signal(signal);
+                }
+            }
+            Err(rustix::io::Errno::INTR) | Ok(None) => {}
+            Err(_) => return Ended::Code(-1),
+        }
+    }
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    drop(file);
+    fs::rename(&new, path)
+}

@@ -1,0 +1,121 @@
+//! What a sandbox is made of, and what runs in it: values that cross a pipe to a process of our own.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Where its file system comes from.
+    pub root: Root,
+    /// Its host name.
+    pub hostname: String,
+    /// Folders and files of the host that appear inside, in this order.
+    pub mounts: Vec<Mount>,
+    /// Which network it has.
+    pub network: Network,
+    /// What it may use.
+    pub limits: Limits,
+    /// The name of its control group; unique on this machine.
+    pub cgroup: String,
+}
+
+/// Where a sandbox's file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// A copy-on-write view of the host's own system folders, with homes of its own. See [`crate::prepare_host_view`].
+    HostView {
+        /// Keeps what is written, from one start to the next.
+        state: PathBuf,
+    },
+    /// An overlay of folders.
+    Layers {
+        /// The read-only folders, the lowest first.
+        layers: Vec<PathBuf>,
+        /// Keeps what is written, from one start to the next.
+        state: PathBuf,
+    },
+}
+
+/// A folder or file of the host that appears inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// On the host.
+    pub source: PathBuf,
+    /// Inside; made if it is not there, and never outside of the sandbox's root, whatever links lie on the way.
+    pub target: PathBuf,
+    /// Whether it may not be written.
+    pub read_only: bool,
+}
+
+/// Which network a sandbox has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// None: not even a loopback that is up.
+    None,
+}
+
+/// What a sandbox may use. Nothing is unlimited unless it is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory. The kernel rounds to pages.
+    pub memory: Option<u64>,
+    /// Processors' worth of time.
+    pub cpus: Option<f64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// A process to run in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// The program, looked up in the `PATH` of `env`, and its arguments.
+    pub argv: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts.
+    pub cwd: PathBuf,
+    /// Who it runs as.
+    pub user: User,
+    /// What it is connected to.
+    pub io: Io,
+}
+
+/// A user inside, by numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// What a process's input and output are connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Io {
+    /// The caller's own.
+    Inherit,
+    /// Nothing to read; output and errors into one pipe.
+    Captured,
+    /// A terminal of its own, of this many rows and columns.
+    Terminal {
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}

@@ -1,0 +1,169 @@
+//! A long-running sandbox, seen from outside: started, observed, stopped. What is known of it lies in its folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroup;
+use crate::error::SandboxError;
+use crate::reexec;
+use crate::shim::{Answer, Order, write_whole};
+use crate::spec::{Ended, SandboxSpec};
+
+const RUNNING: &str = "running.json";
+const EXIT: &str = "exit.json";
+
+/// A sandbox that was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its first process, as the host numbers it.
+    pub pid: i32,
+    /// When that process was started, in clock ticks since boot: tells it from a later one of the same number.
+    pub start_time: u64,
+    /// Which boot of the machine.
+    pub boot_id: String,
+    /// Whether it has a user namespace of its own.
+    pub rootless: bool,
+    /// Its control group.
+    pub cgroup: Cgroup,
+}
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The end of its first process.
+    pub ended: Ended,
+}
+
+/// What is to be seen of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// It runs.
+    Running(Running),
+    /// It ran and ended so.
+    Exited(Exit),
+    /// Nothing of it runs, and nobody saw how it ended, or it was never started.
+    Gone,
+}
+
+/// Starts a sandbox that outlives the caller. `folder` is the unit's own, and exists.
+///
+/// # Errors
+/// What the kernel refused; then nothing of it runs.
+pub fn start(spec: &SandboxSpec, folder: &Path) -> Result<Running, SandboxError> {
+    let lost = |error: std::io::Error| SandboxError::io("talk to", "the sandbox's parent", error);
+    for old in [RUNNING, EXIT] {
+        let _ = fs::remove_file(folder.join(old));
+    }
+    let quiet = || [Stdio::null(), Stdio::null(), Stdio::null()];
+    let (mut shim, channel) = reexec::spawn(reexec::SHIM, quiet()).map_err(lost)?;
+    let order = Order { spec: spec.clone(), folder: folder.to_owned(), rootless: crate::ids::is_rootless() };
+    channel.send(&order).map_err(lost)?;
+    let answer = channel.receive::<Answer>().map_err(lost)?;
+    let _ = shim.wait();
+    answer.unwrap_or(Err(SandboxError::EndedEarly))
+}
+
+/// Looks at a sandbox: a few small files are read, nothing is asked of any process.
+#[must_use]
+pub fn observe(folder: &Path) -> Observed {
+    let running = read::<Running>(&folder.join(RUNNING)).filter(is_alive);
+    match (running, read::<Exit>(&folder.join(EXIT))) {
+        (Some(running), _) => Observed::Running(running),
+        (None, Some(exit)) => Observed::Exited(exit),
+        (None, None) => Observed::Gone,
+    }
+}
+
+/// Stops a sandbox: asks its first process, waits this long, kills it. Nothing to stop is no error. `hurry` is
+/// asked now and then whether to kill at once.
+///
+/// # Errors
+/// If it survives being killed.
+pub fn stop(folder: &Path, grace: Duration, hurry: &dyn Fn() -> bool) -> Result<(), SandboxError> {
+    let Observed::Running(running) = observe(folder) else { return Ok(()) };
+    let Ok(process) = open(&running) else { return Ok(()) };
+    let _ = rustix::process::pidfd_send_signal(&process, Signal::TERM);
+    let asked = Instant::now();
+    let mut killed = None;
+    loop {
+        if ended_within(&process, Duration::from_millis(50)) {
+            break;
+        }
+        match killed {
+            None if asked.elapsed() > grace || hurry() => {
+                let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+                killed = Some(Instant::now());
+            }
+            Some(since) if since.elapsed() > Duration::from_secs(10) => {
+                return Err(SandboxError::Survives { pid: running.pid });
+            }
+            _ => {}
+        }
+    }
+    // The shim removes the group as well; whoever comes first, it is gone when this returns.
+    running.cgroup.remove();
+    Ok(())
+}
+
+fn ended_within(process: &rustix::fd::OwnedFd, at_most: Duration) -> bool {
+    let mut poll = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+    let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(at_most.subsec_nanos()) };
+    matches!(rustix::event::poll(&mut poll, Some(&timeout)), Ok(1..))
+}
+
+/// Opens the first process, if it is still the one that was started.
+pub(crate) fn open(running: &Running) -> Result<rustix::fd::OwnedFd, SandboxError> {
+    let pid = Pid::from_raw(running.pid).ok_or(SandboxError::NotRunning)?;
+    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|_| SandboxError::NotRunning)?;
+    // The number may have been given anew between the look and the opening; the start time tells.
+    if is_alive(running) { Ok(process) } else { Err(SandboxError::NotRunning) }
+}
+
+fn is_alive(running: &Running) -> bool {
+    start_time(running.pid) == Some(running.start_time) && boot_id().is_some_and(|boot| boot == running.boot_id)
+}
+
+/// What a first process is known by from now on.
+pub(crate) fn running_now(first: Pid, rootless: bool, cgroup: Cgroup) -> Result<Running, SandboxError> {
+    let pid = first.as_raw_nonzero().get();
+    let start_time = start_time(pid).ok_or(SandboxError::EndedEarly)?;
+    let boot_id = boot_id().ok_or_else(|| SandboxError::io("read", BOOT_ID, "it is empty"))?;
+    Ok(Running { pid, start_time, boot_id, rootless, cgroup })
+}
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+fn boot_id() -> Option<String> {
+    fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned())
+}
+
+/// The start time of a living process; a zombie is dead.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; what follows the last of them does not.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z" && state != "X").then(|| fields.nth(18)?.parse().ok()).flatten()
+}
+
+pub(crate) fn write_running(folder: &Path, running: &Running) -> Result<(), SandboxError> {
+    write(&folder.join(RUNNING), running)
+}
+
+pub(crate) fn write_exit(folder: &Path, exit: &Exit) -> Result<(), SandboxError> {
+    write(&folder.join(EXIT), exit)
+}
+
+fn write(path: &PathBuf, value: &impl Serialize) -> Result<(), SandboxError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| SandboxError::io("write", path, error))?;
+    write_whole(path, &bytes).map_err(|error| SandboxError::io("write", path, error))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}

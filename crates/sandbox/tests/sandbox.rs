@@ -1,0 +1,265 @@
+//! Sandboxes, tried for real: as root, and as an ordinary user.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use setpoint_sandbox as sandbox;
+use setpoint_sandbox::{Ended, ExecSpec, Io, Limits, Mount, Network, Observed, Root, SandboxSpec, User};
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("__init") => sandbox::main_init(),
+        Some("__shim") => sandbox::main_shim(),
+        _ => {}
+    }
+    let tests: Vec<(&str, fn(&Place))> = vec![
+        ("what_is_written_stays_inside_and_survives_a_restart", writes_stay_inside),
+        ("homes_and_secrets_of_the_host_are_not_visible", nothing_personal),
+        ("exit_codes_and_signals_come_through", ends),
+        ("a_missing_program_is_told_apart_from_its_exit_code", missing_program),
+        ("a_process_dies_with_its_caller_and_all_that_came_of_it", dies_with_caller),
+        ("what_a_finished_process_left_in_the_background_stays", background_stays),
+        ("the_sandbox_dies_with_its_shim", dies_with_shim),
+        ("nothing_inside_can_write_the_binary", binary_is_protected),
+        ("dangerous_calls_are_refused", calls_are_refused),
+        ("a_terminal_has_the_size_that_was_asked_for", terminal),
+        ("limits_are_in_force_and_go_with_the_sandbox", limits),
+        ("a_mount_cannot_leave_the_root_by_a_link", mount_by_link),
+        ("without_a_network_there_is_none", no_network),
+    ];
+    let arguments = Arguments::from_args();
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            Trial::test(name, move || {
+                let place = Place::new();
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&place)));
+                place.clean();
+                outcome.map_err(|panic| {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    Failed::from(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
+                })
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A unit's folder, with a sandbox of the host's view.
+struct Place {
+    folder: PathBuf,
+    _temporary: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let temporary = tempfile::Builder::new().prefix("setpoint-sandbox-").tempdir_in("/var/tmp").unwrap();
+        let folder = temporary.path().join("unit");
+        fs::create_dir(&folder).unwrap();
+        sandbox::prepare_host_view(&folder).unwrap();
+        Self { folder, _temporary: temporary }
+    }
+
+    fn spec(&self) -> SandboxSpec {
+        SandboxSpec {
+            root: Root::HostView { state: self.folder.clone() },
+            hostname: "inside".to_owned(),
+            mounts: Vec::new(),
+            network: Network::Host,
+            limits: Limits::default(),
+            cgroup: format!("test-{}", self.folder.parent().unwrap().file_name().unwrap().to_string_lossy()),
+        }
+    }
+
+    fn start(&self) -> sandbox::Running {
+        sandbox::start(&self.spec(), &self.folder).unwrap()
+    }
+
+    fn stop(&self) {
+        sandbox::stop(&self.folder, Duration::from_secs(5), &|| false).unwrap();
+    }
+
+    fn clean(&self) {
+        self.stop();
+    }
+}
+
+fn root() -> User {
+    User { uid: 0, gid: 0, groups: Vec::new() }
+}
+
+fn shell(text: &str, io: Io) -> ExecSpec {
+    ExecSpec {
+        argv: ["/bin/sh", "-c", text].map(str::to_owned).to_vec(),
+        env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned())],
+        cwd: PathBuf::from("/"),
+        user: root(),
+        io,
+    }
+}
+
+/// Runs a shell command inside; gives how it ended and what it said.
+fn say(running: &sandbox::Running, text: &str) -> (Ended, String) {
+    let mut process = sandbox::exec(running, &shell(text, Io::Captured)).unwrap();
+    let mut said = String::new();
+    process.output().unwrap().read_to_string(&mut said).unwrap();
+    (process.wait(None).unwrap().unwrap(), said.trim().to_owned())
+}
+
+fn until(what: &str, mut true_now: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !true_now() {
+        assert!(began.elapsed() < Duration::from_secs(10), "waited too long for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether some process of the host has this text among its arguments.
+fn somewhere(text: &str) -> bool {
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
+        fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).split('\0').any(|word| word == text))
+    })
+}
+
+fn writes_stay_inside(place: &Place) {
+    let running = place.start();
+    let mark = "setpoint-mark";
+    assert_eq!(say(&running, &format!("echo a > /usr/{mark} && echo b > /root/{mark} && hostname")), (Ended::Code(0), "inside".to_owned()));
+    assert!(!Path::new("/usr").join(mark).exists() && !Path::new("/root").join(mark).exists());
+    place.stop();
+    assert!(matches!(sandbox::observe(&place.folder), Observed::Exited(_) | Observed::Gone));
+    let again = place.start();
+    assert_eq!(say(&again, &format!("cat /usr/{mark} /root/{mark}")).1, "a\nb");
+}
+
+fn nothing_personal(place: &Place) {
+    let running = place.start();
+    let (_, homes) = say(&running, "ls -A /home /root /srv /mnt | grep -v : | grep .");
+    assert_eq!(homes, "");
+    let (_, hashes) = say(&running, "cut -d: -f2 /etc/shadow | sort -u");
+    assert_eq!(hashes, "*");
+    assert_eq!(say(&running, "ls /etc/ssh/ssh_host_*_key /etc/ssl/private 2>/dev/null").1, "");
+    assert_eq!(say(&running, "ls /var/lib | tr '\\n' ' '").1.trim(), "apt dpkg");
+}
+
+fn ends(place: &Place) {
+    let running = place.start();
+    assert_eq!(say(&running, "exit 7").0, Ended::Code(7));
+    assert_eq!(say(&running, "kill -9 $$").0, Ended::Signal(9));
+    let mut process = sandbox::exec(&running, &shell("sleep 100", Io::Captured)).unwrap();
+    assert_eq!(process.wait(Some(Duration::from_millis(20))).unwrap(), None);
+    process.signal(15);
+    assert_eq!(process.wait(None).unwrap(), Some(Ended::Signal(15)));
+}
+
+fn missing_program(place: &Place) {
+    let running = place.start();
+    let mut spec = shell("", Io::Captured);
+    spec.argv = vec!["no-such-program".to_owned()];
+    let error = sandbox::exec(&running, &spec).unwrap_err();
+    assert!(matches!(error, sandbox::SandboxError::Exec { ref program, errno: 2 } if program == "no-such-program"), "{error}");
+    assert_eq!(say(&running, "exit 127").0, Ended::Code(127));
+}
+
+fn dies_with_caller(place: &Place) {
+    let running = place.start();
+    // Two sessions deep and detached: only who adopts its orphans can find it.
+    let text = "setsid sh -c 'sleep 54321 & sleep 54322' & sleep 54323";
+    let process = sandbox::exec(&running, &shell(text, Io::Captured)).unwrap();
+    until("all three sleep", || ["54321", "54322", "54323"].iter().all(|word| somewhere(word)));
+    drop(process);
+    until("none is left", || !["54321", "54322", "54323"].iter().any(|word| somewhere(word)));
+}
+
+fn background_stays(place: &Place) {
+    let running = place.start();
+    assert_eq!(say(&running, "sleep 65432 >/dev/null 2>&1 &").0, Ended::Code(0));
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(somewhere("65432"));
+    place.stop();
+    assert!(!somewhere("65432"));
+}
+
+fn dies_with_shim(place: &Place) {
+    let running = place.start();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", running.pid)).unwrap();
+    let parent = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().to_owned();
+    std::process::Command::new("kill").args(["-9", &parent]).status().unwrap();
+    until("the first process is gone", || sandbox::observe(&place.folder) == Observed::Gone);
+}
+
+fn binary_is_protected(place: &Place) {
+    let running = place.start();
+    let (ended, said) = say(&running, "echo x 2>&1 > /proc/1/exe");
+    assert_ne!(ended, Ended::Code(0));
+    assert!(said.contains("Read-only") || said.contains("denied") || said.contains("busy"), "{said}");
+}
+
+fn calls_are_refused(place: &Place) {
+    let running = place.start();
+    assert_ne!(say(&running, "mount -t tmpfs none /mnt").0, Ended::Code(0));
+    assert_ne!(say(&running, "unshare --user true").0, Ended::Code(0));
+    assert_eq!(say(&running, "grep NoNewPrivs /proc/self/status | tr -d '\\t '").1, "NoNewPrivs:1");
+    assert_eq!(say(&running, "grep CapBnd /proc/self/status | tr -d '\\t '").1, "CapBnd:00000000a80425fb");
+}
+
+fn terminal(place: &Place) {
+    let running = place.start();
+    let mut process = sandbox::exec(&running, &shell("stty size; tty", Io::Terminal { rows: 33, columns: 77 })).unwrap();
+    let mut said = Vec::new();
+    let mut outer = fs::File::from(process.terminal().unwrap().try_clone().unwrap());
+    let mut buffer = [0; 256];
+    while let Ok(read @ 1..) = outer.read(&mut buffer) {
+        said.extend_from_slice(&buffer[..read]);
+    }
+    let said = String::from_utf8_lossy(&said).replace('\r', "");
+    assert_eq!(said, "33 77\n/dev/pts/0\n");
+    assert_eq!(process.wait(None).unwrap(), Some(Ended::Code(0)));
+}
+
+fn limits(place: &Place) {
+    let mut spec = place.spec();
+    spec.limits = Limits { memory: Some(64 << 20), cpus: Some(0.5), pids: Some(40) };
+    let running = match sandbox::start(&spec, &place.folder) {
+        Ok(running) => running,
+        Err(sandbox::SandboxError::NoCgroup { .. }) => return,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(running.cgroup.effective(), spec.limits);
+    let (ended, _) = say(&running, "i=0; while [ $i -lt 60 ]; do sleep 9 & i=$((i+1)); done; wait");
+    assert_ne!(ended, Ended::Code(0));
+    running.cgroup.set(&Limits { pids: Some(80), ..spec.limits }).unwrap();
+    assert_eq!(running.cgroup.effective().pids, Some(80));
+    place.stop();
+    for controller in ["memory", "cpu", "pids"] {
+        assert!(!Path::new("/sys/fs/cgroup").join(controller).join("setpoint").join(&spec.cgroup).exists());
+    }
+}
+
+fn mount_by_link(place: &Place) {
+    let canary = place.folder.parent().unwrap().join("canary");
+    fs::create_dir(&canary).unwrap();
+    std::os::unix::fs::symlink(&canary, place.folder.join("fs/srv/out")).unwrap();
+    let source = place.folder.parent().unwrap().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "seen").unwrap();
+    let mut spec = place.spec();
+    spec.mounts = vec![Mount { source, target: PathBuf::from("/srv/out/deep"), read_only: true }];
+    match sandbox::start(&spec, &place.folder) {
+        // The link is resolved inside: the folder is made there.
+        Ok(running) => assert_eq!(say(&running, "touch /srv/out/deep/x; echo $?").0, Ended::Code(0)),
+        Err(error) => assert!(error.to_string().contains("mount point"), "{error}"),
+    }
+    assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
+}
+
+fn no_network(place: &Place) {
+    let mut spec = place.spec();
+    spec.network = Network::None;
+    let running = sandbox::start(&spec, &place.folder).unwrap();
+    assert_eq!(say(&running, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").1, "lo");
+}
