@@ -1,0 +1,99 @@
+use std::io::ErrorKind;
+use std::time::Instant;
+
+use clap::Args;
+use setpoint_runtime::apply::STOP_GRACE;
+use setpoint_runtime::engine::{EngineError, Seen};
+use setpoint_runtime::observe::Unit;
+use setpoint_runtime::session::Session;
+use setpoint_runtime::store::Store;
+
+use super::{SUCCESS, plan};
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::events::LiveList;
+use crate::json;
+
+/// Remove environments with all files of their own; the project's folder stays as it is
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// The environments; all that the project brings up, if none is named
+    units: Vec<String>,
+    /// Their volumes too
+    #[arg(long)]
+    volumes: bool,
+    /// Agree to the removal of volumes
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+impl Down {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let project = context.project()?;
+        let envs = plan::chosen(&project, &self.units)?;
+        context.stop_on_signals()?;
+        let engine = context.engine();
+        let mut store = context.store()?;
+        let mut units = Vec::new();
+        for env in envs {
+            let unit = context.unit(&engine, &project, env);
+            let name = env.name.to_string();
+            let list = LiveList::new(context.output);
+            let _lock = context.lock(&unit, &format!("down {name}"), &list)?;
+            let began = Instant::now();
+            let removed = remove(context, &unit, &mut store)?;
+            context.output.note(match removed.as_slice() {
+                [] => format!("{name}: there is nothing to remove"),
+                [one] => format!("{name}: removed {one}"),
+                [first @ .., last] => format!("{name}: removed {} and {last}", first.join(", ")),
+            });
+            units.push(json::UnitDone {
+                unit: name,
+                done: removed.iter().map(|what| format!("remove {what}")).collect(),
+                record: None,
+                seconds: began.elapsed().as_secs_f64(),
+            });
+        }
+        if self.volumes {
+            let agreed = if self.yes { ", so there was nothing to agree to" } else { "" };
+            context.output.note(format!("Environments have no volumes{agreed}."));
+        }
+        if context.output.json {
+            context.output.value(&json::Done { setpoint: json::VERSION, units });
+        }
+        Ok(SUCCESS)
+    }
+}
+
+/// Removes all that there is of a unit, its record after the unit itself: whatever this ends at, the next `down`
+/// or `up` goes on from there.
+fn remove(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<Vec<&'static str>, Failure> {
+    let mut removed = Vec::new();
+    let exists = match unit.engine.observe(&unit.id) {
+        Ok(seen) => seen != Seen::Absent,
+        // Removing is the way out of damage.
+        Err(EngineError::Damaged { .. }) => true,
+        Err(error) => return Err(error.into()),
+    };
+    if exists {
+        unit.engine.stop(&unit.id, STOP_GRACE, &context.cancel)?;
+        unit.engine.remove(&unit.id)?;
+        removed.push("the environment with its own files");
+    }
+    let unit_row = store.unit(&unit.project.root, &unit.env.name)?;
+    if let Some(row) = unit_row {
+        store.write(|writer| writer.remove_unit(row.id))?;
+        removed.push("its record");
+    }
+    let kept = |what: &str, error: std::io::Error| {
+        let message = format!("cannot remove {what} of {}: {error}", unit.env.name);
+        Failure::new(Exit::State, "state", message)
+    };
+    Session::forget(&context.roots, &unit.id).map_err(|error| kept("what sessions are given", error))?;
+    match std::fs::remove_dir_all(unit.logs()) {
+        Ok(()) => removed.push("its logs"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(kept("the logs", error)),
+    }
+    Ok(removed)
+}

@@ -1,0 +1,133 @@
+//! The commands, one file each; a command's doc comment is its help.
+
+mod attach;
+mod check;
+mod completions;
+mod doctor;
+mod down;
+mod exec;
+mod init;
+mod logs;
+mod man;
+mod plan;
+mod reprovision;
+mod shell;
+mod status;
+mod stop;
+mod uninstall;
+mod up;
+mod version;
+mod why;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::output::Output;
+
+/// Keeps what runs equal to what is declared: says what is out of date, why, and does the least work that mends
+/// it.
+#[derive(Debug, Parser)]
+#[command(name = "setpoint", version, disable_help_subcommand = false, infer_subcommands = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Globals {
+    /// The project's folder, if it is not this one or one above it
+    #[arg(long, short = 'C', global = true, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// A value laid over the manifest: `--set env.dev.user=root`
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// Speak JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Only results and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Tell more; show the output of hooks as it comes
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Up),
+    Plan(plan::Plan),
+    Why(why::Why),
+    Status(status::Status),
+    Shell(shell::Shell),
+    Init(init::Init),
+    Exec(exec::Exec),
+    Logs(logs::Logs),
+    Check(check::Check),
+    Stop(stop::Stop),
+    Down(down::Down),
+    Reprovision(reprovision::Reprovision),
+    Doctor(doctor::Doctor),
+    Uninstall(uninstall::Uninstall),
+    Completions(completions::Completions),
+    Man(man::Man),
+    Version(version::Version),
+}
+
+/// Reads the command line, runs the command, and says how it ended.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let globals = cli.globals;
+    let output = Output { json: globals.json, quiet: globals.quiet, verbose: globals.verbose };
+    if globals.verbose > 1 {
+        // Only with -vv, and never twice in a process: nothing to do where one is set already.
+        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
+    }
+    setpoint_runtime::failpoints::arm();
+    let outcome = Context::new(output, globals.directory, globals.assignments)
+        .and_then(|context| cli.command.run(&context));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+impl Command {
+    fn run(self, context: &Context) -> Result<u8, Failure> {
+        match self {
+            Self::Up(command) => command.run(context),
+            Self::Plan(command) => command.run(context),
+            Self::Why(command) => command.run(context),
+            Self::Status(command) => command.run(context),
+            Self::Shell(command) => command.run(context),
+            Self::Init(command) => command.run(context),
+            Self::Exec(command) => command.run(context),
+            Self::Logs(command) => command.run(context),
+            Self::Check(command) => command.run(context),
+            Self::Stop(command) => command.run(context),
+            Self::Down(command) => command.run(context),
+            Self::Reprovision(command) => command.run(context),
+            Self::Doctor(command) => command.run(context),
+            Self::Uninstall(command) => command.run(context),
+            Self::Completions(command) => command.run(context),
+            Self::Man(command) => command.run(context),
+            Self::Version(command) => command.run(context),
+        }
+    }
+}
+
+/// The whole command line, for completions and man pages.
+pub(crate) fn command_line() -> clap::Command {
+    Cli::command()
+}
+
+/// The code of a command that ended well.
+pub(crate) const SUCCESS: u8 = Exit::Success as u8;

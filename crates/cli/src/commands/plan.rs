@@ -1,0 +1,115 @@
+use clap::Args;
+use setpoint_model::explain::{because, describe};
+use setpoint_model::manifest::Env;
+use setpoint_model::names::UnitName;
+use setpoint_model::plan::{Action, Options, Provision};
+use setpoint_runtime::engine::Pull;
+use setpoint_runtime::observe::Look;
+use setpoint_runtime::project::Project;
+
+use super::SUCCESS;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::json;
+
+/// Say what `up` would do, and why; do nothing
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The environments; all that the project brings up, if none is named
+    units: Vec<String>,
+    /// Exit with the drift code if something is to be done
+    #[arg(long)]
+    exit_code: bool,
+    /// Engine actions only: no packs, no hooks
+    #[arg(long)]
+    no_provision: bool,
+    /// As if the unit were to be replaced
+    #[arg(long)]
+    recreate: bool,
+    /// Ask the registry whether the image's tag has moved
+    #[arg(long)]
+    pull: bool,
+}
+
+impl Plan {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let project = context.project()?;
+        let envs = chosen(&project, &self.units)?;
+        let provision = if self.no_provision { Provision::Skip } else { Provision::Needed };
+        let options = Options { provision, recreate: self.recreate };
+        print(context, &project, &envs, &options, self.exit_code, self.pull)
+    }
+}
+
+/// The environments that were named, else those that the project brings up.
+pub(super) fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a Env>, Failure> {
+    if !names.is_empty() {
+        return names.iter().map(|name| Ok(project.env(Some(name))?)).collect();
+    }
+    Ok(match &project.manifest.project.up {
+        Some(up) => up.iter().filter_map(|name| project.manifest.envs.get(name)).collect(),
+        None => project.manifest.envs.values().collect(),
+    })
+}
+
+/// Prints the plans of these environments.
+pub(super) fn print(
+    context: &Context,
+    project: &Project,
+    envs: &[&Env],
+    options: &Options,
+    exit_code: bool,
+    pull: bool,
+) -> Result<u8, Failure> {
+    let engine = context.engine();
+    let store = context.store()?;
+    let mut plans = Vec::new();
+    for env in envs {
+        let unit = context.unit(&engine, project, env);
+        let pull = if pull { Pull::Always } else { Pull::Missing };
+        let look = unit.look(&store, options, pull)?;
+        context.output.note(words(&look, &env.name));
+        plans.push(json::UnitPlan {
+            unit: env.name.to_string(),
+            action: look.plan.action,
+            drift: look.plan.is_drift(),
+            steps: look
+                .plan
+                .steps
+                .iter()
+                .map(|planned| json::PlanStep {
+                    step: describe(&look.desired, &planned.step),
+                    because: because(planned),
+                })
+                .collect(),
+        });
+    }
+    let drift = plans.iter().any(|plan| plan.drift);
+    if context.output.json {
+        context.output.value(&json::Plans { setpoint: json::VERSION, plans });
+    } else if drift {
+        context.output.note("Next: setpoint up");
+    }
+    Ok(if exit_code && drift { Exit::Drift as u8 } else { SUCCESS })
+}
+
+/// A plan in words.
+pub(super) fn words(look: &Look, name: &UnitName) -> String {
+    let plan = &look.plan;
+    if plan.is_empty() {
+        return format!("{name}: nothing to do ({})", look.recorded.fingerprint.digest().short());
+    }
+    let action = match plan.action {
+        Action::Create => "create",
+        Action::Start => "start",
+        Action::AttachMountAndStart => "start with other mounts",
+        Action::UpdateMountAndRestart => "restart",
+        Action::Recreate => "recreate",
+        Action::Nothing => "no restart, no recreate",
+    };
+    let mut text = format!("{name}: {action}");
+    for planned in &plan.steps {
+        text.push_str(&format!("\n  {:<28} {}", describe(&look.desired, &planned.step), because(planned)));
+    }
+    text
+}

@@ -1,0 +1,361 @@
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use setpoint_model::fingerprint::Class;
+use setpoint_model::manifest::Env;
+use setpoint_model::plan::Options;
+use setpoint_runtime::engine::embedded::Embedded;
+use setpoint_runtime::engine::{Engine, Pull, Seen};
+use setpoint_runtime::project::Project;
+use setpoint_runtime::store::{Operation, OperationOutcome, Store};
+
+use super::SUCCESS;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::json;
+use crate::output::ago;
+
+/// The width that a table is fitted to.
+const WIDTH: usize = 80;
+
+/// Show what runs, since when, and whether it is as declared
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The environments; all that are declared, if none is named
+    units: Vec<String>,
+    /// Show it again whenever it changes, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// Exit with the drift code if something is to be done
+    #[arg(long)]
+    exit_code: bool,
+}
+
+impl Status {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        if self.watch {
+            return self.watch(context);
+        }
+        let status = self.look(context)?;
+        if context.output.json {
+            context.output.value(&status);
+        } else {
+            context.output.line(words(&status, &Surroundings::of(context)));
+        }
+        let drift = status.units.iter().any(|unit| unit.out_of_date);
+        Ok(if self.exit_code && drift { Exit::Drift as u8 } else { SUCCESS })
+    }
+
+    /// On a terminal the picture is drawn anew each second, for what it says of time; else a change is told once.
+    fn watch(&self, context: &Context) -> Result<u8, Failure> {
+        context.stop_on_signals()?;
+        let output = context.output;
+        let draws = std::io::stdout().is_terminal() && !output.json;
+        let mut told = None;
+        while !context.cancel.asked() {
+            // What is wrong while somebody edits the manifest is shown, and goes away with the next save.
+            let (picture, status) = match self.look(context) {
+                Ok(status) => (serde_json::to_string(&status).unwrap_or_default(), Ok(status)),
+                Err(failure) => (failure.message.clone(), Err(failure)),
+            };
+            let changed = told.as_ref() != Some(&picture);
+            match status {
+                Ok(status) if output.json && changed => output.value(&status),
+                Ok(status) if draws || (changed && !output.json) => {
+                    let clear = if draws { "\x1b[2J\x1b[H" } else { "" };
+                    output.line(format!("{clear}{}", words(&status, &Surroundings::of(context))));
+                }
+                Err(failure) if changed => output.failure(&failure),
+                _ => {}
+            }
+            told = Some(picture);
+            let mut slept = Duration::ZERO;
+            while slept < Duration::from_secs(1) && !context.cancel.asked() {
+                std::thread::sleep(Duration::from_millis(50));
+                slept += Duration::from_millis(50);
+            }
+        }
+        Ok(SUCCESS)
+    }
+
+    fn look(&self, context: &Context) -> Result<json::Status, Failure> {
+        let project = context.project()?;
+        let envs: Vec<&Env> = match self.units.as_slice() {
+            [] => project.manifest.envs.values().collect(),
+            names => names.iter().map(|name| project.env(Some(name))).collect::<Result<_, _>>()?,
+        };
+        let engine = context.engine();
+        let store = context.store()?;
+        let units = envs.into_iter().map(|env| unit_status(context, &engine, &store, &project, env));
+        Ok(json::Status {
+            setpoint: json::VERSION,
+            units: units.collect::<Result<_, _>>()?,
+            project: project.manifest.project.name.to_string(),
+            version: project.manifest.project.version.clone(),
+            root: project.root.display().to_string(),
+        })
+    }
+}
+
+fn unit_status(
+    context: &Context,
+    engine: &Embedded,
+    store: &Store,
+    project: &Project,
+    env: &Env,
+) -> Result<json::UnitStatus, Failure> {
+    let look = context.unit(engine, project, env).look(store, &Options::default(), Pull::Missing)?;
+    let exists = look.seen != Seen::Absent;
+    let last = match &look.row {
+        Some(row) => store.last_operation(row.id)?,
+        None => None,
+    };
+    let changes = look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
+    Ok(json::UnitStatus {
+        unit: env.name.to_string(),
+        engine: engine.capabilities().engine,
+        state: match &look.seen {
+            Seen::Absent => "absent",
+            Seen::Stopped(_) => "stopped",
+            Seen::Running(_) => "running",
+        },
+        created_at: look.row.as_ref().filter(|_| exists).map(|row| row.created_at.to_string()),
+        record: exists.then(|| look.recorded.fingerprint.digest().to_hex()),
+        out_of_date: look.plan.is_drift(),
+        changes,
+        pending: look.report.pending.iter().map(ToString::to_string).collect(),
+        unknown: look.report.unknown.iter().map(ToString::to_string).collect(),
+        last: last.as_ref().map(last_operation),
+    })
+}
+
+fn last_operation(operation: &Operation) -> json::LastOperation {
+    let (outcome, at) = match operation.ended {
+        Some((OperationOutcome::Succeeded, at)) => ("succeeded", at),
+        Some((OperationOutcome::Failed, at)) => ("failed", at),
+        Some((OperationOutcome::Cancelled | OperationOutcome::Recovered, at)) => ("interrupted", at),
+        None if is_alive(operation.pid) => ("running", operation.began_at),
+        None => ("interrupted", operation.began_at),
+    };
+    json::LastOperation { what: operation.what.clone(), outcome: outcome.to_owned(), at: at.to_string() }
+}
+
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // One that belongs to somebody else is alive too.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// What the words depend on beside the status itself.
+struct Surroundings<'a> {
+    now: Timestamp,
+    zone: TimeZone,
+    home: Option<&'a Path>,
+}
+
+impl<'a> Surroundings<'a> {
+    fn of(context: &'a Context) -> Self {
+        Self { now: Timestamp::now(), zone: TimeZone::system(), home: context.home.as_deref() }
+    }
+}
+
+/// A status in words.
+fn words(status: &json::Status, surroundings: &Surroundings<'_>) -> String {
+    let mut lines = vec![header(status, surroundings.home)];
+    let since = |unit: &json::UnitStatus| {
+        let since = unit.created_at.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
+        since.map_or_else(|| "-".to_owned(), |since| ago(since, surroundings.now))
+    };
+    let mut rows = vec![["UNIT", "STATE", "SINCE", "RECORD", "NOTE"].map(str::to_owned)];
+    rows.extend(status.units.iter().map(|unit| {
+        let record = unit.record.as_deref().map_or("-", |record| record.get(..8).unwrap_or(record));
+        [unit.unit.clone(), unit.state.to_owned(), since(unit), record.to_owned(), note(unit)]
+    }));
+    lines.extend(table(&rows));
+    let last = status.units.iter().filter_map(|unit| Some((unit, unit.last.as_ref()?)));
+    if let Some((unit, last)) = last.max_by_key(|(_, last)| last.at.parse::<Timestamp>().ok()) {
+        lines.push(last_line(unit, last, surroundings));
+    }
+    lines.join("\n")
+}
+
+/// `shop 0.3.0   ~/shop   embedded`
+fn header(status: &json::Status, home: Option<&Path>) -> String {
+    let name = match &status.version {
+        Some(version) => format!("{} {version}", status.project),
+        None => status.project.clone(),
+    };
+    let below_home = home.and_then(|home| Path::new(&status.root).strip_prefix(home).ok());
+    let root = match below_home {
+        Some(below) if below.as_os_str().is_empty() => "~".to_owned(),
+        Some(below) => format!("~/{}", below.display()),
+        None => status.root.clone(),
+    };
+    let engine = status.units.first().map_or("", |unit| unit.engine);
+    format!("{name}   {root}   {engine}").trim_end().to_owned()
+}
+
+/// What there is to say of a unit, with the next step.
+fn note(unit: &json::UnitStatus) -> String {
+    let mut parts = Vec::new();
+    if unit.state == "absent" {
+        parts.push("not made yet (setpoint up)".to_owned());
+    } else if !unit.pending.is_empty() {
+        let have = if unit.pending.len() == 1 { "has" } else { "have" };
+        parts.push(format!("not ready: {} {have} not succeeded (setpoint up)", unit.pending.join(", ")));
+    } else if unit.out_of_date {
+        parts.push(match unit.changes {
+            0 if unit.state == "stopped" => "as declared; setpoint up starts it".to_owned(),
+            0 => "out of date (setpoint why)".to_owned(),
+            1 => "out of date: 1 change (setpoint why)".to_owned(),
+            many => format!("out of date: {many} changes (setpoint why)"),
+        });
+    }
+    if !unit.unknown.is_empty() {
+        parts.push(format!("unknown whether {} ran (setpoint up says more)", unit.unknown.join(", ")));
+    }
+    parts.join("; ")
+}
+
+/// `Last: up dev, failed 11:04 (setpoint logs dev)`
+fn last_line(unit: &json::UnitStatus, last: &json::LastOperation, surroundings: &Surroundings<'_>) -> String {
+    let at = last.at.parse::<Timestamp>().map_or_else(
+        |_| last.at.clone(),
+        |at| {
+            let local = |time: Timestamp| time.to_zoned(surroundings.zone.clone());
+            let today = local(at).date() == local(surroundings.now).date();
+            local(at).strftime(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+        },
+    );
+    match last.outcome.as_str() {
+        "failed" => format!("Last: {}, failed {at} (setpoint logs {})", last.what, unit.unit),
+        "running" => format!("Now: {}, since {at}", last.what),
+        outcome => format!("Last: {}, {outcome} {at}", last.what),
+    }
+}
+
+/// Rows in columns; the last column is wrapped where it would not fit.
+fn table(rows: &[[String; 5]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 4] = std::array::from_fn(width);
+    let indent: usize = widths.iter().map(|width| width + 2).sum();
+    let room = WIDTH.saturating_sub(indent).max(24);
+    let mut lines = Vec::new();
+    for row in rows {
+        let cells: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        let mut notes = wrap(&row[4], room).into_iter();
+        lines.push(format!("{cells}{}", notes.next().unwrap_or_default()).trim_end().to_owned());
+        lines.extend(notes.map(|note| format!("{:indent$}{note}", "")));
+    }
+    lines
+}
+
+/// A text in lines of at most so many characters, broken between words.
+fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-03-01T12:00:00Z";
+
+    fn unit(name: &str, state: &'static str) -> json::UnitStatus {
+        json::UnitStatus {
+            unit: name.to_owned(),
+            engine: "embedded",
+            state,
+            created_at: (state != "absent").then(|| "2026-03-01T10:00:00Z".to_owned()),
+            record: (state != "absent").then(|| "a1b2c3d4e5f6".to_owned()),
+            out_of_date: false,
+            changes: 0,
+            pending: Vec::new(),
+            unknown: Vec::new(),
+            last: None,
+        }
+    }
+
+    fn told(units: Vec<json::UnitStatus>) -> String {
+        let status = json::Status {
+            setpoint: json::VERSION,
+            project: "shop".to_owned(),
+            version: Some("0.3.0".to_owned()),
+            root: "/home/a/shop".to_owned(),
+            units,
+        };
+        let home = Some(Path::new("/home/a"));
+        words(&status, &Surroundings { now: NOW.parse().unwrap(), zone: TimeZone::UTC, home })
+    }
+
+    #[test]
+    fn what_is_as_declared_has_no_note() {
+        assert_eq!(
+            told(vec![unit("dev", "running")]),
+            "shop 0.3.0   ~/shop   embedded\n\
+             UNIT  STATE    SINCE  RECORD    NOTE\n\
+             dev   running  2h     a1b2c3d4"
+        );
+    }
+
+    #[test]
+    fn drift_and_what_never_succeeded_name_the_next_step() {
+        let mut drifted = unit("dev", "running");
+        (drifted.out_of_date, drifted.changes) = (true, 2);
+        let last = |outcome: &str, at: &str| json::LastOperation {
+            what: "up dev".to_owned(),
+            outcome: outcome.to_owned(),
+            at: at.to_owned(),
+        };
+        drifted.last = Some(last("failed", "2026-03-01T11:04:00Z"));
+        let mut failed = unit("ci", "running");
+        (failed.out_of_date, failed.changes) = (true, 3);
+        failed.pending = vec!["post_create".to_owned()];
+        failed.last = Some(last("succeeded", "2026-02-01T11:04:00Z"));
+        assert_eq!(
+            told(vec![drifted, failed, unit("old", "absent")]),
+            "shop 0.3.0   ~/shop   embedded\n\
+             UNIT  STATE    SINCE  RECORD    NOTE\n\
+             dev   running  2h     a1b2c3d4  out of date: 2 changes (setpoint why)\n\
+             ci    running  2h     a1b2c3d4  not ready: post_create has not succeeded\n\
+             \x20                               (setpoint up)\n\
+             old   absent   -      -         not made yet (setpoint up)\n\
+             Last: up dev, failed 11:04 (setpoint logs dev)"
+        );
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_terminal() {
+        let mut lost = unit("dev", "running");
+        lost.pending = vec!["update_content".to_owned(), "post_start".to_owned()];
+        lost.unknown = vec!["on_create".to_owned(), "post_create".to_owned()];
+        let text = told(vec![lost]);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn a_time_that_is_not_today_has_its_date() {
+        let mut old = unit("dev", "stopped");
+        old.out_of_date = true;
+        old.last = Some(json::LastOperation {
+            what: "up dev".to_owned(),
+            outcome: "succeeded".to_owned(),
+            at: "2026-02-01T11:04:00Z".to_owned(),
+        });
+        assert!(told(vec![old]).ends_with("Last: up dev, succeeded 2026-02-01 11:04"));
+    }
+}

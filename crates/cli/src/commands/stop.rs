@@ -1,0 +1,48 @@
+use std::time::Instant;
+
+use clap::Args;
+use setpoint_runtime::apply::STOP_GRACE;
+use setpoint_runtime::engine::{Engine, Seen};
+
+use super::{SUCCESS, plan};
+use crate::context::Context;
+use crate::error::Failure;
+use crate::events::LiveList;
+use crate::json;
+
+/// Stop environments; all that is in them stays
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The environments; all that the project brings up, if none is named
+    units: Vec<String>,
+}
+
+impl Stop {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let project = context.project()?;
+        let envs = plan::chosen(&project, &self.units)?;
+        context.stop_on_signals()?;
+        let engine = context.engine();
+        let mut units = Vec::new();
+        for env in envs {
+            let unit = context.unit(&engine, &project, env);
+            let name = env.name.to_string();
+            let list = LiveList::new(context.output);
+            let _lock = context.lock(&unit, &format!("stop {name}"), &list)?;
+            let began = Instant::now();
+            let mut done = Vec::new();
+            if matches!(engine.observe(&unit.id)?, Seen::Running(_)) {
+                engine.stop(&unit.id, STOP_GRACE, &context.cancel)?;
+                done.push("stop".to_owned());
+                context.output.note(format!("{name} stopped"));
+            } else {
+                context.output.note(format!("{name} is not running"));
+            }
+            units.push(json::UnitDone { unit: name, done, record: None, seconds: began.elapsed().as_secs_f64() });
+        }
+        if context.output.json {
+            context.output.value(&json::Done { setpoint: json::VERSION, units });
+        }
+        Ok(SUCCESS)
+    }
+}

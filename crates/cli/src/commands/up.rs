@@ -1,0 +1,170 @@
+use clap::Args;
+use setpoint_model::explain::describe;
+use setpoint_model::manifest::Env;
+use setpoint_model::plan::{Action, Options, Provision};
+use setpoint_runtime::apply::{ApplyError, Settings};
+use setpoint_runtime::engine::embedded::Embedded;
+use setpoint_runtime::engine::{Engine, Pull};
+use setpoint_runtime::observe::{Look, Unit};
+use setpoint_runtime::project::Project;
+use setpoint_runtime::store::Store;
+
+use super::{SUCCESS, plan};
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::events::LiveList;
+use crate::json;
+use crate::output::{ask, can_ask, span};
+
+/// Make what runs equal to what is declared, with the least work
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The environments; all that the project brings up, if none is named
+    units: Vec<String>,
+    /// Only say what would be done (the same as `plan`)
+    #[arg(long)]
+    dry_run: bool,
+    /// Engine actions only: no packs, no hooks; drift stays and is shown
+    #[arg(long)]
+    no_provision: bool,
+    /// Replace the unit even if nothing asks for it
+    #[arg(long)]
+    recreate: bool,
+    /// Agree to exactly the plan that is printed
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// Ask the registry whether the image's tag has moved
+    #[arg(long)]
+    pull: bool,
+    /// The engine to use
+    #[arg(long, value_parser = ["embedded"])]
+    engine: Option<String>,
+}
+
+impl Up {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let project = context.project()?;
+        for note in &project.manifest.notes {
+            context.output.progress(format!("note: {note}"));
+        }
+        let envs = plan::chosen(&project, &self.units)?;
+        if self.dry_run {
+            return plan::print(context, &project, &envs, &self.options(), false, self.pull);
+        }
+        context.stop_on_signals()?;
+        let mut done = Vec::new();
+        for env in envs {
+            done.push(self.bring_up(context, &project, env)?);
+        }
+        if context.output.json {
+            context.output.value(&json::Done { setpoint: json::VERSION, units: done });
+        }
+        Ok(SUCCESS)
+    }
+
+    fn options(&self) -> Options {
+        let provision = if self.no_provision { Provision::Skip } else { Provision::Needed };
+        Options { provision, recreate: self.recreate }
+    }
+
+    fn bring_up(&self, context: &Context, project: &Project, env: &Env) -> Result<json::UnitDone, Failure> {
+        let engine = context.engine();
+        let unit = context.unit(&engine, project, env);
+        let list = LiveList::new(context.output);
+        let command = format!("up {}", env.name);
+        let _lock = context.lock(&unit, &command, &list)?;
+        let mut store = context.store()?;
+        let pull = if self.pull { Pull::Always } else { Pull::Missing };
+        let look = unit.look(&store, &self.options(), pull)?;
+        self.consent(context, &engine, &unit, &look)?;
+        let settings = Settings { watcher: &list, cancel: &context.cancel, pull, command };
+        carry_out(context, &unit, &mut store, look, &settings)
+    }
+
+    /// A recreation throws away what the unit has changed in its own files: somebody has to agree to that.
+    fn consent(&self, context: &Context, engine: &Embedded, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
+        if look.plan.action != Action::Recreate || self.yes {
+            return Ok(());
+        }
+        let changes = engine.own_changes(&unit.id)?;
+        if changes.count == 0 {
+            return Ok(());
+        }
+        let name = &unit.env.name;
+        let examples: Vec<_> = changes.examples.iter().map(|path| format!("  {}", path.display())).collect();
+        let losses = format!(
+            "recreating {name} discards {} files of its own, such as\n{}",
+            changes.count,
+            examples.join("\n")
+        );
+        context.output.progress(plan::words(look, &unit.env.name));
+        if can_ask() && !context.output.json {
+            context.output.progress(&losses);
+            if ask("Recreate it?") {
+                return Ok(());
+            }
+        }
+        Err(Failure::new(Exit::Consent, "consent", format!("{losses}\nNothing was done."))
+            .hint(format!("`setpoint up {name} --yes` agrees to this plan; `setpoint why {name}` says what asks for it")))
+    }
+}
+
+/// Applies a look, and says what came of it.
+pub(super) fn carry_out(
+    context: &Context,
+    unit: &Unit<'_>,
+    store: &mut Store,
+    look: Look,
+    settings: &Settings<'_>,
+) -> Result<json::UnitDone, Failure> {
+    let output = context.output;
+    let name = &unit.env.name;
+    let record = look.recorded.fingerprint.digest();
+    if look.plan.is_empty() {
+        let (files, took) = look.checked;
+        output.note(format!("{name}: nothing to do ({}; {files} files checked in {} ms)", record.short(), took.as_millis()));
+        tell_unknown(context, &look, unit);
+        return Ok(json::UnitDone { unit: name.to_string(), done: Vec::new(), record: Some(record.to_hex()), seconds: 0.0 });
+    }
+    let (drift, desired, action) = (look.plan.is_drift(), look.desired.clone(), look.plan.action);
+    tell_unknown(context, &look, unit);
+    let applied = unit.apply(store, look, settings).map_err(|error| {
+        if let ApplyError::Phase(failed) = &error
+            && !failed.tail.is_empty()
+        {
+            output.progress("");
+            for line in &failed.tail {
+                output.progress(format!("  | {line}"));
+            }
+            output.progress(format!("  all output: setpoint logs {name} {}\n", failed.phase.replace(' ', "-")));
+        }
+        Failure::from(error)
+    })?;
+    for phase in &applied.edited {
+        output.progress(format!("{phase} was edited while it ran; the next `up` runs it again"));
+    }
+    let record = applied.recorded.map(|digest| digest.to_hex());
+    let short = applied.recorded.map(|digest| digest.short()).unwrap_or_default();
+    let took = span(applied.took);
+    if drift || action != Action::Nothing {
+        output.note(format!("{name} is up in {took}, recorded {short}"));
+    } else {
+        let ran: Vec<_> = applied.done.iter().map(|step| describe(&desired, step)).collect();
+        output.note(format!("{name}: nothing changed; {} in {took}", ran.join(", ").replacen("run ", "ran ", 1)));
+    }
+    if action == Action::Create {
+        output.note(format!("Next: setpoint shell {name}"));
+    }
+    let done = applied.done.iter().map(|step| describe(&desired, step)).collect();
+    Ok(json::UnitDone { unit: name.to_string(), done, record, seconds: applied.took.as_secs_f64() })
+}
+
+fn tell_unknown(context: &Context, look: &Look, unit: &Unit<'_>) {
+    for hook in &look.report.unknown {
+        let name = &unit.env.name;
+        context.output.progress(format!(
+            "{name}: the state was lost, so nobody knows whether {hook} ran.\n  \
+             `setpoint reprovision {name} --hook {hook}` runs it; `... --mark-done {hook}` says that it did"
+        ));
+    }
+}

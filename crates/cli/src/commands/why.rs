@@ -1,0 +1,74 @@
+use std::collections::BTreeSet;
+
+use clap::Args;
+use setpoint_model::explain::explain;
+use setpoint_model::plan::{Action, Options};
+use setpoint_runtime::engine::{Pull, Seen};
+
+use super::SUCCESS;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::json;
+
+/// Name each change since the last success, and the work that it leads to
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// The environment; may be left out where there is only one
+    unit: Option<String>,
+    /// Ask the registry whether the image's tag has moved
+    #[arg(long)]
+    pull: bool,
+}
+
+impl Why {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let project = context.project()?;
+        let env = project.env(self.unit.as_deref())?;
+        let engine = context.engine();
+        let unit = context.unit(&engine, &project, env);
+        let store = context.store()?;
+        let pull = if self.pull { Pull::Always } else { Pull::Missing };
+        let look = unit.look(&store, &Options::default(), pull)?;
+        let explained = explain(&look.desired, &look.plan, &look.report);
+        let exists = look.seen != Seen::Absent;
+        let record = look.recorded.fingerprint.digest();
+        let output = context.output;
+        let name = &env.name;
+        let pending: Vec<String> = look.report.pending.iter().map(ToString::to_string).collect();
+        if output.json {
+            let record = exists.then(|| record.to_hex());
+            output.value(&json::Why { setpoint: json::VERSION, unit: name.to_string(), record, changes: explained, pending });
+            return Ok(SUCCESS);
+        }
+        if !exists {
+            output.line(format!("{name}: there is none yet; everything is new"));
+            output.line("Next: setpoint up");
+            return Ok(SUCCESS);
+        }
+        let counted = explained.iter().filter(|change| !change.informs_only).count();
+        output.line(match counted {
+            0 if look.plan.is_drift() => format!("{name}: no change since {}, but not everything is done", record.short()),
+            0 => format!("{name}: no change since {}", record.short()),
+            1 => format!("{name}: 1 change since {}", record.short()),
+            many => format!("{name}: {many} changes since {}", record.short()),
+        });
+        for change in &explained {
+            let old = change.old.as_deref().unwrap_or("(absent)");
+            let new = change.new.as_deref().unwrap_or("(absent)");
+            output.line(format!("  {:<8} {}  {old} -> {new}", change.change, change.path));
+            let role = change.role.as_deref().map_or_else(String::new, |role| format!("{role}: "));
+            output.line(format!("           {role}-> {}", change.leads_to));
+        }
+        let told: BTreeSet<String> = explained.iter().map(|change| change.leads_to.clone()).collect();
+        for hook in pending.iter().filter(|hook| !told.contains(&format!("run {hook}"))) {
+            output.line(format!("  pending  {hook} has not succeeded yet -> run {hook}"));
+        }
+        if look.plan.action == Action::Nothing && look.plan.is_drift() {
+            output.line("No restart and no recreate.");
+        }
+        if look.plan.is_drift() {
+            output.line("Next: setpoint up");
+        }
+        Ok(SUCCESS)
+    }
+}

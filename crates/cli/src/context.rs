@@ -1,0 +1,112 @@
+//! What every command begins with: where it stands, what it may say, and the rooms that it opens.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use setpoint_model::manifest::Env;
+use setpoint_runtime::cancel::Cancel;
+use setpoint_runtime::engine::UnitId;
+use setpoint_runtime::engine::embedded::Embedded;
+use setpoint_runtime::events::{Event, Watcher};
+use setpoint_runtime::lock::UnitLock;
+use setpoint_runtime::observe::Unit;
+use setpoint_runtime::paths::{Roots, Variables};
+use setpoint_runtime::project::Project;
+use setpoint_runtime::store::Store;
+
+use crate::error::{Exit, Failure};
+use crate::output::Output;
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) folder: PathBuf,
+    pub(crate) assignments: Vec<String>,
+    pub(crate) roots: Roots,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) cancel: Cancel,
+}
+
+impl Context {
+    /// Reads the process's surroundings, once.
+    pub(crate) fn new(output: Output, folder: Option<PathBuf>, assignments: Vec<String>) -> Result<Self, Failure> {
+        let folder = match folder {
+            Some(folder) => folder,
+            None => std::env::current_dir().map_err(|error| {
+                Failure::new(Exit::NotFound, "no-folder", format!("the present folder cannot be read: {error}"))
+            })?,
+        };
+        let variables: Variables = std::env::vars_os().collect();
+        let roots = Roots::from_variables(&variables, rustix::process::geteuid().is_root())
+            .map_err(|error| Failure::new(Exit::Usage, "roots", error.to_string()))?;
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let variables = variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Self { output, folder, assignments, roots, home, variables, cancel: Cancel::default() })
+    }
+
+    /// The project of the present folder.
+    pub(crate) fn project(&self) -> Result<Project, Failure> {
+        let project = Project::load(&self.folder, &self.assignments)?;
+        if self.output.verbose > 0 {
+            for note in &project.manifest.notes {
+                self.output.progress(format!("note: {note}"));
+            }
+        }
+        Ok(project)
+    }
+
+    /// The engine of a project's units.
+    pub(crate) fn engine(&self) -> Embedded {
+        Embedded::new(&self.roots, self.variables.clone())
+    }
+
+    /// The state.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.roots)?)
+    }
+
+    /// A unit with what is needed to look at it.
+    pub(crate) fn unit<'a>(&'a self, engine: &'a Embedded, project: &'a Project, env: &'a Env) -> Unit<'a> {
+        Unit {
+            roots: &self.roots,
+            engine,
+            project,
+            env,
+            id: UnitId::new(&project.root, &env.name),
+            variables: &self.variables,
+            home: self.home.clone(),
+        }
+    }
+
+    /// Takes a unit for this command alone, waiting for whoever has it and saying for whom.
+    pub(crate) fn lock(&self, unit: &Unit<'_>, what: &str, watcher: &dyn Watcher) -> Result<UnitLock, Failure> {
+        let mut told = false;
+        let what = format!("setpoint {what}");
+        let lock = UnitLock::acquire(&self.roots, &unit.project.root, &unit.env.name, &what, |holder| {
+            if let (false, Some(holder)) = (told, holder) {
+                told = true;
+                watcher.event(&Event::Waiting { holder: holder.to_string() });
+            }
+            if self.cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        lock.map_err(|error| {
+            let exit = if self.cancel.asked() { Exit::Interrupted } else { Exit::State };
+            Failure::new(exit, "lock", error.to_string())
+        })
+    }
+
+    /// From here on Ctrl-C and SIGTERM stop the work in order; a second one stops it now.
+    pub(crate) fn stop_on_signals(&self) -> Result<(), Failure> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let cancel = self.cancel.clone();
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+            .map_err(|error| Failure::new(Exit::Engine, "signals", error.to_string()))?;
+        std::thread::spawn(move || signals.forever().for_each(|_| cancel.ask()));
+        Ok(())
+    }
+}

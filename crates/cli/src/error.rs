@@ -1,0 +1,167 @@
+//! What a command can end with: a few kinds of error, each with a hint, and the one table of exit codes.
+
+use setpoint_model::manifest::Problem;
+use setpoint_runtime::apply::ApplyError;
+use setpoint_runtime::engine::EngineError;
+use setpoint_runtime::facts::FactsError;
+use setpoint_runtime::project::ProjectError;
+use setpoint_runtime::secrets::SecretError;
+use setpoint_runtime::store::StoreError;
+
+/// Every exit code of the binary. `exec`, `shell` and `check` pass on the code of what they ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done, or nothing to do.
+    Success = 0,
+    /// A hook, a pack or a check failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// Something is to be done (`--exit-code`).
+    Drift = 3,
+    /// The manifest is wrong.
+    Manifest = 4,
+    /// There is no such project, unit, hook or log.
+    NotFound = 5,
+    /// Consent is needed and there is nobody to ask; nothing was done.
+    Consent = 6,
+    /// The engine, the kernel, a registry or the disk failed.
+    Engine = 7,
+    /// The state is damaged, or was written by a newer version.
+    State = 8,
+    /// Stopped on request.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// All codes, with what they mean: the table in `docs/reference/exit-codes.md`.
+    pub(crate) const TABLE: [(Self, &'static str); 10] = [
+        (Self::Success, "done, or nothing to do"),
+        (Self::Failed, "a hook, a pack or a check failed"),
+        (Self::Usage, "the command line is wrong"),
+        (Self::Drift, "something is to be done (`plan --exit-code`, `status --exit-code`)"),
+        (Self::Manifest, "the manifest is wrong; nothing was touched"),
+        (Self::NotFound, "there is no such project, unit, hook or log"),
+        (Self::Consent, "consent is needed and there is nobody to ask; nothing was done"),
+        (Self::Engine, "the engine, the kernel, a registry or the disk failed"),
+        (Self::State, "the state is damaged, or was written by a newer version"),
+        (Self::Interrupted, "stopped on request (Ctrl-C)"),
+    ];
+}
+
+/// What a command ends with when it does not end well.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The exit code.
+    pub(crate) exit: Exit,
+    /// A stable word for machines: `hook-failed`.
+    pub(crate) kind: &'static str,
+    /// What went wrong, and where.
+    pub(crate) message: String,
+    /// Problems of the manifest, each with its place.
+    pub(crate) problems: Vec<Problem>,
+    /// What to do next.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { exit, kind, message: message.into(), problems: Vec::new(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<ProjectError> for Failure {
+    fn from(error: ProjectError) -> Self {
+        let message = error.to_string();
+        match error {
+            ProjectError::NotFound(_) => {
+                Self::new(Exit::NotFound, "no-project", message).hint("`setpoint init` writes one")
+            }
+            ProjectError::Problems(problems) => {
+                Self { problems, ..Self::new(Exit::Manifest, "manifest", message) }
+            }
+            ProjectError::Io { .. } => Self::new(Exit::Manifest, "manifest-unreadable", message),
+            ProjectError::NoUnit { .. } => Self::new(Exit::NotFound, "no-unit", message),
+            ProjectError::Ambiguous { .. } => Self::new(Exit::Usage, "which-unit", message),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let message = error.to_string();
+        match error {
+            EngineError::State { .. } => {
+                Self::new(Exit::NotFound, "unit-state", message).hint("`setpoint up` starts it")
+            }
+            EngineError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
+            error => {
+                let failure = Self::new(Exit::Engine, "engine", message);
+                match error.hint() {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = Self::new(Exit::State, "state", error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<FactsError> for Failure {
+    fn from(error: FactsError) -> Self {
+        match error {
+            FactsError::Engine(error) => error.into(),
+            FactsError::Secret(error) => error.into(),
+            other => Self::new(Exit::Manifest, "inputs", other.to_string()),
+        }
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        let hint = match &error {
+            SecretError::NotSet { variable, .. } => Some(format!("{variable}=... setpoint up")),
+            SecretError::Command { .. } | SecretError::Io { .. } => None,
+        };
+        Self { hint, ..Self::new(Exit::Engine, "secret", error.to_string()) }
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Phase(failed) => {
+                let unit = &failed.unit;
+                let phase = &failed.phase;
+                let mut message = format!("{phase} failed in {unit}: {}", failed.how);
+                if let Some(at) = &failed.at {
+                    message.push_str(&format!("\n  at {}:{}:{}", at.file, at.line, at.column));
+                    message.push_str(&format!("\n  {}", at.source_line.trim()));
+                }
+                message.push_str(&format!("\n{}", failed.consequence));
+                let exit = if failed.cancelled { Exit::Interrupted } else { Exit::Failed };
+                Self::new(exit, if failed.cancelled { "interrupted" } else { "phase-failed" }, message)
+                    .hint(failed.hint.clone())
+            }
+            ApplyError::Engine(error) => error.into(),
+            ApplyError::Store(error) => error.into(),
+            ApplyError::Secret(error) => error.into(),
+            ApplyError::Facts(error) => error.into(),
+        }
+    }
+}

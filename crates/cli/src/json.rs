@@ -1,0 +1,124 @@
+//! What `--json` gives. Every value carries `setpoint`, the version of these shapes.
+
+use serde::Serialize;
+use setpoint_model::explain::Explained;
+use setpoint_model::manifest::Problem;
+
+use crate::error::Failure;
+
+/// The version of the shapes. Fields may be added within a version.
+pub(crate) const VERSION: u32 = 1;
+
+/// A failure, on standard error.
+#[derive(Debug, Serialize)]
+pub(crate) struct Error<'a> {
+    setpoint: u32,
+    error: &'static str,
+    exit: u8,
+    message: &'a str,
+    problems: &'a [Problem],
+    hint: Option<&'a str>,
+}
+
+impl<'a> From<&'a Failure> for Error<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self {
+            setpoint: VERSION,
+            error: failure.kind,
+            exit: failure.exit as u8,
+            message: &failure.message,
+            problems: &failure.problems,
+            hint: failure.hint.as_deref(),
+        }
+    }
+}
+
+/// `status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) setpoint: u32,
+    pub(crate) project: String,
+    pub(crate) version: Option<String>,
+    pub(crate) root: String,
+    pub(crate) units: Vec<UnitStatus>,
+}
+
+/// A unit in `status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnitStatus {
+    pub(crate) unit: String,
+    pub(crate) engine: &'static str,
+    /// `absent`, `stopped`, `running`.
+    pub(crate) state: &'static str,
+    /// When it was made, in UTC.
+    pub(crate) created_at: Option<String>,
+    /// The digest of the record.
+    pub(crate) record: Option<String>,
+    /// Whether `up` would do something.
+    pub(crate) out_of_date: bool,
+    pub(crate) changes: usize,
+    /// Hooks that have not succeeded yet.
+    pub(crate) pending: Vec<String>,
+    /// Hooks of which nobody knows whether they ran.
+    pub(crate) unknown: Vec<String>,
+    /// The last operation and how it ended.
+    pub(crate) last: Option<LastOperation>,
+}
+
+/// The last operation on a unit.
+#[derive(Debug, Serialize)]
+pub(crate) struct LastOperation {
+    pub(crate) what: String,
+    /// `succeeded`, `failed`, `interrupted`.
+    pub(crate) outcome: String,
+    pub(crate) at: String,
+}
+
+/// `why`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Why {
+    pub(crate) setpoint: u32,
+    pub(crate) unit: String,
+    pub(crate) record: Option<String>,
+    pub(crate) changes: Vec<Explained>,
+    pub(crate) pending: Vec<String>,
+}
+
+/// `plan`, and `up` before it acts.
+#[derive(Debug, Serialize)]
+pub(crate) struct Plans {
+    pub(crate) setpoint: u32,
+    pub(crate) plans: Vec<UnitPlan>,
+}
+
+/// The plan of a unit.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnitPlan {
+    pub(crate) unit: String,
+    pub(crate) action: setpoint_model::plan::Action,
+    pub(crate) drift: bool,
+    pub(crate) steps: Vec<PlanStep>,
+}
+
+/// A step of a plan.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlanStep {
+    pub(crate) step: String,
+    pub(crate) because: String,
+}
+
+/// What `up`, `reprovision`, `stop` and `down` did.
+#[derive(Debug, Serialize)]
+pub(crate) struct Done {
+    pub(crate) setpoint: u32,
+    pub(crate) units: Vec<UnitDone>,
+}
+
+/// What was done to a unit.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnitDone {
+    pub(crate) unit: String,
+    pub(crate) done: Vec<String>,
+    pub(crate) record: Option<String>,
+    pub(crate) seconds: f64,
+}

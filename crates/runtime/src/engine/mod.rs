@@ -1,0 +1,399 @@
+//! Engines: what makes, starts, stops and enters units. Differences between them are data
+//! ([`Capabilities`]); no rule elsewhere asks which engine it runs on.
+
+pub mod embedded;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use setpoint_model::desired::Capabilities;
+use setpoint_model::digest::{Digest, Encoder};
+use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
+use setpoint_model::manifest::{Limits, Network};
+use setpoint_model::names::UnitName;
+
+use crate::cancel::Cancel;
+use crate::events::Watcher;
+
+/// Which unit, on every engine: a name that is unique to the project's folder and the unit in it, and fit to be
+/// a file name and a host name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UnitId(String);
+
+impl UnitId {
+    /// The id of a project's unit.
+    #[must_use]
+    pub fn new(project_root: &Path, unit: &UnitName) -> Self {
+        let mut encoder = Encoder::new("setpoint.unit", 1);
+        encoder.bytes(project_root.as_os_str().as_encoded_bytes()).text(unit.as_str());
+        Self(format!("{unit}-{}", &encoder.finish().to_hex()[..12]))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a unit carries on the engine itself, from which its identity can be rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// The project's folder.
+    pub project_root: PathBuf,
+    /// The project's name.
+    pub project: String,
+    /// The unit's name.
+    pub unit: UnitName,
+    /// This instance of the unit; a new one with every CREATE.
+    pub instance: String,
+    /// The leaves that it was made of.
+    pub made_of: Vec<LabelledLeaf>,
+}
+
+/// A leaf in a unit's labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelledLeaf {
+    /// Which leaf.
+    pub key: LeafKey,
+    /// Its class, as [`Class::to_text`] writes it.
+    pub class: String,
+    /// The digest of its value.
+    pub digest: Digest,
+    /// Its value as a person may see it.
+    pub shown: Option<String>,
+}
+
+impl LabelledLeaf {
+    /// A leaf as labels carry it.
+    #[must_use]
+    pub fn new(key: &LeafKey, leaf: &Leaf) -> Self {
+        let (class, digest, shown) = (leaf.class.to_text(), leaf.digest, leaf.shown.clone());
+        Self { key: key.clone(), class, digest, shown }
+    }
+
+    /// The leaf, if its class is one that this version knows.
+    #[must_use]
+    pub fn to_leaf(&self) -> Option<(LeafKey, Leaf)> {
+        let class = Class::parse(&self.class)?;
+        Some((self.key.clone(), Leaf { class, digest: self.digest, shown: self.shown.clone() }))
+    }
+}
+
+/// What an engine sees of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// There is none.
+    Absent,
+    /// It exists and does not run.
+    Stopped(Labels),
+    /// It runs.
+    Running(Labels),
+}
+
+/// Where a unit's file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum BaseSource {
+    /// A copy-on-write view of the host.
+    Host,
+    /// An OCI reference, or the path of an OCI layout or archive.
+    Image {
+        /// As it is declared.
+        reference: String,
+    },
+    /// A folder or an archive of a root file system.
+    Rootfs {
+        /// Its path on the host.
+        path: PathBuf,
+    },
+}
+
+/// A folder or file of the host that appears inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// On the host.
+    pub source: PathBuf,
+    /// Inside.
+    pub target: PathBuf,
+    /// Whether it may not be written.
+    pub read_only: bool,
+}
+
+/// All that an engine needs to make and start a unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitSpec {
+    /// What it is.
+    pub labels: Labels,
+    /// Where its file system comes from.
+    pub base: BaseSource,
+    /// What of the host appears inside, the workspace first.
+    pub mounts: Vec<Mount>,
+    /// The workspace's path inside.
+    pub workspace: PathBuf,
+    /// Who hooks and shells run as: a name or `uid[:gid]`.
+    pub user: String,
+    /// Which network it has.
+    pub network: Network,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// An account inside a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its name, or its number where it has none.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Its home folder inside.
+    pub home: PathBuf,
+    /// Its login shell.
+    pub shell: String,
+}
+
+/// What a process's input and output are connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Io {
+    /// To this process's own.
+    Inherit,
+    /// Output and errors, in the order they come, to [`Process::output`]; no input.
+    Captured,
+    /// To a terminal of its own, shown on this process's terminal.
+    Terminal,
+}
+
+/// A process to run in a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Added to the environment that the unit's base declares.
+    pub env: BTreeMap<String, String>,
+    /// Where it starts; the workspace if absent.
+    pub cwd: Option<PathBuf>,
+    /// Who it runs as: a name or `uid[:gid]`; the unit's user if absent.
+    pub user: Option<String>,
+    /// What it is connected to.
+    pub io: Io,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Ended {
+    /// Whether it ended well.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == Self::Code(0)
+    }
+
+    /// The exit code that a shell would give: 128 + n for a signal.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}
+
+/// A process that runs in a unit, or on the host. Dropping it kills it with all that it started.
+pub trait Process: Send {
+    /// What it writes, if it was started as [`Io::Captured`]. Gives it once.
+    fn output(&mut self) -> Option<Box<dyn std::io::Read + Send>>;
+
+    /// Waits for its end for this long at most.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    fn wait(&mut self, at_most: Duration) -> Result<Option<Ended>, EngineError>;
+
+    /// Asks it to end (SIGTERM).
+    fn terminate(&mut self);
+
+    /// Kills it and everything that it started.
+    fn kill(&mut self);
+
+    /// Joins this terminal to the process's own, if it was started as [`Io::Terminal`], until it ends.
+    ///
+    /// # Errors
+    /// If the terminal cannot be set up.
+    fn attach(&mut self) -> Result<Ended, EngineError>;
+}
+
+/// Whether an image that is there already is looked for again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// Only what is missing is fetched.
+    #[default]
+    Missing,
+    /// The registry is asked, and what moved is fetched.
+    Always,
+}
+
+/// Makes, starts, stops and enters units.
+pub trait Engine: Sync {
+    /// What it can change, at what cost.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What it sees of a unit.
+    ///
+    /// # Errors
+    /// If the engine or the unit's own files cannot be read.
+    fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError>;
+
+    /// Every unit that carries our labels.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError>;
+
+    /// The digest that a base resolves to by what is known here, without asking a registry.
+    ///
+    /// # Errors
+    /// If what is known cannot be read.
+    fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError>;
+
+    /// Makes a base available, and gives its digest (none for the host).
+    ///
+    /// # Errors
+    /// If it cannot be fetched, verified or unpacked.
+    fn prepare(
+        &self,
+        base: &BaseSource,
+        pull: Pull,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<Option<String>, EngineError>;
+
+    /// Makes a new instance, all or nothing. The base is prepared.
+    ///
+    /// # Errors
+    /// If it exists already or cannot be made.
+    fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError>;
+
+    /// Starts a stopped unit as the spec says now.
+    ///
+    /// # Errors
+    /// If it cannot be started; then nothing of it runs.
+    fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError>;
+
+    /// Stops a unit: asks, waits this long, kills. Nothing to do is no error.
+    ///
+    /// # Errors
+    /// If something of it survives.
+    fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError>;
+
+    /// Removes a stopped unit with its own files. Nothing to do is no error.
+    ///
+    /// # Errors
+    /// If it runs or its files cannot be removed.
+    fn remove(&self, unit: &UnitId) -> Result<(), EngineError>;
+
+    /// Changes the limits of a running unit.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or no controller is there for a limit.
+    fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError>;
+
+    /// The files that the unit has changed or made in its own layer, up to a few, and how many there are.
+    ///
+    /// # Errors
+    /// If they cannot be looked at.
+    fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError>;
+
+    /// Who hooks and shells run as in a unit whose workspace is this folder, where nobody is declared: whoever
+    /// owns the folder, as he is called inside.
+    fn default_user(&self, workspace: &Path) -> String;
+
+    /// An account of the unit, by a name or `uid[:gid]`.
+    ///
+    /// # Errors
+    /// If there is no such account.
+    fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError>;
+
+    /// Runs a process in a running unit.
+    ///
+    /// # Errors
+    /// If the unit does not run, or the program cannot be started.
+    fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError>;
+}
+
+/// What a unit changed in its own layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnChanges {
+    /// How many files.
+    pub count: u64,
+    /// The first few, as paths inside.
+    pub examples: Vec<PathBuf>,
+}
+
+/// What went wrong in an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The unit is not there or does not run.
+    #[error("{unit} {state}")]
+    State {
+        /// Which unit.
+        unit: String,
+        /// `is not running`, `exists already`.
+        state: &'static str,
+    },
+    /// There is no such account in the unit.
+    #[error("there is no user `{user}` in {unit}: {why}")]
+    NoAccount {
+        /// As it was asked for.
+        user: String,
+        /// Which unit.
+        unit: String,
+        /// What was looked at.
+        why: String,
+    },
+    /// A sandbox refused.
+    #[error(transparent)]
+    Sandbox(#[from] setpoint_sandbox::SandboxError),
+    /// An image could not be had.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
+    /// A file of the unit could not be read or written.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the unit's own is not what was written there.
+    #[error("{path} is damaged: {why}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The work was stopped on request.
+    #[error("stopped on request")]
+    Cancelled,
+}

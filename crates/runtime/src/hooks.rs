@@ -1,0 +1,308 @@
+//! Running hooks and packs: where they run, as whom, with what; their output, their deadline, their end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use setpoint_model::manifest::{Command, Hook, Run};
+use setpoint_model::names::{HookName, PackName};
+
+use crate::cancel::Cancel;
+use crate::engine::{Account, Ended, Engine, EngineError, ExecSpec, Io, Process, UnitId};
+use crate::events::{Event, Watcher};
+use crate::host;
+use crate::logs::Log;
+use crate::secrets::{Mask, Values, expand};
+
+/// How long a phase may take to end after it was asked to, before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+/// How many of the last lines of a failed phase are shown.
+const TAIL: usize = 12;
+/// How long the output of a phase that ended is still waited for; what it left in the background may hold it open.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// Sources the library and the pack, then calls the pack's function where it defines one. Arguments: the
+/// library's path (empty if there is none), the pack's path, the pack's name with `_` for `-`.
+const PACK_RUNNER: &str = r#"
+if [ -z "${SETPOINT_PACK_SHELL:-}" ] && command -v bash >/dev/null 2>&1; then
+  SETPOINT_PACK_SHELL=bash exec bash -c "$0" "$0" "$@"
+fi
+set -e
+unset SETPOINT_PACK_SHELL
+setpoint_library=$1 setpoint_script=$2 setpoint_function=$3
+set --
+if [ -n "$setpoint_library" ]; then . "$setpoint_library"; fi
+. "$setpoint_script"
+for setpoint_candidate in "pack_${setpoint_function}_ensure" "tart_pack_${setpoint_function}_ensure"; do
+  if command -v "$setpoint_candidate" >/dev/null 2>&1; then
+    "$setpoint_candidate"
+    break
+  fi
+done
+"#;
+
+/// Why a phase did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// It ended badly.
+    Ended(Ended),
+    /// It ran past its deadline and was stopped.
+    TimedOut(Duration),
+    /// It was stopped on request.
+    Cancelled,
+    /// It could not be run.
+    Engine(EngineError),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ended(ended) => ended.fmt(f),
+            Self::TimedOut(limit) => write!(f, "timed out after {}s", limit.as_secs_f64()),
+            Self::Cancelled => f.write_str("stopped"),
+            Self::Engine(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A phase that did not succeed, with the end of what it said.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub failure: Failure,
+    /// Its last lines, masked.
+    pub tail: Vec<String>,
+}
+
+/// Runs the phases of one unit.
+pub struct Runner<'a> {
+    /// The engine that holds the unit.
+    pub engine: &'a dyn Engine,
+    /// The unit.
+    pub unit: &'a UnitId,
+    /// The project's folder on the host.
+    pub project_root: &'a Path,
+    /// Where the project appears inside.
+    pub workspace: &'a Path,
+    /// Who hooks run as.
+    pub account: &'a Account,
+    /// The environment of sessions, secrets put in.
+    pub session: &'a BTreeMap<String, String>,
+    /// The values of secrets, for what a hook's own environment refers to.
+    pub secrets: &'a Values,
+    /// Hides them in output.
+    pub mask: Mask,
+    /// Hears the output.
+    pub watcher: &'a dyn Watcher,
+    /// Stops it.
+    pub cancel: &'a Cancel,
+    /// The folder of the unit's logs.
+    pub logs: PathBuf,
+}
+
+impl Runner<'_> {
+    /// Runs a hook; a parallel one fails as a whole.
+    ///
+    /// # Errors
+    /// [`Failed`] with the end of its output.
+    pub fn hook(&self, name: HookName, hook: &Hook) -> Result<(), Failed> {
+        let mut env = self.session.clone();
+        env.extend(hook.env.iter().map(|(key, value)| (key.clone(), expand(value, self.secrets))));
+        let spec = |command: &Command| ExecSpec {
+            argv: self.argv(name, command),
+            env: env.clone(),
+            cwd: None,
+            user: Some(hook.user.clone().unwrap_or_else(|| self.account.name.clone())),
+            io: Io::Captured,
+        };
+        let start = |command: &Command| match name {
+            HookName::Initialize => host::spawn(&spec(command), self.project_root),
+            _ => self.engine.exec(self.unit, &spec(command)),
+        };
+        let parts: Vec<(Option<&str>, &Command)> = match &hook.run {
+            Run::One(command) => vec![(None, command)],
+            Run::Parallel(parts) => parts.iter().map(|(name, part)| (Some(name.as_str()), part)).collect(),
+        };
+        let mut running = Vec::new();
+        for (part, command) in parts {
+            match start(command) {
+                Ok(process) => running.push((part.map(str::to_owned), process)),
+                Err(error) => return Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+            }
+        }
+        self.supervise(name.as_str(), running, hook.timeout)
+    }
+
+    /// Runs a pack as root.
+    ///
+    /// # Errors
+    /// [`Failed`] with the end of its output.
+    pub fn pack(&self, name: &PackName, has_library: bool) -> Result<(), Failed> {
+        let packs = self.workspace.join(".setpoint/packs");
+        let path = |file: &str| packs.join(file).to_string_lossy().into_owned();
+        let library = if has_library { path("_lib.sh") } else { String::new() };
+        let function = name.as_str().replace('-', "_");
+        let mut env = self.session.clone();
+        env.insert("HOME".to_owned(), "/root".to_owned());
+        env.insert("USER".to_owned(), "root".to_owned());
+        env.insert("LOGNAME".to_owned(), "root".to_owned());
+        env.insert("SETPOINT_PACK".to_owned(), name.to_string());
+        env.insert("SETPOINT_USER".to_owned(), self.account.name.clone());
+        let script = path(&format!("{name}.sh"));
+        let argv = ["/bin/sh", "-c", PACK_RUNNER, PACK_RUNNER, &library, &script, &function];
+        let spec = ExecSpec {
+            argv: argv.map(str::to_owned).to_vec(),
+            env,
+            cwd: None,
+            user: Some("root".to_owned()),
+            io: Io::Captured,
+        };
+        match self.engine.exec(self.unit, &spec) {
+            Ok(process) => self.supervise(&format!("pack-{name}"), vec![(None, process)], None),
+            Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+        }
+    }
+
+    fn argv(&self, name: HookName, command: &Command) -> Vec<String> {
+        let folder = if name == HookName::Initialize { self.project_root } else { self.workspace };
+        match command {
+            Command::Argv(argv) => argv.clone(),
+            Command::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
+            Command::Script(path) => {
+                let inside = folder.join(path).to_string_lossy().into_owned();
+                if host::is_executable(&self.project_root.join(path)) {
+                    vec![inside]
+                } else {
+                    vec!["/bin/sh".to_owned(), inside]
+                }
+            }
+        }
+    }
+
+    fn supervise(
+        &self,
+        phase: &str,
+        mut running: Vec<(Option<String>, Box<dyn Process>)>,
+        limit: Option<Duration>,
+    ) -> Result<(), Failed> {
+        let began = Instant::now();
+        let mut output = Output::new(self, phase);
+        for (part, process) in &mut running {
+            output.follow(part.clone(), process.output());
+        }
+        let mut failure: Option<Failure> = None;
+        let mut stopping: Option<Instant> = None;
+        while !running.is_empty() {
+            output.pump(Duration::from_millis(if running.len() > 1 { 5 } else { 20 }));
+            let mut index = 0;
+            while index < running.len() {
+                match running[index].1.wait(Duration::ZERO) {
+                    Ok(None) => index += 1,
+                    Ok(Some(ended)) => {
+                        running.remove(index);
+                        if !ended.success() && failure.is_none() {
+                            failure = Some(Failure::Ended(ended));
+                        }
+                    }
+                    Err(error) => {
+                        running.remove(index);
+                        failure.get_or_insert(Failure::Engine(error));
+                    }
+                }
+            }
+            if failure.is_none() {
+                failure = match limit {
+                    _ if self.cancel.asked() => Some(Failure::Cancelled),
+                    Some(limit) if began.elapsed() > limit && !running.is_empty() => {
+                        Some(Failure::TimedOut(limit))
+                    }
+                    _ => None,
+                };
+            }
+            if failure.is_some() {
+                let since = *stopping.get_or_insert_with(|| {
+                    running.iter_mut().for_each(|(_, process)| process.terminate());
+                    Instant::now()
+                });
+                if since.elapsed() > GRACE || self.cancel.insisted() {
+                    running.iter_mut().for_each(|(_, process)| process.kill());
+                }
+            }
+        }
+        output.finish();
+        match failure {
+            None => Ok(()),
+            Some(failure) => Err(Failed { failure, tail: output.tail.into() }),
+        }
+    }
+}
+
+/// Collects the lines of one or several processes: to the log, to the watcher, and the last few for an error.
+struct Output<'a> {
+    runner: &'a Runner<'a>,
+    phase: String,
+    log: Option<Log>,
+    tail: VecDeque<String>,
+    sender: Option<mpsc::Sender<(Option<String>, String)>>,
+    lines: mpsc::Receiver<(Option<String>, String)>,
+}
+
+impl<'a> Output<'a> {
+    fn new(runner: &'a Runner<'a>, phase: &str) -> Self {
+        let (sender, lines) = mpsc::channel();
+        // A log that cannot be written is no reason to fail the work that it would tell of.
+        let log = Log::begin(&runner.logs, phase).ok();
+        Self { runner, phase: phase.to_owned(), log, tail: VecDeque::new(), sender: Some(sender), lines }
+    }
+
+    fn follow(&self, part: Option<String>, output: Option<Box<dyn Read + Send>>) {
+        let (Some(output), Some(sender)) = (output, self.sender.clone()) else { return };
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(output);
+            let mut line = Vec::new();
+            while let Ok(1..) = (&mut reader).take(64 * 1024).read_until(b'\n', &mut line) {
+                let text = String::from_utf8_lossy(&line);
+                if sender.send((part.clone(), text.trim_end_matches(['\n', '\r']).to_owned())).is_err() {
+                    break;
+                }
+                line.clear();
+            }
+        });
+    }
+
+    fn line(&mut self, part: Option<String>, line: &str) {
+        let line = self.runner.mask.apply(line);
+        let line = part.map_or_else(|| line.clone(), |part| format!("[{part}] {line}"));
+        if let Some(log) = &mut self.log {
+            log.line(&line);
+        }
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.clone());
+        self.runner.watcher.event(&Event::Output { phase: self.phase.clone(), line });
+    }
+
+    /// Takes lines for this long at most; returns early when one came and no more wait.
+    fn pump(&mut self, at_most: Duration) {
+        let Ok((part, line)) = self.lines.recv_timeout(at_most) else { return };
+        self.line(part, &line);
+        while let Ok((part, line)) = self.lines.try_recv() {
+            self.line(part, &line);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.sender = None;
+        let until = Instant::now() + DRAIN;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((part, line)) => self.line(part, &line),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Locks and leases: open files with `flock`, so that the kernel frees them when their holder dies.
+//!
+//! The files are opened close-on-exec, as all files of the standard library are: nothing that Setpoint starts
+//! inherits a lock.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use setpoint_model::digest::Encoder;
+use setpoint_model::names::UnitName;
+
+use crate::paths::{Roots, make_private_folder, project_key};
+
+/// How long a waiter sleeps before it tries again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Who holds a unit, as they wrote it into the lock's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// What they are doing: `up dev`.
+    pub what: String,
+    /// Their process.
+    pub pid: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` (process {})", self.what, self.pid)
+    }
+}
+
+/// Why a lock was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The caller would not wait any longer.
+    #[error("`{unit}` is being worked on by {}", name(holder.as_ref()))]
+    Held {
+        /// The unit.
+        unit: UnitName,
+        /// Who holds it; none if they had not written it yet.
+        holder: Option<Holder>,
+    },
+    /// The lock's file could not be used.
+    #[error("cannot lock `{}`", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn name(holder: Option<&Holder>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), Holder::to_string)
+}
+
+/// The right to change one unit. One operation at a time per unit.
+#[derive(Debug)]
+pub struct UnitLock {
+    _file: File,
+}
+
+impl UnitLock {
+    /// Takes the lock of a unit, waiting for whoever holds it.
+    ///
+    /// `what` says to others what the holder is doing. While another process holds the lock, `wait` is called
+    /// every 20 ms with the holder, where they are known; it says whether to go on waiting.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if `wait` breaks; [`LockError::Io`] if the file cannot be made, written or locked.
+    pub fn acquire(
+        roots: &Roots,
+        project_root: &Path,
+        unit: &UnitName,
+        what: &str,
+        mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
+    ) -> Result<Self, LockError> {
+        let key = project_key(project_root, Some(unit.as_str()));
+        let path = roots.state.join("locks").join(format!("{key}.lock"));
+        let file = open(&path)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read_holder(&file);
+                    if wait(holder.as_ref()).is_break() {
+                        return Err(LockError::Held { unit: unit.clone(), holder });
+                    }
+                    std::thread::sleep(RETRY);
+                }
+                Err(TryLockError::Error(source)) => return Err(LockError::Io { path, source }),
+            }
+        }
+        let holder = Holder { what: what.to_owned(), pid: std::process::id(), since: Timestamp::now() };
+        write_holder(&file, &holder).map_err(|source| LockError::Io { path, source })?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// A reader may meet a half-written text; it does not parse then, and the holder is unknown for that moment.
+fn write_holder(file: &File, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_vec(holder)?;
+    file.set_len(0)?;
+    file.write_all_at(&text, 0)
+}
+
+fn read_holder(file: &File) -> Option<Holder> {
+    let mut text = [0; 4096];
+    let len = file.read_at(&mut text, 0).ok()?;
+    serde_json::from_slice(text.get(..len)?).ok()
+}
+
+/// A promise that a named thing is in use: nothing that is leased is evicted, pruned or collected. Many may
+/// hold a lease of the same thing.
+#[derive(Debug)]
+pub struct Lease {
+    _file: File,
+}
+
+impl Lease {
+    /// Takes a lease. Waits while the thing is being retired, which is short.
+    ///
+    /// # Errors
+    /// [`LockError::Io`] if the lease's file cannot be made or locked.
+    pub fn take(roots: &Roots, thing: &str) -> Result<Self, LockError> {
+        let path = lease_path(roots, thing);
+        loop {
+            let file = open(&path)?;
+            file.lock_shared().map_err(|source| LockError::Io { path: path.clone(), source })?;
+            if is_still_at(&file, &path) {
+                return Ok(Self { _file: file });
+            }
+        }
+    }
+}
+
+/// The right to remove a thing that nobody has leased. Whoever wants a lease of it waits until this is dropped.
+#[derive(Debug)]
+pub struct Retirement {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Retirement {
+    /// Gives the right to remove a thing, unless it is leased.
+    ///
+    /// # Errors
+    /// [`LockError::Io`] if the lease's file cannot be made or locked.
+    pub fn begin(roots: &Roots, thing: &str) -> Result<Option<Self>, LockError> {
+        let path = lease_path(roots, thing);
+        loop {
+            let file = open(&path)?;
+            match file.try_lock() {
+                Ok(()) if is_still_at(&file, &path) => return Ok(Some(Self { path, _file: file })),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(LockError::Io { path, source }),
+            }
+        }
+    }
+}
+
+impl Drop for Retirement {
+    fn drop(&mut self) {
+        // A file that stays behind is harmless: it is only a name to lock.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn lease_path(roots: &Roots, thing: &str) -> PathBuf {
+    let key = Encoder::new("lease", 1).text(thing).finish();
+    roots.state.join("leases").join(format!("{key}.lease"))
+}
+
+/// Whether the name still leads to the locked file; if not, the lock is of a file that was removed.
+fn is_still_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(named)) => (held.dev(), held.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+fn open(path: &Path) -> Result<File, LockError> {
+    let try_open =
+        || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    match (try_open(), path.parent()) {
+        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+            make_private_folder(folder)
+                .map_err(|source| LockError::Io { path: folder.to_owned(), source })?;
+            try_open()
+        }
+        (result, _) => result,
+    }
+    .map_err(|source| LockError::Io { path: path.to_owned(), source })
+}

@@ -1,0 +1,156 @@
+//! A project on disk: finding it, reading its manifest in layers, checking that what it names is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use setpoint_model::manifest::{self, Env, Layer, Manifest, Problem};
+use setpoint_model::names::UnitName;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "setpoint.toml";
+/// The layer above it, which a person keeps to himself.
+pub const LOCAL: &str = "setpoint.local.toml";
+
+/// A project: its folder and its manifest.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// The folder that holds `setpoint.toml`, without links in its path.
+    pub root: PathBuf,
+    /// What is declared.
+    pub manifest: Manifest,
+}
+
+/// Why there is no project.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// No manifest in this folder nor in any above it.
+    #[error("there is no {MANIFEST} in {0} nor in any folder above it")]
+    NotFound(PathBuf),
+    /// The manifest says things that cannot be.
+    #[error("{} in the manifest", problems(.0))]
+    Problems(Vec<Problem>),
+    /// A file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no such environment.
+    #[error("there is no environment `{name}`; there is: {known}")]
+    NoUnit {
+        /// As it was asked for.
+        name: String,
+        /// Those that are declared.
+        known: String,
+    },
+    /// Several environments, and none was named.
+    #[error("which environment? There is: {known}")]
+    Ambiguous {
+        /// Those that are declared.
+        known: String,
+    },
+}
+
+fn problems(found: &[Problem]) -> String {
+    match found.len() {
+        1 => "1 problem".to_owned(),
+        many => format!("{many} problems"),
+    }
+}
+
+impl Project {
+    /// Finds the project that a folder belongs to, and reads it.
+    ///
+    /// # Errors
+    /// If there is none, or its manifest is wrong; then with all problems at once.
+    pub fn load(from: &Path, assignments: &[String]) -> Result<Self, ProjectError> {
+        let io = |path: &Path, source| ProjectError::Io { path: path.to_owned(), source };
+        let from = from.canonicalize().map_err(|source| io(from, source))?;
+        let root = from
+            .ancestors()
+            .find(|folder| folder.join(MANIFEST).is_file())
+            .ok_or_else(|| ProjectError::NotFound(from.clone()))?
+            .to_owned();
+        let text = read(&root.join(MANIFEST))?.unwrap_or_default();
+        let local = read(&root.join(LOCAL))?;
+        let mut set = Vec::new();
+        for assignment in assignments {
+            let text = manifest::set_layer(assignment).map_err(|problem| ProjectError::Problems(vec![problem]))?;
+            set.push((format!("--set {assignment}"), text));
+        }
+        let mut layers = vec![Layer { name: MANIFEST, text: &text }];
+        layers.extend(local.as_deref().map(|text| Layer { name: LOCAL, text }));
+        layers.extend(set.iter().map(|(name, text)| Layer { name, text }));
+        let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let manifest = manifest::parse(&layers, &folder).map_err(ProjectError::Problems)?;
+        let project = Self { root, manifest };
+        let missing = project.missing_files();
+        if missing.is_empty() { Ok(project) } else { Err(ProjectError::Problems(missing)) }
+    }
+
+    fn missing_files(&self) -> Vec<Problem> {
+        let mut missing = Vec::new();
+        for env in self.manifest.envs.values() {
+            for needed in env.files_that_must_exist() {
+                let path = self.root.join(&needed.path);
+                if !path.exists() {
+                    missing.push(Problem::missing_file(&needed, &siblings(&self.root, &needed.path)));
+                }
+            }
+        }
+        missing
+    }
+
+    /// The environment of this name, or the only one.
+    ///
+    /// # Errors
+    /// If there is no such environment, or several and none is named.
+    pub fn env(&self, name: Option<&str>) -> Result<&Env, ProjectError> {
+        let known =
+            || self.manifest.envs.keys().map(UnitName::as_str).collect::<Vec<_>>().join(", ");
+        match name {
+            Some(name) => self
+                .manifest
+                .envs
+                .iter()
+                .find(|(key, _)| key.as_str() == name)
+                .map(|(_, env)| env)
+                .ok_or_else(|| ProjectError::NoUnit { name: name.to_owned(), known: known() }),
+            None => {
+                let mut envs = self.manifest.envs.values();
+                match (envs.next(), envs.next()) {
+                    (Some(only), None) => Ok(only),
+                    _ => Err(ProjectError::Ambiguous { known: known() }),
+                }
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, ProjectError> {
+    match fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| ProjectError::Io {
+            path: path.to_owned(),
+            source: std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                format!("it is not UTF-8 (byte {} is wrong)", error.utf8_error().valid_up_to()),
+            ),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ProjectError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// What lies in the folder of a missing file, as paths like the one that was asked for.
+fn siblings(root: &Path, path: &str) -> Vec<String> {
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    let Ok(entries) = fs::read_dir(root.join(folder)) else { return Vec::new() };
+    let mut names: Vec<_> = entries
+        .filter_map(Result::ok)
+        .map(|entry| folder.join(entry.file_name()).to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
