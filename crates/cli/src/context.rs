@@ -31,11 +31,19 @@ pub(crate) struct Context {
 
 impl Context {
     /// Reads the process's surroundings, once.
-    pub(crate) fn new(output: Output, folder: Option<PathBuf>, assignments: Vec<String>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        output: Output,
+        folder: Option<PathBuf>,
+        assignments: Vec<String>,
+    ) -> Result<Self, Failure> {
         let folder = match folder {
             Some(folder) => folder,
             None => std::env::current_dir().map_err(|error| {
-                Failure::new(Exit::NotFound, "no-folder", format!("the present folder cannot be read: {error}"))
+                Failure::new(
+                    Exit::NotFound,
+                    "no-folder",
+                    format!("the present folder cannot be read: {error}"),
+                )
             })?,
         };
         let variables: Variables = std::env::vars_os().collect();
@@ -84,7 +92,12 @@ impl Context {
     }
 
     /// Takes a unit for this command alone, waiting for whoever has it and saying for whom.
-    pub(crate) fn lock(&self, unit: &Unit<'_>, what: &str, watcher: &dyn Watcher) -> Result<UnitLock, Failure> {
+    pub(crate) fn lock(
+        &self,
+        unit: &Unit<'_>,
+        what: &str,
+        watcher: &dyn Watcher,
+    ) -> Result<UnitLock, Failure> {
         let mut told = false;
         let what = format!("setpoint {what}");
         let lock = UnitLock::acquire(&self.roots, &unit.project.root, &unit.env.name, &what, |holder| {

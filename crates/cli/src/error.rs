@@ -158,6 +158,11 @@ impl From<ApplyError> for Failure {
                 Self::new(exit, if failed.cancelled { "interrupted" } else { "phase-failed" }, message)
                     .hint(failed.hint.clone())
             }
+            ApplyError::Problem(problem) => Self {
+                problems: vec![*problem],
+                ..Self::new(Exit::Manifest, "manifest", "1 problem in the manifest")
+            },
+            ApplyError::Session(_) => Self::new(Exit::State, "session", error.to_string()),
             ApplyError::Engine(error) => error.into(),
             ApplyError::Store(error) => error.into(),
             ApplyError::Secret(error) => error.into(),

@@ -82,7 +82,10 @@ fn a_hook_is_a_script_a_shell_command_an_argv_or_several_side_by_side() {
     let run = |name| &hooks[&name].run;
     assert_eq!(run(HookName::OnCreate), &Run::One(Command::Script { path: ".setpoint/on-create.sh".into() }));
     assert_eq!(run(HookName::PostCreate), &Run::One(Command::Shell { text: "npm run db:seed".into() }));
-    assert_eq!(run(HookName::PostStart), &Run::One(Command::Argv { argv: vec!["ssh-add".into(), "-l".into()] }));
+    assert_eq!(
+        run(HookName::PostStart),
+        &Run::One(Command::Argv { argv: vec!["ssh-add".into(), "-l".into()] })
+    );
     let Run::Parallel(parts) = run(HookName::PostAttach) else { panic!("not parallel") };
     assert_eq!(parts["banner"], Command::Shell { text: "cat MOTD".into() });
     assert_eq!(parts["warm"], Command::Script { path: "ci/warm.sh".into() });

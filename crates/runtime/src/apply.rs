@@ -9,21 +9,24 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
-use setpoint_model::manifest::Location;
+use setpoint_model::desired::FileDigest;
+use setpoint_model::digest::{Digest, Encoder};
+use setpoint_model::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
+use setpoint_model::manifest::{EnvValue, Location, Problem};
 use setpoint_model::names::{HookName, SecretName};
-use setpoint_model::plan::{Cause, Plan, PlannedStep, Provision, Step, hook_owner, pack_owner};
+use setpoint_model::plan::{Cause, Plan, PlannedStep, Step, hook_owner, pack_owner};
 
 use crate::cancel::Cancel;
-use crate::cas::Inputs;
-use crate::engine::{EngineError, LabelledLeaf, Labels, Pull, Seen, UnitSpec};
+use crate::engine::{EngineError, LabelledLeaf, Labels, Mount, Pull, Seen, UnitSpec};
 use crate::events::{Event, Watcher};
-use crate::facts::FactsError;
+use crate::facts::{FactsError, PACKS, base_source};
 use crate::hooks::{Failed, Failure, Runner};
 use crate::observe::{Look, Unit};
+use crate::paths::expand_home;
 use crate::secrets::{Mask, SecretError, Values};
 use crate::session::Session;
-use crate::store::{StoreError, UnitRow};
+use crate::store::{self, NewUnit, OperationOutcome, PackRow, PhaseRow, Store, StoreError, TxId, UnitKind};
+use crate::{failpoints, host};
 
 /// How long a unit may take to stop before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -96,8 +99,6 @@ pub struct Settings<'a> {
     pub watcher: &'a dyn Watcher,
     /// Stops it.
     pub cancel: &'a Cancel,
-    /// Whether images that are there are looked for again.
-    pub pull: Pull,
     /// What was asked for, for the journal: `up dev`.
     pub command: String,
 }
@@ -107,7 +108,12 @@ impl Unit<'_> {
     ///
     /// # Errors
     /// At the first step that fails; what was done before it is recorded.
-    pub fn apply(&self, store: &mut Store, look: Look, settings: &Settings<'_>) -> Result<Applied, ApplyError> {
+    pub fn apply(
+        &self,
+        store: &mut Store,
+        look: Look,
+        settings: &Settings<'_>,
+    ) -> Result<Applied, ApplyError> {
         let began = Instant::now();
         if look.plan.is_empty() {
             return Ok(Applied::default());
@@ -120,11 +126,23 @@ impl Unit<'_> {
         }
         let row = self.row(store, &look)?;
         let steps = look.plan.steps.clone();
-        let operation = store.begin(row, &settings.command, std::process::id(), Timestamp::now())?;
+        let operation = TxId::new(new_instance());
+        let recover = |store: &mut Store| -> Result<(), ApplyError> {
+            // What a process that died left open is settled by this plan, which was made from what is there.
+            let open = store.open_operations(row)?;
+            Ok(store.write(|writer| {
+                for left in &open {
+                    let txid = &left.operation.txid;
+                    writer.finish(txid, OperationOutcome::Recovered, None, Timestamp::now())?;
+                }
+                writer.begin(&operation, row, &settings.command, Timestamp::now())
+            })?)
+        };
+        recover(store)?;
         let mut applier = Applier {
             unit: self,
-            store,
-            operation,
+            store: &mut *store,
+            operation: operation.clone(),
             row,
             look,
             settings,
@@ -135,9 +153,18 @@ impl Unit<'_> {
         };
         let outcome = applier.run(&steps);
         let edited = std::mem::take(&mut applier.edited);
-        store.finish(&operation, outcome.is_ok(), Timestamp::now())?;
+        let (ended, detail) = match &outcome {
+            Ok(()) => (OperationOutcome::Succeeded, None),
+            Err(ApplyError::Phase(failed)) if failed.cancelled => {
+                (OperationOutcome::Cancelled, Some(&failed.phase))
+            }
+            Err(ApplyError::Phase(failed)) => (OperationOutcome::Failed, Some(&failed.phase)),
+            Err(_) => (OperationOutcome::Failed, None),
+        };
+        store
+            .write(|writer| writer.finish(&operation, ended, detail.map(String::as_str), Timestamp::now()))?;
         outcome?;
-        let recorded = store.recorded(row)?.fingerprint.digest();
+        let recorded = crate::record::recorded(&store.recorded(row)?).fingerprint.digest();
         let done = steps.into_iter().map(|planned| planned.step).collect();
         Ok(Applied { done, edited, took: began.elapsed(), recorded: Some(recorded) })
     }
@@ -196,8 +223,11 @@ impl Unit<'_> {
     }
 
     fn resolve_secrets(&self) -> Result<Values, ApplyError> {
-        let mut wanted: Vec<SecretName> = self.env.env.values().flat_map(EnvValue::secrets).cloned().collect();
-        wanted.extend(self.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets).cloned());
+        let mut wanted: Vec<SecretName> =
+            self.env.env.values().flat_map(EnvValue::secrets).cloned().collect();
+        wanted.extend(
+            self.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets).cloned(),
+        );
         wanted.sort();
         wanted.dedup();
         let declared = &self.project.manifest.secrets;
@@ -205,14 +235,34 @@ impl Unit<'_> {
     }
 
     /// The unit's row; one is made for a unit that is new, or that was found by its labels.
-    fn row(&self, store: &mut Store, look: &Look) -> Result<RowId, ApplyError> {
+    fn row(&self, store: &mut Store, look: &Look) -> Result<store::UnitId, ApplyError> {
         if let Some(row) = &look.row {
             return Ok(row.id);
         }
-        let (project, unit) = (&self.project, &self.env.name);
-        let id = store.add_unit(&project.root, project.manifest.project.name.as_str(), unit, Timestamp::now())?;
-        store.record(id, &look.recorded, Timestamp::now())?;
-        Ok(id)
+        let instance = match &look.seen {
+            Seen::Absent => None,
+            Seen::Stopped(labels) | Seen::Running(labels) => Some(labels.instance.clone()),
+        };
+        let new = NewUnit {
+            project_root: self.project.root.clone(),
+            project_name: self.project.manifest.project.name.to_string(),
+            name: self.env.name.clone(),
+            kind: UnitKind::Env,
+            engine: self.engine.capabilities().engine.to_owned(),
+            instance: instance.clone(),
+            labels: BTreeMap::new(),
+        };
+        let known: Vec<_> =
+            look.recorded.fingerprint.iter().map(|(key, leaf)| crate::record::leaf(key, leaf)).collect();
+        let now = Timestamp::now();
+        Ok(store.write(|writer| match instance {
+            None => writer.insert_unit(&new, now),
+            Some(_) => {
+                let id = writer.adopt_unit(&new, now)?;
+                writer.record_leaves(id, &known, now)?;
+                Ok(id)
+            }
+        })?)
     }
 }
 
@@ -224,7 +274,8 @@ fn new_instance() -> String {
     let mut bytes = [0_u8; 8];
     // A name that two instances share would only make an old success count for a new unit; the time alone
     // tells them apart if there is no randomness.
-    let filled = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    let filled = std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     if filled.is_err() {
         bytes = Timestamp::now().as_nanosecond().to_le_bytes()[..8].try_into().unwrap_or_default();
     }
@@ -235,8 +286,8 @@ fn new_instance() -> String {
 struct Applier<'a, 'u> {
     unit: &'a Unit<'u>,
     store: &'a mut Store,
-    operation: Operation,
-    row: RowId,
+    operation: TxId,
+    row: store::UnitId,
     look: Look,
     settings: &'a Settings<'a>,
     spec: UnitSpec,
@@ -256,10 +307,10 @@ impl Applier<'_, '_> {
             let detail = self.detail(&planned.step);
             self.tell(&Event::Began { phase: phase.clone(), detail: detail.clone() });
             self.announce(planned, &steps[index + 1..])?;
-            failpoint(&planned.step, "announced");
+            failpoints::reached(&planned.step, "announced");
             let began = Instant::now();
             let result = self.act(&planned.step);
-            failpoint(&planned.step, "acted");
+            failpoints::reached(&planned.step, "acted");
             let took = began.elapsed();
             if let Err(error) = result {
                 let how = match &error {
@@ -267,14 +318,15 @@ impl Applier<'_, '_> {
                     other => other.to_string(),
                 };
                 self.tell(&Event::Failed { phase, detail, how, took });
-                let not_run: Vec<_> = steps[index + 1..].iter().map(|later| self.phase(&later.step)).collect();
+                let not_run: Vec<_> =
+                    steps[index + 1..].iter().map(|later| self.phase(&later.step)).collect();
                 if !not_run.is_empty() {
                     self.tell(&Event::NotRun { phases: not_run });
                 }
                 return Err(error);
             }
             self.record(&planned.step, took)?;
-            failpoint(&planned.step, "recorded");
+            failpoints::reached(&planned.step, "recorded");
             self.tell(&Event::Done { phase, detail, took });
         }
         Ok(())
@@ -290,7 +342,9 @@ impl Applier<'_, '_> {
         let mut cut_packs = None;
         match &planned.step {
             Step::Hook(hook) => cut_hooks.push(*hook),
-            Step::Pack(index) if planned.cause != Cause::Requested || later_packs(later) => cut_packs = Some(*index),
+            Step::Pack(index) if planned.cause != Cause::Requested || later_packs(later) => {
+                cut_packs = Some(*index)
+            }
             _ => {}
         }
         // What comes with the action as a whole has to run from here on, even if this run ends before it.
@@ -300,21 +354,23 @@ impl Applier<'_, '_> {
             for planned in later.iter().filter(|planned| matches!(planned.cause, Cause::Cadence(_))) {
                 match planned.step {
                     Step::Hook(hook) => cut_hooks.push(hook),
-                    Step::Pack(index) => cut_packs = Some(cut_packs.map_or(index, |cut: usize| cut.min(index))),
+                    Step::Pack(index) => {
+                        cut_packs = Some(cut_packs.map_or(index, |cut: usize| cut.min(index)))
+                    }
                     _ => {}
                 }
             }
         }
         let (row, step) = (self.row, label(&planned.step));
-        let operation = self.operation;
+        let operation = &self.operation;
         self.store.write(|writer| {
             for hook in &cut_hooks {
-                writer.cut_phase(row, *hook)?;
+                writer.remove_phase(row, *hook)?;
             }
             if let Some(position) = cut_packs {
                 writer.cut_packs(row, position)?;
             }
-            writer.intent(operation, &step, Timestamp::now())
+            writer.intent(operation, &step, &serde_json::Value::Null, Timestamp::now())
         })?;
         Ok(())
     }
@@ -324,7 +380,7 @@ impl Applier<'_, '_> {
         let cancel = self.settings.cancel;
         match step {
             Step::Image => {
-                let digest = engine.prepare(&self.spec.base, self.settings.pull, self.settings.watcher, cancel)?;
+                let digest = engine.prepare(&self.spec.base, Pull::Missing, self.settings.watcher, cancel)?;
                 if let Some(digest) = digest {
                     self.look.desired.resolve_base(&digest);
                     self.spec.labels.made_of = made_of(&self.look.desired.fingerprint);
@@ -355,14 +411,15 @@ impl Applier<'_, '_> {
             Step::Image | Step::Stop => Changes::default(),
             Step::Remove => Changes { forget_instance: true, ..Changes::default() },
             Step::Create => {
-                let mut changes = self.synchronised(|_, class| matches!(class, Class::Recreate | Class::Report));
+                let mut changes =
+                    self.synchronised(|_, class| matches!(class, Class::Recreate | Class::Report));
                 changes.forget_instance = true;
                 changes
             }
             Step::Start => self.synchronised(|_, class| matches!(class, Class::Restart | Class::Hot)),
             Step::ApplyHot => self.synchronised(|_, class| class == Class::Hot),
-            Step::Pack(index) => self.pack_changes(*index, took)?,
-            Step::Hook(hook) => self.hook_changes(*hook, took)?,
+            Step::Pack(index) => self.pack_changes(*index)?,
+            Step::Hook(hook) => self.hook_changes(*hook)?,
             Step::Record => {
                 let planned: Vec<Step> = self.look.plan.steps.iter().map(|p| p.step.clone()).collect();
                 self.synchronised(|_, class| match class {
@@ -373,24 +430,47 @@ impl Applier<'_, '_> {
             }
         };
         let trim = matches!(step, Step::Record).then_some(declared.packs.len());
-        let (row, operation, step) = (self.row, self.operation, label(step));
-        let now = Timestamp::now();
+        let forget: Vec<_> = self
+            .look
+            .recorded
+            .fingerprint
+            .iter()
+            .filter(|(key, _)| key.owner.as_deref() != Some(HookName::Initialize.as_str()))
+            .filter(|(_, leaf)| leaf.class != Class::Hook(HookName::Initialize))
+            .map(|(key, _)| crate::record::text(key))
+            .collect();
+        let remove: Vec<_> = changes.remove.iter().map(crate::record::text).collect();
+        let put: Vec<_> = changes.put.iter().map(|(key, leaf)| crate::record::leaf(key, leaf)).collect();
+        let instance = self.spec.labels.instance.clone();
+        let (row, operation, creates, step) = (self.row, &self.operation, *step == Step::Create, label(step));
+        let at = Timestamp::now();
         self.store.write(|writer| {
             if changes.forget_instance {
-                writer.forget_instance(row)?;
+                writer.remove_leaves(row, &forget)?;
+                writer.cut_packs(row, 0)?;
+                for hook in HookName::ALL.into_iter().filter(|hook| *hook != HookName::Initialize) {
+                    writer.remove_phase(row, hook)?;
+                }
+                writer.set_instance(row, creates.then_some(instance.as_str()))?;
             }
-            writer.put_leaves(row, &changes.put, now)?;
-            writer.remove_leaves(row, &changes.remove)?;
+            writer.record_leaves(row, &put, at)?;
+            writer.remove_leaves(row, &remove)?;
             if let Some((position, pack)) = &changes.pack {
-                writer.put_pack(row, *position, pack, took, now)?;
+                let (name, digest) = (pack.name.to_string(), pack.digest);
+                writer.put_pack(row, *position, &PackRow { name, digest, at, took })?;
             }
             if let Some(len) = trim {
                 writer.cut_packs(row, len)?;
             }
-            if let Some((hook, instance, digest)) = &changes.phase {
-                writer.put_phase(row, *hook, instance, *digest, took, now)?;
+            if let Some((hook, digest)) = changes.phase {
+                let outcome = store::PhaseOutcome::Succeeded;
+                let digest = Some(digest);
+                writer.record_phase(
+                    row,
+                    &PhaseRow { hook, digest, instance: instance.clone(), outcome, at, took },
+                )?;
             }
-            writer.done(operation, &step, now)
+            writer.done(operation, &step, &serde_json::Value::Null, at)
         })?;
         Ok(())
     }
@@ -415,16 +495,19 @@ impl Applier<'_, '_> {
         }
     }
 
-    fn pack_changes(&mut self, index: usize, _took: Duration) -> Result<Changes, ApplyError> {
+    fn pack_changes(&mut self, index: usize) -> Result<Changes, ApplyError> {
         let pack = self.look.desired.fingerprint.packs[index].clone();
         let owner = pack_owner(&pack.name);
-        let files = self.look.facts.packs.get(&pack.name).cloned().unwrap_or_default();
-        if self.was_edited(&owner, &files)? {
+        let script = format!("{PACKS}/{}.sh", pack.name);
+        let files = self.look.facts.packs.get(&pack.name).into_iter().flatten();
+        let scripts = files.filter(|file| file.path == script).chain(&self.look.facts.pack_library).cloned();
+        if self.was_edited(&owner, &scripts.collect::<Vec<_>>())? {
             return Ok(Changes::default());
         }
         let recorded = &self.look.recorded.fingerprint.packs;
         let alone = self.look.plan.steps.iter().filter(|p| matches!(p.step, Step::Pack(_))).count() == 1;
-        let in_place = recorded.get(index).is_some_and(|old| old.name == pack.name) || index == recorded.len();
+        let in_place =
+            recorded.get(index).is_some_and(|old| old.name == pack.name) || index == recorded.len();
         // A pack that was asked for out of its turn changes no record of the order.
         let counts = in_place || !alone;
         let last = index + 1 == self.look.desired.fingerprint.packs.len();
@@ -438,10 +521,13 @@ impl Applier<'_, '_> {
         Ok(changes)
     }
 
-    fn hook_changes(&mut self, hook: HookName, _took: Duration) -> Result<Changes, ApplyError> {
+    fn hook_changes(&mut self, hook: HookName) -> Result<Changes, ApplyError> {
         let owner = hook_owner(hook);
-        let files = self.look.facts.hooks.get(&hook).cloned().unwrap_or_default();
-        if self.was_edited(&owner, &files)? {
+        let paths: Vec<_> =
+            self.unit.env.hooks.get(&hook).into_iter().flat_map(|hook| hook.run.scripts()).collect();
+        let files = self.look.facts.hooks.get(&hook).into_iter().flatten();
+        let scripts = files.take(paths.len()).filter(|file| paths.contains(&file.path.as_str())).cloned();
+        if self.was_edited(&owner, &scripts.collect::<Vec<_>>())? {
             return Ok(Changes::default());
         }
         let of_hook = format!("env.{}.hooks.{hook}", self.unit.env.name);
@@ -452,7 +538,7 @@ impl Applier<'_, '_> {
         for (key, leaf) in &changes.put {
             encoder.text(&key.path).digest(leaf.digest);
         }
-        changes.phase = Some((hook, self.spec.labels.instance.clone(), encoder.finish()));
+        changes.phase = Some((hook, encoder.finish()));
         Ok(changes)
     }
 
@@ -462,16 +548,13 @@ impl Applier<'_, '_> {
         if files.is_empty() {
             return Ok(false);
         }
-        let root = &self.unit.project.root;
-        let mut inputs = Inputs::open(self.unit.roots, root);
-        for file in files {
-            let now = inputs.file(root, &file.path).map_err(FactsError::from)?;
-            if now != file.digest {
-                self.edited.push(phase.to_owned());
-                return Ok(true);
-            }
+        let paths = files.iter().map(|file| file.path.clone()).collect();
+        let now = self.unit.digests_now(paths)?;
+        let edited = files.iter().zip(now).any(|(file, now)| file.digest != now);
+        if edited {
+            self.edited.push(phase.to_owned());
         }
-        Ok(false)
+        Ok(edited)
     }
 
     fn keep_session(&self) -> Result<(), ApplyError> {
@@ -479,14 +562,18 @@ impl Applier<'_, '_> {
     }
 
     fn session(&self) -> Session {
-        Session::declared(self.unit.env, self.unit.project.manifest.project.name.as_str(), &self.look.facts.user)
+        Session::declared(
+            self.unit.env,
+            self.unit.project.manifest.project.name.as_str(),
+            &self.look.facts.user,
+        )
     }
 
     fn run_phase(&mut self, step: &Step, pack: Option<usize>) -> Result<(), ApplyError> {
         let unit = self.unit;
         let on_host = *step == Step::Hook(HookName::Initialize);
         let account = if on_host {
-            Account::of_caller()
+            host::account(unit.home.as_deref())
         } else {
             unit.engine.account(&unit.id, &self.look.facts.user)?
         };
@@ -587,7 +674,7 @@ impl Applier<'_, '_> {
             Step::Stop | Step::Remove | Step::Create | Step::Start => format!("{}/{}", id.project, id.unit),
             Step::ApplyHot => "environment and limits".to_owned(),
             Step::Pack(index) => {
-                format!("{}/{}.sh", crate::facts::PACKS, self.look.desired.fingerprint.packs[*index].name)
+                format!("{}/{}.sh", PACKS, self.look.desired.fingerprint.packs[*index].name)
             }
             Step::Hook(hook) => {
                 self.unit.env.hooks.get(hook).map(|hook| hook.run.to_string()).unwrap_or_default()
@@ -603,7 +690,7 @@ struct Changes {
     put: Vec<(LeafKey, Leaf)>,
     remove: Vec<LeafKey>,
     pack: Option<(usize, Pack)>,
-    phase: Option<(HookName, String, Digest)>,
+    phase: Option<(HookName, Digest)>,
     /// The instance is gone or new: nothing that was recorded of it holds, but for `initialize`, which is the
     /// host's.
     forget_instance: bool,
@@ -622,7 +709,7 @@ fn made_of(fingerprint: &Fingerprint) -> Vec<LabelledLeaf> {
 }
 
 /// A step as the journal and the failpoints name it.
-fn label(step: &Step) -> String {
+pub(crate) fn label(step: &Step) -> String {
     match step {
         Step::Image => "image".to_owned(),
         Step::Stop => "stop".to_owned(),
@@ -634,10 +721,4 @@ fn label(step: &Step) -> String {
         Step::Hook(hook) => hook.to_string(),
         Step::Record => "record".to_owned(),
     }
-}
-
-/// A point at which the tests may kill this process: `create.acted`.
-fn failpoint(step: &Step, when: &str) {
-    let point = format!("{}.{when}", label(step));
-    fail::fail_point!(&point);
 }

@@ -1,15 +1,15 @@
 //! What has to be read of the world to know what is declared: the digests of scripts, inputs, bases, secrets.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use setpoint_model::desired::{Facts, FileDigest};
 use setpoint_model::digest::Digest;
-use setpoint_model::manifest::{Command, Env, Hook, Run, Secret};
-use setpoint_model::names::SecretName;
+use setpoint_model::manifest::Env;
+use setpoint_model::names::{HookName, PackName};
 
-use crate::cas::{CasError, Inputs};
+use crate::cas::{self, CasError, Files, Globs, InvalidPattern, StatCache};
 use crate::engine::{BaseSource, Engine, EngineError};
 use crate::secrets::{SecretError, Secrets, Values};
 
@@ -19,6 +19,14 @@ pub enum FactsError {
     /// A tracked file could not be read.
     #[error(transparent)]
     Content(#[from] CasError),
+    /// A pack's file could not be read.
+    #[error("cannot read the pack {}: {source}", path.display())]
+    Pack {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A pack's header says something else than a list of inputs.
     #[error("{path}:{line}: the header `# setpoint: inputs = [...]` is not a list of strings: {why}")]
     Header {
@@ -29,6 +37,9 @@ pub enum FactsError {
         /// What is wrong with it.
         why: String,
     },
+    /// A pack's header holds a pattern that is none.
+    #[error(transparent)]
+    Pattern(InvalidPattern),
     /// The engine could not be asked.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -37,26 +48,27 @@ pub enum FactsError {
     Secret(#[from] SecretError),
 }
 
+/// How long a file system may be silent before it is called hung.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The folder of packs within a project.
+pub const PACKS: &str = ".setpoint/packs";
+/// The library that every pack is run with.
+pub const PACK_LIBRARY: &str = ".setpoint/packs/_lib.sh";
+
 /// Reads facts of one project.
 pub struct Reader<'a> {
     /// The project's folder.
     pub root: &'a Path,
     /// The engine, for what a base resolves to.
     pub engine: &'a dyn Engine,
-    /// Digests of files.
-    pub inputs: &'a mut Inputs,
+    /// Digests of files that were read before.
+    pub cache: &'a mut StatCache,
     /// The project's secrets.
     pub secrets: &'a Secrets,
-    /// Which secrets are declared, and how.
-    pub declared: &'a BTreeMap<SecretName, Secret>,
     /// Their values, of those that may be looked at.
     pub values: &'a Values,
 }
-
-/// The folder of packs within a project.
-pub const PACKS: &str = ".setpoint/packs";
-/// The library that every pack is run with.
-pub const PACK_LIBRARY: &str = ".setpoint/packs/_lib.sh";
 
 impl Reader<'_> {
     /// Reads all facts of an environment.
@@ -64,68 +76,110 @@ impl Reader<'_> {
     /// # Errors
     /// If a file that is declared cannot be read.
     pub fn read(&mut self, env: &Env, user: String) -> Result<Facts, FactsError> {
-        let mut facts = Facts { user, ..Facts::default() };
-        if self.root.join(PACK_LIBRARY).exists() {
-            facts.pack_library = Some(self.file(PACK_LIBRARY)?);
-        }
-        for used in &env.packs {
-            let path = format!("{PACKS}/{}.sh", used.name);
-            let mut files = vec![self.file(&path)?];
-            files.extend(self.globs(&pack_inputs(self.root, &path)?)?);
-            facts.packs.insert(used.name.clone(), files);
-        }
-        for (name, hook) in &env.hooks {
-            let mut files = Vec::new();
-            for script in scripts(hook) {
-                files.push(self.file(script)?);
-            }
-            files.extend(self.globs(&hook.inputs)?);
-            facts.hooks.insert(*name, files);
-        }
+        let wanted = Wanted::of(env);
+        let root = self.root.to_owned();
+        // All files in one go: the thread that guards against a hung file system is paid for once.
+        let files = cas::look(self.cache, PATIENCE, move |files| wanted.read(&root, files))?;
+        let mut facts = Facts { user, ..files? };
         let base = base_source(env, self.root);
         if base == BaseSource::Host {
             facts.host_identity = Some(host_identity());
         } else {
             facts.base_digest = self.engine.base_digest(&base)?;
         }
-        for name in self.declared.keys() {
-            if let Some(value) = self.values.get(name) {
-                facts.secrets.insert(name.clone(), self.secrets.digest(value)?);
-            }
+        for (name, value) in self.values {
+            facts.secrets.insert(name.clone(), self.secrets.digest(value)?);
         }
         Ok(facts)
     }
 
-    fn file(&mut self, path: &str) -> Result<FileDigest, FactsError> {
-        let digest = self.inputs.file(self.root, path)?;
-        Ok(FileDigest { path: path.to_owned(), digest })
-    }
-
-    fn globs(&mut self, patterns: &[String]) -> Result<Vec<FileDigest>, FactsError> {
-        if patterns.is_empty() {
-            return Ok(Vec::new());
-        }
-        let found = self.inputs.globs(self.root, patterns)?;
-        Ok(found.into_iter().map(|(path, digest)| FileDigest { path, digest }).collect())
+    /// The digests that these files have now.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn digests(&mut self, paths: Vec<String>) -> Result<Vec<Digest>, FactsError> {
+        let root = self.root.to_owned();
+        let read = move |files: &mut Files<'_>| {
+            paths.iter().map(|path| digest_of(&root, path, files)).collect::<Result<_, CasError>>()
+        };
+        Ok(cas::look(self.cache, PATIENCE, read)?)
     }
 }
 
-/// The scripts of a hook that are files of the project.
-fn scripts(hook: &Hook) -> impl Iterator<Item = &str> {
-    let commands: Vec<&Command> = match &hook.run {
-        Run::One(command) => vec![command],
-        Run::Parallel(parts) => parts.values().collect(),
-    };
-    commands.into_iter().filter_map(|command| match command {
-        Command::Script(path) => Some(path.as_str()),
-        Command::Shell(_) | Command::Argv(_) => None,
-    })
+/// A file's digest as it was found: of a symbolic link itself, where an input is one, or of the script it leads to.
+fn digest_of(root: &Path, path: &str, files: &mut Files<'_>) -> Result<Digest, CasError> {
+    Ok(files.script_digest(&root.join(path))?.digest)
+}
+
+/// Which files the facts of an environment are made of.
+struct Wanted {
+    packs: Vec<PackName>,
+    hooks: Vec<(HookName, Vec<String>, Vec<String>)>,
+}
+
+impl Wanted {
+    fn of(env: &Env) -> Self {
+        let hooks = env.hooks.iter().map(|(name, hook)| {
+            (*name, hook.run.scripts().map(str::to_owned).collect(), hook.inputs.clone())
+        });
+        Self { packs: env.packs.iter().map(|pack| pack.name.clone()).collect(), hooks: hooks.collect() }
+    }
+
+    fn read(&self, root: &Path, files: &mut Files<'_>) -> Result<Result<Facts, FactsError>, CasError> {
+        let mut facts = Facts::default();
+        if root.join(PACK_LIBRARY).exists() {
+            let digest = digest_of(root, PACK_LIBRARY, files)?;
+            facts.pack_library = Some(FileDigest { path: PACK_LIBRARY.to_owned(), digest });
+        }
+        for name in &self.packs {
+            let path = format!("{PACKS}/{name}.sh");
+            let inputs = match pack_inputs(root, &path) {
+                Ok(inputs) => inputs,
+                Err(error) => return Ok(Err(error)),
+            };
+            match tracked(root, std::slice::from_ref(&path), &inputs, files)? {
+                Ok(found) => facts.packs.insert(name.clone(), found),
+                Err(error) => return Ok(Err(error)),
+            };
+        }
+        for (name, scripts, inputs) in &self.hooks {
+            match tracked(root, scripts, inputs, files)? {
+                Ok(found) => facts.hooks.insert(*name, found),
+                Err(error) => return Ok(Err(error)),
+            };
+        }
+        Ok(Ok(facts))
+    }
+}
+
+/// Scripts first, then what the patterns fit.
+fn tracked(
+    root: &Path,
+    scripts: &[String],
+    inputs: &[String],
+    files: &mut Files<'_>,
+) -> Result<Result<Vec<FileDigest>, FactsError>, CasError> {
+    let mut found = Vec::new();
+    for path in scripts {
+        found.push(FileDigest { path: path.clone(), digest: digest_of(root, path, files)? });
+    }
+    if !inputs.is_empty() {
+        let globs = match Globs::new(inputs) {
+            Ok(globs) => globs,
+            Err(error) => return Ok(Err(FactsError::Pattern(error))),
+        };
+        found.extend(files.inputs(root, &globs)?.files.into_iter().map(|file| FileDigest {
+            path: file.path.to_string_lossy().into_owned(),
+            digest: file.digest.digest,
+        }));
+    }
+    Ok(Ok(found))
 }
 
 /// The inputs that a pack declares in its header.
 fn pack_inputs(root: &Path, path: &str) -> Result<Vec<String>, FactsError> {
     let file = root.join(path);
-    let text = fs::read(&file).map_err(|source| CasError::Io { path: file, what: "read", source })?;
+    let text = fs::read(&file).map_err(|source| FactsError::Pack { path: file, source })?;
     for (index, line) in String::from_utf8_lossy(&text).lines().enumerate() {
         let Some(comment) = line.strip_prefix('#') else {
             if line.trim().is_empty() {

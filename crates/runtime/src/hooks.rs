@@ -1,13 +1,12 @@
 //! Running hooks and packs: where they run, as whom, with what; their output, their deadline, their end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use setpoint_model::manifest::{Command, Hook, Run};
+use setpoint_model::manifest::{Command, Hook};
 use setpoint_model::names::{HookName, PackName};
 
 use crate::cancel::Cancel;
@@ -122,12 +121,8 @@ impl Runner<'_> {
             HookName::Initialize => host::spawn(&spec(command), self.project_root),
             _ => self.engine.exec(self.unit, &spec(command)),
         };
-        let parts: Vec<(Option<&str>, &Command)> = match &hook.run {
-            Run::One(command) => vec![(None, command)],
-            Run::Parallel(parts) => parts.iter().map(|(name, part)| (Some(name.as_str()), part)).collect(),
-        };
         let mut running = Vec::new();
-        for (part, command) in parts {
+        for (part, command) in hook.run.commands() {
             match start(command) {
                 Ok(process) => running.push((part.map(str::to_owned), process)),
                 Err(error) => return Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
@@ -169,9 +164,9 @@ impl Runner<'_> {
     fn argv(&self, name: HookName, command: &Command) -> Vec<String> {
         let folder = if name == HookName::Initialize { self.project_root } else { self.workspace };
         match command {
-            Command::Argv(argv) => argv.clone(),
-            Command::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
-            Command::Script(path) => {
+            Command::Argv { argv } => argv.clone(),
+            Command::Shell { text } => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
+            Command::Script { path } => {
                 let inside = folder.join(path).to_string_lossy().into_owned();
                 if host::is_executable(&self.project_root.join(path)) {
                     vec![inside]

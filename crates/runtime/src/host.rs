@@ -1,16 +1,40 @@
 //! Processes on the host itself: `initialize`, and nothing else.
 
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use setpoint_sandbox as sandbox;
 
-use crate::engine::{Ended, EngineError, ExecSpec, Process};
+use crate::engine::embedded::Running;
+use crate::engine::{Account, EngineError, ExecSpec, Process};
 
 /// Whether a file may be executed by somebody.
-#[must_use]
-pub fn is_executable(path: &Path) -> bool {
+pub(crate) fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// Runs a process on the host as the caller, with the caller's environment. It dies with this process.
+pub(crate) fn spawn(spec: &ExecSpec, cwd: &Path) -> Result<Box<dyn Process>, EngineError> {
+    let mut env: Vec<(String, String)> = std::env::vars().collect();
+    env.extend(spec.env.clone());
+    let spec = sandbox::ExecSpec {
+        argv: spec.argv.clone(),
+        env,
+        cwd: cwd.to_owned(),
+        user: sandbox::User { uid: 0, gid: 0, groups: Vec::new() },
+        io: sandbox::Io::Captured,
+    };
+    Ok(Box::new(Running::new(sandbox::exec_on_host(&spec)?)))
+}
+
+/// The caller's own account.
+pub(crate) fn account(home: Option<&Path>) -> Account {
+    let uid = rustix::process::getuid().as_raw();
+    Account {
+        name: uid.to_string(),
+        uid,
+        gid: rustix::process::getgid().as_raw(),
+        home: home.map_or_else(|| PathBuf::from("/"), Path::to_owned),
+        shell: "/bin/sh".to_owned(),
+    }
 }

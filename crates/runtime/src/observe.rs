@@ -1,10 +1,11 @@
 //! Looking: what is declared, what was recorded, what the engine sees, and the plan that follows.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use setpoint_model::desired::{Facts, desired};
+use setpoint_model::digest::Digest;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::HookName;
 use setpoint_model::plan::{
@@ -12,20 +13,20 @@ use setpoint_model::plan::{
 };
 
 use crate::apply::ApplyError;
-use crate::cas::Inputs;
-use crate::engine::{Engine, Seen, UnitId};
-use crate::facts::Reader;
+use crate::cancel::Cancel;
+use crate::cas::StatCache;
+use crate::engine::{Engine, Pull, Seen, UnitId};
+use crate::events::Watcher;
+use crate::facts::{Reader, base_source};
 use crate::paths::Roots;
 use crate::project::Project;
-use crate::secrets::Secrets;
-use crate::store::{Store, UnitRow};
+use crate::secrets::{Secrets, Values};
+use crate::store::{self, Store};
 
 /// A unit of a project, with the rooms that know something of it.
 pub struct Unit<'a> {
     /// Where state lies.
     pub roots: &'a Roots,
-    /// The store.
-    pub store: &'a Store,
     /// The engine that holds it.
     pub engine: &'a dyn Engine,
     /// Its project.
@@ -36,6 +37,8 @@ pub struct Unit<'a> {
     pub id: UnitId,
     /// The caller's environment variables, for secrets.
     pub variables: &'a BTreeMap<String, String>,
+    /// The caller's home, for paths that begin with `~/`.
+    pub home: Option<PathBuf>,
 }
 
 /// All that a look at a unit gives.
@@ -50,7 +53,7 @@ pub struct Look {
     /// What the engine sees.
     pub seen: Seen,
     /// The unit's row, if it has one.
-    pub row: Option<UnitRow>,
+    pub row: Option<store::Unit>,
     /// What is to be done.
     pub plan: Plan,
     /// Why.
@@ -64,25 +67,21 @@ impl Unit<'_> {
     ///
     /// # Errors
     /// If a declared file, the state or the engine cannot be read.
-    pub fn look(&self, options: &Options) -> Result<Look, ApplyError> {
+    pub fn look(&self, store: &Store, options: &Options) -> Result<Look, ApplyError> {
         let began = Instant::now();
-        let mut inputs = Inputs::open(self.roots, &self.project.root);
+        let mut cache = StatCache::open(self.roots, &self.project.root);
         let secrets = self.secrets();
         let values = secrets.from_environment(&self.project.manifest.secrets, self.variables);
-        let facts = Reader {
-            root: &self.project.root,
-            engine: self.engine,
-            inputs: &mut inputs,
-            secrets: &secrets,
-            declared: &self.project.manifest.secrets,
-            values: &values,
-        }
-        .read(self.env, self.user())?;
-        inputs.save();
-        let desired = desired(self.env, &facts, &self.engine.capabilities());
-        let checked = (inputs.len(), began.elapsed());
-        let seen = self.engine.observe(&self.id)?;
-        let (row, recorded) = self.recorded(&seen)?;
+        let (root, engine) = (&self.project.root, self.engine);
+        let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
+        let facts = reader.read(self.env, self.user())?;
+        // A cache that cannot be kept costs time at the next look, and nothing else.
+        let _ = cache.save();
+        let desired = desired(self.env, &facts, &engine.capabilities());
+        let files = facts.packs.values().chain(facts.hooks.values()).map(Vec::len).sum::<usize>();
+        let checked = (files + usize::from(facts.pack_library.is_some()), began.elapsed());
+        let seen = engine.observe(&self.id)?;
+        let (row, recorded) = self.recorded(store, &seen)?;
         let observed = match &seen {
             Seen::Absent => Observed::Absent,
             Seen::Stopped(labels) => Observed::Stopped { instance: labels.instance.clone() },
@@ -90,6 +89,27 @@ impl Unit<'_> {
         };
         let (plan, report) = plan(&desired, &recorded, &observed, options);
         Ok(Look { desired, facts, recorded, seen, row, plan, report, checked })
+    }
+
+    /// Asks the registry what the base is now, and fetches what moved.
+    ///
+    /// # Errors
+    /// If it cannot be asked, or what it gives is wrong.
+    pub fn ask_registry(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
+        self.engine.prepare(&base_source(self.env, &self.project.root), Pull::Always, watcher, cancel)?;
+        Ok(())
+    }
+
+    /// The digests that files of the project have now.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn digests_now(&self, paths: Vec<String>) -> Result<Vec<Digest>, ApplyError> {
+        let mut cache = StatCache::open(self.roots, &self.project.root);
+        let (secrets, values) = (self.secrets(), Values::new());
+        let (root, engine) = (&self.project.root, self.engine);
+        let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
+        Ok(reader.digests(paths)?)
     }
 
     /// The project's secrets.
@@ -110,9 +130,9 @@ impl Unit<'_> {
     }
 
     /// The record, or, where the state was lost and the engine still has the unit, what its labels tell.
-    fn recorded(&self, seen: &Seen) -> Result<(Option<UnitRow>, Recorded), ApplyError> {
-        if let Some(row) = self.store.unit(&self.project.root, &self.env.name)? {
-            let recorded = self.store.recorded(row.id)?;
+    fn recorded(&self, store: &Store, seen: &Seen) -> Result<(Option<store::Unit>, Recorded), ApplyError> {
+        if let Some(row) = store.unit(&self.project.root, &self.env.name)? {
+            let recorded = crate::record::recorded(&store.recorded(row.id)?);
             return Ok((Some(row), recorded));
         }
         let recorded = match seen {

@@ -95,6 +95,15 @@ pub(crate) fn make_private_folder(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// A path of the manifest with the home in place of a leading `~`.
+#[must_use]
+pub fn expand_home(path: &str, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
 /// Names files after a project, and one of its units where it is about one: a digest, for paths may be longer
 /// than file names.
 pub(crate) fn project_key(project_root: &Path, unit: Option<&str>) -> Digest {

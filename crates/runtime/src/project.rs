@@ -24,13 +24,13 @@ pub struct Project {
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
     /// No manifest in this folder nor in any above it.
-    #[error("there is no {MANIFEST} in {0} nor in any folder above it")]
+    #[error("there is no {MANIFEST} in {} nor in any folder above it", .0.display())]
     NotFound(PathBuf),
     /// The manifest says things that cannot be.
     #[error("{} in the manifest", problems(.0))]
     Problems(Vec<Problem>),
     /// A file could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {}: {source}", path.display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -77,7 +77,8 @@ impl Project {
         let local = read(&root.join(LOCAL))?;
         let mut set = Vec::new();
         for assignment in assignments {
-            let text = manifest::set_layer(assignment).map_err(|problem| ProjectError::Problems(vec![problem]))?;
+            let text =
+                manifest::set_layer(assignment).map_err(|problem| ProjectError::Problems(vec![problem]))?;
             set.push((format!("--set {assignment}"), text));
         }
         let mut layers = vec![Layer { name: MANIFEST, text: &text }];
@@ -108,8 +109,7 @@ impl Project {
     /// # Errors
     /// If there is no such environment, or several and none is named.
     pub fn env(&self, name: Option<&str>) -> Result<&Env, ProjectError> {
-        let known =
-            || self.manifest.envs.keys().map(UnitName::as_str).collect::<Vec<_>>().join(", ");
+        let known = || self.manifest.envs.keys().map(UnitName::as_str).collect::<Vec<_>>().join(", ");
         match name {
             Some(name) => self
                 .manifest

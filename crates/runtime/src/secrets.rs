@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,7 +38,7 @@ pub enum SecretError {
         why: String,
     },
     /// A file could not be read or written.
-    #[error("secret `{name}`: cannot {what} {path}: {source}")]
+    #[error("secret `{name}`: cannot {what} {}: {source}", path.display())]
     Io {
         /// Which secret.
         name: String,
@@ -66,10 +66,7 @@ impl Secrets {
     #[must_use]
     pub fn new(roots: &Roots, project_root: &Path) -> Self {
         let project = Digest::of_bytes(project_root.as_os_str().as_encoded_bytes()).short();
-        Self {
-            kept: roots.state.join("secrets/v1").join(project),
-            key: roots.config.join("fingerprint.key"),
-        }
+        Self { kept: roots.state.join("secrets/v1").join(project), key: roots.config.join("fingerprint.key") }
     }
 
     /// Takes from the environment the values that are set there. Runs nothing and reads no file of the user's,
@@ -80,8 +77,8 @@ impl Secrets {
         environment: &BTreeMap<String, String>,
     ) -> Values {
         let value = |secret: &Secret| match &secret.source {
-            SecretSource::Env(variable) => environment.get(variable).cloned(),
-            SecretSource::File(_) | SecretSource::Command(_) => None,
+            SecretSource::Env { name } => environment.get(name).cloned(),
+            SecretSource::File { .. } | SecretSource::Command { .. } => None,
         };
         declared.iter().filter_map(|(name, secret)| Some((name.clone(), value(secret)?))).collect()
     }
@@ -101,19 +98,19 @@ impl Secrets {
         for name in wanted {
             let Some(secret) = declared.get(name) else { continue };
             let value = match &secret.source {
-                SecretSource::Env(variable) => match environment.get(variable) {
+                SecretSource::Env { name: variable } => match environment.get(variable) {
                     Some(value) => value.clone(),
                     None => self.kept(name)?.ok_or_else(|| SecretError::NotSet {
                         name: name.clone(),
                         variable: variable.clone(),
                     })?,
                 },
-                SecretSource::File(path) => {
+                SecretSource::File { path } => {
                     let path = crate::paths::expand_home(path, home);
                     let text = fs::read_to_string(&path).map_err(|source| io(name, "read", &path, source))?;
                     text.trim_end_matches(['\n', '\r']).to_owned()
                 }
-                SecretSource::Command(argv) => run(name, argv)?,
+                SecretSource::Command { argv } => run(name, argv)?,
             };
             self.keep(name, &value)?;
             values.insert(name.clone(), value);
@@ -194,11 +191,8 @@ fn io(name: &SecretName, what: &'static str, path: &Path, source: std::io::Error
 }
 
 fn run(name: &SecretName, argv: &[String]) -> Result<String, SecretError> {
-    let failed = |why: String| SecretError::Command {
-        name: name.clone(),
-        command: shell_words::join(argv),
-        why,
-    };
+    let failed =
+        |why: String| SecretError::Command { name: name.clone(), command: shell_words::join(argv), why };
     let [program, arguments @ ..] = argv else { return Err(failed("it is empty".to_owned())) };
     let output = Command::new(program)
         .args(arguments)
@@ -241,7 +235,7 @@ pub fn expand(value: &EnvValue, values: &Values) -> String {
         .parts()
         .iter()
         .map(|part| match part {
-            Part::Text(text) => text.as_str(),
+            Part::Literal(text) => text.as_str(),
             Part::Secret(name) => values.get(name).map_or("", String::as_str),
         })
         .collect()
@@ -256,8 +250,12 @@ impl Mask {
     /// A mask of these values.
     #[must_use]
     pub fn new(values: &Values) -> Self {
-        let mut hidden: Vec<String> =
-            values.values().flat_map(|value| value.lines()).map(str::to_owned).filter(|v| v.len() >= 4).collect();
+        let mut hidden: Vec<String> = values
+            .values()
+            .flat_map(|value| value.lines())
+            .map(str::to_owned)
+            .filter(|v| v.len() >= 4)
+            .collect();
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         hidden.dedup();
         Self(hidden)

@@ -75,7 +75,13 @@ impl Session {
 
     /// The variables that a session adds to those of the unit's base.
     #[must_use]
-    pub fn variables(&self, unit: &str, account: &Account, workspace: &Path, values: &Values) -> BTreeMap<String, String> {
+    pub fn variables(
+        &self,
+        unit: &str,
+        account: &Account,
+        workspace: &Path,
+        values: &Values,
+    ) -> BTreeMap<String, String> {
         let mut variables = BTreeMap::from([
             ("HOME".to_owned(), account.home.to_string_lossy().into_owned()),
             ("USER".to_owned(), account.name.clone()),

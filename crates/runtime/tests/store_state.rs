@@ -151,8 +151,8 @@ fn records_are_read_at_once() {
             writer.record_leaves(id, &[leaf("b", "1"), leaf("a", "1"), leaf("c", "1")], at(2))?;
             writer.record_leaves(id, &[leaf("a", "2")], at(3))?;
             writer.remove_leaves(id, &["c", "never"])?;
-            for name in ["one", "two", "three"] {
-                writer.push_pack(id, &pack(name))?;
+            for (position, name) in ["one", "two", "three"].into_iter().enumerate() {
+                writer.put_pack(id, position, &pack(name))?;
             }
             writer.record_phase(id, &phase)?;
             writer.record_phase(id, &earlier)
@@ -168,7 +168,7 @@ fn records_are_read_at_once() {
         .store
         .write(|writer| {
             writer.cut_packs(id, 1)?;
-            writer.push_pack(id, &pack("four"))?;
+            writer.put_pack(id, 1, &pack("four"))?;
             writer.remove_phase(id, HookName::PostCreate)
         })
         .unwrap();

@@ -63,7 +63,8 @@ impl Offer {
     fn find_in(mount: &Path, own: Option<&Path>) -> Self {
         if let Some(home) = v2_home(mount, own) {
             let listed = fs::read_to_string(home.join("cgroup.controllers")).unwrap_or_default();
-            let controllers = CONTROLLERS.into_iter().filter(|name| listed.split_whitespace().any(|l| l == *name));
+            let controllers =
+                CONTROLLERS.into_iter().filter(|name| listed.split_whitespace().any(|l| l == *name));
             return Self::V2 { controllers: controllers.map(str::to_owned).collect() };
         }
         let controllers: Vec<_> = CONTROLLERS
@@ -72,7 +73,9 @@ impl Offer {
             .map(str::to_owned)
             .collect();
         if controllers.is_empty() {
-            return Self::None { why: format!("nothing below {} is writable for this user", mount.display()) };
+            return Self::None {
+                why: format!("nothing below {} is writable for this user", mount.display()),
+            };
         }
         Self::V1 { controllers }
     }
@@ -89,7 +92,11 @@ fn v2_home(mount: &Path, own: Option<&Path>) -> Option<PathBuf> {
     }
     let own = mount.join(own?.strip_prefix("/").ok()?);
     // Processes may lie in leaves only: ours goes beside the caller's group, not into it.
-    own.ancestors().skip(1).take_while(|folder| *folder != mount).find(|folder| writable(folder)).map(Path::to_owned)
+    own.ancestors()
+        .skip(1)
+        .take_while(|folder| *folder != mount)
+        .find(|folder| writable(folder))
+        .map(Path::to_owned)
 }
 
 fn own_v2_group() -> Option<PathBuf> {
@@ -157,8 +164,22 @@ impl Cgroup {
         let quota = limits.cpus.map(|cpus| (cpus * 100_000.0).round().max(1000.0) as u64);
         let memory = limits.memory.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string());
         let v1_quota = quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string());
-        self.set_one("memory", limits.memory.is_some(), "memory.limit_in_bytes", &memory, "memory.max", &or_max(limits.memory))?;
-        self.set_one("cpu", quota.is_some(), "cpu.cfs_quota_us", &v1_quota, "cpu.max", &format!("{} {PERIOD}", or_max(quota)))?;
+        self.set_one(
+            "memory",
+            limits.memory.is_some(),
+            "memory.limit_in_bytes",
+            &memory,
+            "memory.max",
+            &or_max(limits.memory),
+        )?;
+        self.set_one(
+            "cpu",
+            quota.is_some(),
+            "cpu.cfs_quota_us",
+            &v1_quota,
+            "cpu.max",
+            &format!("{} {PERIOD}", or_max(quota)),
+        )?;
         let pids = or_max(limits.pids);
         self.set_one("pids", limits.pids.is_some(), "pids.max", &pids, "pids.max", &pids)
     }
@@ -194,7 +215,10 @@ impl Cgroup {
     #[must_use]
     pub fn effective(&self) -> Limits {
         let read = |controller: &str, v1: &str, v2: &str| {
-            let folder = self.folders.iter().find(|folder| folder.controller.as_deref().is_none_or(|c| c == controller))?;
+            let folder = self
+                .folders
+                .iter()
+                .find(|folder| folder.controller.as_deref().is_none_or(|c| c == controller))?;
             let file = if folder.controller.is_some() { v1 } else { v2 };
             fs::read_to_string(folder.path.join(file)).ok()
         };
@@ -285,7 +309,8 @@ mod tests {
     #[test]
     fn a_limit_without_a_controller_is_refused_by_name_and_none_is_no_error() {
         let empty = tempfile::tempdir().unwrap();
-        let refused = Cgroup::make_in(empty.path(), None, "x", &Limits { pids: Some(1), ..Limits::default() });
+        let refused =
+            Cgroup::make_in(empty.path(), None, "x", &Limits { pids: Some(1), ..Limits::default() });
         assert!(matches!(refused, Err(SandboxError::NoCgroup { controller, .. }) if controller == "pids"));
         assert_eq!(Cgroup::make_in(empty.path(), None, "x", &Limits::default()).unwrap(), Cgroup::default());
     }

@@ -82,13 +82,13 @@ impl SandboxError {
                 "as root: `sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000` \
                  (Ubuntu also: `kernel.apparmor_restrict_unprivileged_userns=0`); or run setpoint as root",
             ),
-            Self::OverlayRefused { .. } => Some("the state folder must lie on a file system that overlays can use"),
+            Self::OverlayRefused { .. } => {
+                Some("the state folder must lie on a file system that overlays can use")
+            }
             Self::NoCgroup { .. } => {
                 Some("take the limit out, run as root, or delegate the controller to your user session")
             }
-            Self::SingleUser { .. } => {
-                Some("take `user` out of the manifest, or run setpoint as root")
-            }
+            Self::SingleUser { .. } => Some("take `user` out of the manifest, or run setpoint as root"),
             Self::Exec { .. }
             | Self::NotRunning
             | Self::EndedEarly

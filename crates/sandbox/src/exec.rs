@@ -262,7 +262,11 @@ fn release_stdio() {
 }
 
 /// Starts the process as a child; gives the terminal's outer side, if it has one.
-fn start(spec: &ExecSpec, filters: Option<&Filters>, rootless: bool) -> Result<(Pid, Option<OwnedFd>), SandboxError> {
+fn start(
+    spec: &ExecSpec,
+    filters: Option<&Filters>,
+    rootless: bool,
+) -> Result<(Pid, Option<OwnedFd>), SandboxError> {
     let io = |error: io::Error| SandboxError::io("start", "the process", error);
     let _ = rustix::process::set_child_subreaper(Some(Pid::INIT));
     syscalls::block_signals(&[libc::SIGCHLD]).map_err(io)?;

@@ -45,7 +45,10 @@ pub(crate) fn flat(path: &str) -> String {
 pub fn prepare_host_view(state: &Path) -> Result<(), SandboxError> {
     let rootless = !rustix::process::geteuid().is_root();
     let fs_state = state.join("fs");
-    let overlays = TOPS.iter().map(|top| ((*top).to_owned(), *top)).chain(VAR_OVERLAYS.iter().map(|var| (flat(var), *var)));
+    let overlays = TOPS
+        .iter()
+        .map(|top| ((*top).to_owned(), *top))
+        .chain(VAR_OVERLAYS.iter().map(|var| (flat(var), *var)));
     for (name, path) in overlays {
         let host = Path::new("/").join(path);
         let is_folder = fs::symlink_metadata(&host).is_ok_and(|metadata| metadata.is_dir());

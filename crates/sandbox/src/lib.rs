@@ -32,5 +32,5 @@ pub use host_view::{prepare_host_view, prepare_overlay};
 pub use ids::is_rootless;
 pub use shim::main_shim;
 pub use spec::{Ended, ExecSpec, Io, Limits, Mount, Network, Root, SandboxSpec, User};
-pub use terminal::attach;
+pub use terminal::{attach, window};
 pub use unit::{Exit, Observed, Running, observe, start, stop};

@@ -74,7 +74,14 @@ const REFUSED: &[i64] = &[
 
 /// The calls that only some machines have.
 #[cfg(target_arch = "x86_64")]
-const REFUSED_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_modify_ldt, libc::SYS_uselib, libc::SYS_ustat, libc::SYS_sysfs];
+const REFUSED_HERE: &[i64] = &[
+    libc::SYS_ioperm,
+    libc::SYS_iopl,
+    libc::SYS_modify_ldt,
+    libc::SYS_uselib,
+    libc::SYS_ustat,
+    libc::SYS_sysfs,
+];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[i64] = &[];
 
@@ -127,7 +134,8 @@ impl Filters {
         let mut clone = Vec::new();
         for bit in (0..64).map(|bit| 1_u64 << bit).filter(|bit| NEW_NAMESPACES & bit != 0) {
             let operator = SeccompCmpOp::MaskedEq(bit);
-            let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, operator, bit).map_err(filter)?;
+            let condition =
+                SeccompCondition::new(0, SeccompCmpArgLen::Qword, operator, bit).map_err(filter)?;
             clone.push(SeccompRule::new(vec![condition]).map_err(filter)?);
         }
         refuse.insert(libc::SYS_clone, clone);

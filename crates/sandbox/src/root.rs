@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 
 use crate::error::SandboxError;
@@ -21,7 +21,8 @@ type Result<T> = std::result::Result<T, SandboxError>;
 /// Builds the root in the calling process's own mount namespace, and moves into it.
 pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(|error| SandboxError::io("make private", "/", error))?;
+    rustix::mount::mount_change("/", private)
+        .map_err(|error| SandboxError::io("make private", "/", error))?;
     let builder = Builder { root: scratch, rootless };
     match &spec.root {
         Root::HostView { state } => builder.host_view(state)?,
@@ -84,8 +85,10 @@ impl Builder<'_> {
             let host = Path::new("/").join(top);
             match fs::symlink_metadata(&host) {
                 Ok(metadata) if metadata.is_symlink() => {
-                    let link = fs::read_link(&host).map_err(|error| SandboxError::io("read", &host, error))?;
-                    symlink(link, self.inside(top)).map_err(|error| SandboxError::io("make", &host, error))?;
+                    let link =
+                        fs::read_link(&host).map_err(|error| SandboxError::io("read", &host, error))?;
+                    symlink(link, self.inside(top))
+                        .map_err(|error| SandboxError::io("make", &host, error))?;
                 }
                 Ok(metadata) if metadata.is_dir() => {
                     self.folder(top, 0o755)?;
@@ -117,7 +120,8 @@ impl Builder<'_> {
             options.push(("userxattr", ""));
             options.retain(|(key, _)| *key != "metacopy" && *key != "redirect_dir");
         }
-        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| refused(e.to_string()))?;
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map_err(|e| refused(e.to_string()))?;
         let context = context.as_fd();
         let configure = || -> std::result::Result<OwnedFd, String> {
             let set = |key: &str, value: &Path| {
@@ -199,8 +203,9 @@ impl Builder<'_> {
     /// Opens a path below the root, making what is missing.
     fn place(&self, target: &Path, is_folder: bool) -> Result<OwnedFd> {
         let error = |error: &dyn std::fmt::Display| SandboxError::io("make the mount point", target, error);
-        let root = rustix::fs::open(self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| error(&e))?;
+        let root =
+            rustix::fs::open(self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| error(&e))?;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let open = |path: &Path, flags: OFlags| {
             rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
@@ -208,10 +213,13 @@ impl Builder<'_> {
         if let Ok(found) = open(target, OFlags::PATH) {
             return Ok(found);
         }
-        let names: Vec<_> = target.components().filter_map(|part| match part {
-            Component::Normal(name) => Some(name),
-            _ => None,
-        }).collect();
+        let names: Vec<_> = target
+            .components()
+            .filter_map(|part| match part {
+                Component::Normal(name) => Some(name),
+                _ => None,
+            })
+            .collect();
         let mut path = PathBuf::from("/");
         for (index, name) in names.iter().enumerate() {
             let parent = open(&path, OFlags::PATH | OFlags::DIRECTORY).map_err(|e| error(&e))?;
@@ -221,7 +229,8 @@ impl Builder<'_> {
                 continue;
             }
             let made = if last && !is_folder {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let flags =
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 rustix::fs::openat(&parent, *name, flags, Mode::from_raw_mode(0o644)).map(drop)
             } else {
                 rustix::fs::mkdirat(&parent, *name, Mode::from_raw_mode(0o755))
@@ -245,11 +254,16 @@ impl Builder<'_> {
             fs::write(&place, "").map_err(|error| SandboxError::io("make", &place, error))?;
             self.bind_path(&Path::new("/dev").join(device), &place, false)?;
         }
-        for (link, to) in
-            [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-             ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/proc/kcore")]
-        {
-            symlink(to, self.inside(format!("dev/{link}"))).map_err(|error| SandboxError::io("make", link, error))?;
+        for (link, to) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+            ("core", "/proc/kcore"),
+        ] {
+            symlink(to, self.inside(format!("dev/{link}")))
+                .map_err(|error| SandboxError::io("make", link, error))?;
         }
         for folder in ["dev/pts", "dev/shm", "dev/mqueue"] {
             self.folder(folder, 0o755)?;
@@ -281,7 +295,14 @@ impl Builder<'_> {
 
     /// Hides what tells of, or reaches into, the kernel.
     fn masks(&self) -> Result<()> {
-        for file in ["proc/kcore", "proc/keys", "proc/latency_stats", "proc/timer_list", "proc/sched_debug", "proc/kmsg"] {
+        for file in [
+            "proc/kcore",
+            "proc/keys",
+            "proc/latency_stats",
+            "proc/timer_list",
+            "proc/sched_debug",
+            "proc/kmsg",
+        ] {
             if self.inside(file).exists() {
                 self.bind_path(Path::new("/dev/null"), &self.inside(file), false)?;
             }

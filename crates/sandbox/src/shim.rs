@@ -2,8 +2,8 @@
 //! takes the control group away. It outlives the command that started it, and the sandbox does not outlive it.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,11 +66,10 @@ fn run(channel: &Channel) -> i32 {
             return answer(channel, &Err(error));
         }
     };
-    let answered = unit::running_now(first, order.rootless, group.clone())
-        .and_then(|running| {
-            unit::write_running(&order.folder, &running)?;
-            Ok(running)
-        });
+    let answered = unit::running_now(first, order.rootless, group.clone()).and_then(|running| {
+        unit::write_running(&order.folder, &running)?;
+        Ok(running)
+    });
     let failed = answered.is_err();
     answer(channel, &answered);
     if failed {
@@ -94,7 +93,8 @@ fn prepare(order: &Order) -> Result<Cgroup, SandboxError> {
         if order.rootless {
             ids::become_root_inside()?;
         }
-        syscalls::unshare(UnshareFlags::NEWPID).map_err(|error| SandboxError::io("unshare", "/proc/self/ns/pid", error))
+        syscalls::unshare(UnshareFlags::NEWPID)
+            .map_err(|error| SandboxError::io("unshare", "/proc/self/ns/pid", error))
     };
     match namespaces() {
         Ok(()) => Ok(group),
@@ -192,9 +192,7 @@ fn everybody() -> Pid {
 /// Whether no other process is left inside.
 fn alone() -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    !processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .any(|pid| pid != 1)
+    !processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).any(|pid| pid != 1)
 }
 
 fn wait(pid: Pid) -> Ended {

@@ -32,7 +32,8 @@ impl Drop for Raw {
 }
 
 /// The size of the caller's window, as rows and columns; 24 by 80 where there is none.
-fn window() -> (u16, u16) {
+#[must_use]
+pub fn window() -> (u16, u16) {
     rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or((24, 80), |size| (size.ws_row, size.ws_col))
 }
 

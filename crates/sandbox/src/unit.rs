@@ -119,13 +119,15 @@ fn ended_within(process: &rustix::fd::OwnedFd, at_most: Duration) -> bool {
 /// Opens the first process, if it is still the one that was started.
 pub(crate) fn open(running: &Running) -> Result<rustix::fd::OwnedFd, SandboxError> {
     let pid = Pid::from_raw(running.pid).ok_or(SandboxError::NotRunning)?;
-    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|_| SandboxError::NotRunning)?;
+    let process =
+        rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|_| SandboxError::NotRunning)?;
     // The number may have been given anew between the look and the opening; the start time tells.
     if is_alive(running) { Ok(process) } else { Err(SandboxError::NotRunning) }
 }
 
 fn is_alive(running: &Running) -> bool {
-    start_time(running.pid) == Some(running.start_time) && boot_id().is_some_and(|boot| boot == running.boot_id)
+    start_time(running.pid) == Some(running.start_time)
+        && boot_id().is_some_and(|boot| boot == running.boot_id)
 }
 
 /// What a first process is known by from now on.

@@ -40,7 +40,10 @@ fn main() {
                 place.clean();
                 outcome.map_err(|panic| {
                     let text = panic.downcast_ref::<String>().cloned();
-                    Failed::from(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
+                    Failed::from(
+                        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+                            .unwrap_or_default(),
+                    )
                 })
             })
         })
@@ -128,7 +131,10 @@ fn somewhere(text: &str) -> bool {
 fn writes_stay_inside(place: &Place) {
     let running = place.start();
     let mark = "setpoint-mark";
-    assert_eq!(say(&running, &format!("echo a > /usr/{mark} && echo b > /root/{mark} && hostname")), (Ended::Code(0), "inside".to_owned()));
+    assert_eq!(
+        say(&running, &format!("echo a > /usr/{mark} && echo b > /root/{mark} && hostname")),
+        (Ended::Code(0), "inside".to_owned())
+    );
     assert!(!Path::new("/usr").join(mark).exists() && !Path::new("/root").join(mark).exists());
     place.stop();
     assert!(matches!(sandbox::observe(&place.folder), Observed::Exited(_) | Observed::Gone));
@@ -161,7 +167,10 @@ fn missing_program(place: &Place) {
     let mut spec = shell("", Io::Captured);
     spec.argv = vec!["no-such-program".to_owned()];
     let error = sandbox::exec(&running, &spec).unwrap_err();
-    assert!(matches!(error, sandbox::SandboxError::Exec { ref program, errno: 2 } if program == "no-such-program"), "{error}");
+    assert!(
+        matches!(error, sandbox::SandboxError::Exec { ref program, errno: 2 } if program == "no-such-program"),
+        "{error}"
+    );
     assert_eq!(say(&running, "exit 127").0, Ended::Code(127));
 }
 
@@ -209,7 +218,8 @@ fn calls_are_refused(place: &Place) {
 
 fn terminal(place: &Place) {
     let running = place.start();
-    let mut process = sandbox::exec(&running, &shell("stty size; tty", Io::Terminal { rows: 33, columns: 77 })).unwrap();
+    let mut process =
+        sandbox::exec(&running, &shell("stty size; tty", Io::Terminal { rows: 33, columns: 77 })).unwrap();
     let mut said = Vec::new();
     let mut outer = fs::File::from(process.terminal().unwrap().try_clone().unwrap());
     let mut buffer = [0; 256];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use setpoint_model::manifest::{EnvValue, Hook};
@@ -37,8 +38,8 @@ impl Guest {
             }
         };
         let account = unit.engine.account(&unit.id, user.unwrap_or(&session.user))?;
-        let of_hooks = unit.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets);
         let of_session = session.secrets();
+        let of_hooks = unit.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets);
         let values = unit.secrets().kept_values(of_session.iter().chain(of_hooks))?;
         let workspace = Path::new(&unit.env.workspace);
         let variables = session.variables(unit.env.name.as_str(), &account, workspace, &values);
@@ -122,7 +123,10 @@ pub(super) fn tell(context: &Context, unit: &Unit<'_>, name: HookName, failed: &
 pub(super) fn enter(unit: &Unit<'_>, spec: &ExecSpec) -> Result<u8, Failure> {
     let mut process = unit.engine.exec(&unit.id, spec)?;
     let ended = if spec.io == Io::Terminal {
-        process.attach()?
+        let resized = Arc::default();
+        signal_hook::flag::register(signal_hook::consts::SIGWINCH, Arc::clone(&resized))
+            .map_err(|error| Failure::new(Exit::Engine, "signals", error.to_string()))?;
+        process.attach(&resized)?
     } else {
         loop {
             if let Some(ended) = process.wait(Duration::from_secs(3600))? {

@@ -5,11 +5,11 @@ use serde::Serialize;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::{Env, Limits};
 use setpoint_model::plan::Options;
+use setpoint_runtime::engine::Engine;
 use setpoint_runtime::engine::embedded::Embedded;
-use setpoint_runtime::engine::{Engine, Pull};
 use setpoint_runtime::project::{MANIFEST, Project, ProjectError};
 use setpoint_runtime::store::Store;
-use setpoint_sandbox::cgroup::Offer;
+use setpoint_sandbox::Offer;
 use setpoint_sandbox::probe::{self, Features};
 
 use super::SUCCESS;
@@ -79,7 +79,7 @@ impl Finding {
 impl Doctor {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let features = probe::features();
-        let project = context.project_as_it_is();
+        let project = Project::load(&context.folder, &context.assignments);
         let envs: Vec<&Env> = project.iter().flat_map(|project| project.manifest.envs.values()).collect();
         let limits: Vec<Limits> = envs.iter().map(|env| env.limits).collect();
         let mut findings = of_machine(&features, &limits);
@@ -218,13 +218,12 @@ fn of_units(engine: &Embedded) -> Vec<Finding> {
     let mut findings: Vec<_> = lost
         .map(|(_, labels)| {
             let root = labels.project_root.display();
-            Finding::info(subject, format!("`{}` belongs to {root}, where no {MANIFEST} is", labels.unit)).fix(
-                format!(
+            Finding::info(subject, format!("`{}` belongs to {root}, where no {MANIFEST} is", labels.unit))
+                .fix(format!(
                     "bring the project back, and `setpoint -C {root} down {}` removes it; \
                      `setpoint uninstall` removes all that there are",
                     labels.unit
-                ),
-            )
+                ))
         })
         .collect();
     if findings.is_empty() {
@@ -243,7 +242,10 @@ fn of_manifest(project: &Result<Project, ProjectError>) -> Vec<Finding> {
             findings
         }
         Err(ProjectError::NotFound(_)) => {
-            vec![Finding::info(subject, format!("there is no {MANIFEST} here")).fix("`setpoint init` writes one")]
+            vec![
+                Finding::info(subject, format!("there is no {MANIFEST} here"))
+                    .fix("`setpoint init` writes one"),
+            ]
         }
         Err(ProjectError::Problems(problems)) => {
             problems.iter().map(|problem| Finding::problem(subject, problem.to_string())).collect()
@@ -255,11 +257,12 @@ fn of_manifest(project: &Result<Project, ProjectError>) -> Vec<Finding> {
 /// Drift is never a problem: it is what `up` is there for.
 fn of_drift(context: &Context, engine: &Embedded, store: &Store, project: &Project, env: &Env) -> Finding {
     let subject = env.name.as_str();
-    let look = match context.unit(engine, project, env).look(store, &Options::default(), Pull::Missing) {
+    let look = match context.unit(engine, project, env).look(store, &Options::default()) {
         Ok(look) => look,
         Err(error) => return Finding::of_failure(subject, error.into()),
     };
-    let changes = look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
+    let changes =
+        look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
     if !look.plan.is_drift() {
         return Finding::ok(subject, "as declared");
     }
@@ -289,13 +292,6 @@ fn words(findings: &[Finding]) -> String {
         lines.extend(finding.fix.iter().map(|fix| format!("{:indent$}fix: {fix}", "")));
     }
     lines.join("\n")
-}
-
-impl Context {
-    /// The project, with what is wrong with it as it was found.
-    fn project_as_it_is(&self) -> Result<Project, ProjectError> {
-        Project::load(&self.folder, &self.assignments)
-    }
 }
 
 #[cfg(test)]
@@ -346,17 +342,17 @@ mod tests {
     #[test]
     fn space_is_enough_little_or_too_little() {
         let level = |free| of_space(Path::new("/s"), free).level;
-        assert_eq!([level(10 * MIB), level(1000 * MIB), level(5000 * MIB)], [
-            Level::Problem,
-            Level::Info,
-            Level::Ok
-        ]);
+        assert_eq!(
+            [level(10 * MIB), level(1000 * MIB), level(5000 * MIB)],
+            [Level::Problem, Level::Info, Level::Ok]
+        );
         assert_eq!(of_space(Path::new("/s"), 5120 * MIB).what, "5.0 GiB free for /s");
     }
 
     #[test]
     fn a_fix_stands_below_its_finding() {
-        let text = words(&[Finding::ok("kernel", "6.8"), Finding::problem("overlay", "none").fix("modprobe")]);
+        let text =
+            words(&[Finding::ok("kernel", "6.8"), Finding::problem("overlay", "none").fix("modprobe")]);
         let plain = [ERROR, HINT, GOOD, RESET].iter().fold(text, |text, colour| text.replace(colour, ""));
         assert_eq!(
             plain,

@@ -49,7 +49,11 @@ impl Logs {
         let folder = context.unit(&engine, &project, env).logs();
         let name = env.name.to_string();
         let unreadable = |error: std::io::Error| {
-            Failure::new(Exit::State, "logs", format!("cannot read the logs in {}: {error}", folder.display()))
+            Failure::new(
+                Exit::State,
+                "logs",
+                format!("cannot read the logs in {}: {error}", folder.display()),
+            )
         };
         let known = logs::phases(&folder).map_err(unreadable)?;
         if self.list {
@@ -62,7 +66,8 @@ impl Logs {
         }
         let Some(latest) = known.first() else {
             let message = format!("{name} has no logs: no hook and no pack has run yet");
-            return Err(Failure::new(Exit::NotFound, "no-log", message).hint(format!("`setpoint up {name}` runs them")));
+            return Err(Failure::new(Exit::NotFound, "no-log", message)
+                .hint(format!("`setpoint up {name}` runs them")));
         };
         let phase = phase.unwrap_or_else(|| latest.clone());
         // Only a name that is in the folder is ever read: a phase is no path.

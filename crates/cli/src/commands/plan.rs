@@ -3,13 +3,13 @@ use setpoint_model::explain::{because, describe};
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Action, Options, Provision};
-use setpoint_runtime::engine::Pull;
 use setpoint_runtime::observe::Look;
 use setpoint_runtime::project::Project;
 
 use super::SUCCESS;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
+use crate::events::LiveList;
 use crate::json;
 
 /// Say what `up` would do, and why; do nothing
@@ -66,8 +66,10 @@ pub(super) fn print(
     let mut plans = Vec::new();
     for env in envs {
         let unit = context.unit(&engine, project, env);
-        let pull = if pull { Pull::Always } else { Pull::Missing };
-        let look = unit.look(&store, options, pull)?;
+        if pull {
+            unit.ask_registry(&LiveList::new(context.output), &context.cancel)?;
+        }
+        let look = unit.look(&store, options)?;
         context.output.note(words(&look, &env.name));
         plans.push(json::UnitPlan {
             unit: env.name.to_string(),

@@ -6,7 +6,7 @@ use setpoint_model::manifest::Env;
 use setpoint_model::names::{HookName, PackName};
 use setpoint_model::plan::{Options, Provision};
 use setpoint_runtime::apply::Settings;
-use setpoint_runtime::engine::{Pull, Seen};
+use setpoint_runtime::engine::Seen;
 use setpoint_runtime::observe::Unit;
 use setpoint_runtime::store::{PhaseOutcome, PhaseRow};
 
@@ -71,8 +71,8 @@ fn again(context: &Context, unit: &Unit<'_>, provision: Provision) -> Result<jso
     let _lock = context.lock(unit, &command, &list)?;
     attach::running(unit)?;
     let mut store = context.store()?;
-    let look = unit.look(&store, &Options { provision, recreate: false }, Pull::Missing)?;
-    let settings = Settings { watcher: &list, cancel: &context.cancel, pull: Pull::Missing, command };
+    let look = unit.look(&store, &Options { provision, recreate: false })?;
+    let settings = Settings { watcher: &list, cancel: &context.cancel, command };
     up::carry_out(context, unit, &mut store, look, &settings)
 }
 
@@ -83,7 +83,8 @@ fn mark_done(context: &Context, unit: &Unit<'_>, hook: HookName) -> Result<json:
     let _lock = context.lock(unit, &format!("reprovision {name} --mark-done {hook}"), &list)?;
     let mut store = context.store()?;
     let row = store.unit(&unit.project.root, name)?;
-    let (Some(row), Seen::Running(labels) | Seen::Stopped(labels)) = (row, unit.engine.observe(&unit.id)?) else {
+    let (Some(row), Seen::Running(labels) | Seen::Stopped(labels)) = (row, unit.engine.observe(&unit.id)?)
+    else {
         let message = format!("{name} has no record yet that could say so");
         return Err(Failure::new(Exit::NotFound, "unit-state", message)
             .hint(format!("`setpoint up {name}` makes the environment and its record")));

@@ -32,8 +32,12 @@ impl Shell {
         let project = context.project()?;
         let env = project.env(self.unit.as_deref())?;
         if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-            return Err(Failure::new(Exit::Usage, "no-terminal", "a shell needs a terminal, and this is none")
-                .hint(format!("use `setpoint exec {} -- COMMAND`", env.name)));
+            return Err(Failure::new(
+                Exit::Usage,
+                "no-terminal",
+                "a shell needs a terminal, and this is none",
+            )
+            .hint(format!("use `setpoint exec {} -- COMMAND`", env.name)));
         }
         let engine = context.engine();
         let unit = context.unit(&engine, &project, env);

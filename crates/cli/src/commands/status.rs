@@ -9,7 +9,7 @@ use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
 use setpoint_runtime::engine::embedded::Embedded;
-use setpoint_runtime::engine::{Engine, Pull, Seen};
+use setpoint_runtime::engine::{Engine, Seen};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::{Operation, OperationOutcome, Store};
 
@@ -108,13 +108,14 @@ fn unit_status(
     project: &Project,
     env: &Env,
 ) -> Result<json::UnitStatus, Failure> {
-    let look = context.unit(engine, project, env).look(store, &Options::default(), Pull::Missing)?;
+    let look = context.unit(engine, project, env).look(store, &Options::default())?;
     let exists = look.seen != Seen::Absent;
     let last = match &look.row {
         Some(row) => store.last_operation(row.id)?,
         None => None,
     };
-    let changes = look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
+    let changes =
+        look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
     Ok(json::UnitStatus {
         unit: env.name.to_string(),
         engine: engine.capabilities().engine,

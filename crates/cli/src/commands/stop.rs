@@ -38,7 +38,12 @@ impl Stop {
             } else {
                 context.output.note(format!("{name} is not running"));
             }
-            units.push(json::UnitDone { unit: name, done, record: None, seconds: began.elapsed().as_secs_f64() });
+            units.push(json::UnitDone {
+                unit: name,
+                done,
+                record: None,
+                seconds: began.elapsed().as_secs_f64(),
+            });
         }
         if context.output.json {
             context.output.value(&json::Done { setpoint: json::VERSION, units });

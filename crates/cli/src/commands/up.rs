@@ -3,8 +3,8 @@ use setpoint_model::explain::describe;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{ApplyError, Settings};
+use setpoint_runtime::engine::Engine;
 use setpoint_runtime::engine::embedded::Embedded;
-use setpoint_runtime::engine::{Engine, Pull};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::Store;
@@ -74,15 +74,23 @@ impl Up {
         let command = format!("up {}", env.name);
         let _lock = context.lock(&unit, &command, &list)?;
         let mut store = context.store()?;
-        let pull = if self.pull { Pull::Always } else { Pull::Missing };
-        let look = unit.look(&store, &self.options(), pull)?;
+        if self.pull {
+            unit.ask_registry(&list, &context.cancel)?;
+        }
+        let look = unit.look(&store, &self.options())?;
         self.consent(context, &engine, &unit, &look)?;
-        let settings = Settings { watcher: &list, cancel: &context.cancel, pull, command };
+        let settings = Settings { watcher: &list, cancel: &context.cancel, command };
         carry_out(context, &unit, &mut store, look, &settings)
     }
 
     /// A recreation throws away what the unit has changed in its own files: somebody has to agree to that.
-    fn consent(&self, context: &Context, engine: &Embedded, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
+    fn consent(
+        &self,
+        context: &Context,
+        engine: &Embedded,
+        unit: &Unit<'_>,
+        look: &Look,
+    ) -> Result<(), Failure> {
         if look.plan.action != Action::Recreate || self.yes {
             return Ok(());
         }
@@ -104,8 +112,9 @@ impl Up {
                 return Ok(());
             }
         }
-        Err(Failure::new(Exit::Consent, "consent", format!("{losses}\nNothing was done."))
-            .hint(format!("`setpoint up {name} --yes` agrees to this plan; `setpoint why {name}` says what asks for it")))
+        Err(Failure::new(Exit::Consent, "consent", format!("{losses}\nNothing was done.")).hint(format!(
+            "`setpoint up {name} --yes` agrees to this plan; `setpoint why {name}` says what asks for it"
+        )))
     }
 }
 
@@ -122,9 +131,18 @@ pub(super) fn carry_out(
     let record = look.recorded.fingerprint.digest();
     if look.plan.is_empty() {
         let (files, took) = look.checked;
-        output.note(format!("{name}: nothing to do ({}; {files} files checked in {} ms)", record.short(), took.as_millis()));
+        output.note(format!(
+            "{name}: nothing to do ({}; {files} files checked in {} ms)",
+            record.short(),
+            took.as_millis()
+        ));
         tell_unknown(context, &look, unit);
-        return Ok(json::UnitDone { unit: name.to_string(), done: Vec::new(), record: Some(record.to_hex()), seconds: 0.0 });
+        return Ok(json::UnitDone {
+            unit: name.to_string(),
+            done: Vec::new(),
+            record: Some(record.to_hex()),
+            seconds: 0.0,
+        });
     }
     let (drift, desired, action) = (look.plan.is_drift(), look.desired.clone(), look.plan.action);
     tell_unknown(context, &look, unit);
@@ -136,7 +154,8 @@ pub(super) fn carry_out(
             for line in &failed.tail {
                 output.progress(format!("  | {line}"));
             }
-            output.progress(format!("  all output: setpoint logs {name} {}\n", failed.phase.replace(' ', "-")));
+            output
+                .progress(format!("  all output: setpoint logs {name} {}\n", failed.phase.replace(' ', "-")));
         }
         Failure::from(error)
     })?;
@@ -150,7 +169,10 @@ pub(super) fn carry_out(
         output.note(format!("{name} is up in {took}, recorded {short}"));
     } else {
         let ran: Vec<_> = applied.done.iter().map(|step| describe(&desired, step)).collect();
-        output.note(format!("{name}: nothing changed; {} in {took}", ran.join(", ").replacen("run ", "ran ", 1)));
+        output.note(format!(
+            "{name}: nothing changed; {} in {took}",
+            ran.join(", ").replacen("run ", "ran ", 1)
+        ));
     }
     if action == Action::Create {
         output.note(format!("Next: setpoint shell {name}"));

@@ -3,11 +3,12 @@ use std::collections::BTreeSet;
 use clap::Args;
 use setpoint_model::explain::explain;
 use setpoint_model::plan::{Action, Options};
-use setpoint_runtime::engine::{Pull, Seen};
+use setpoint_runtime::engine::Seen;
 
 use super::SUCCESS;
 use crate::context::Context;
 use crate::error::Failure;
+use crate::events::LiveList;
 use crate::json;
 
 /// Name each change since the last success, and the work that it leads to
@@ -27,8 +28,10 @@ impl Why {
         let engine = context.engine();
         let unit = context.unit(&engine, &project, env);
         let store = context.store()?;
-        let pull = if self.pull { Pull::Always } else { Pull::Missing };
-        let look = unit.look(&store, &Options::default(), pull)?;
+        if self.pull {
+            unit.ask_registry(&LiveList::new(context.output), &context.cancel)?;
+        }
+        let look = unit.look(&store, &Options::default())?;
         let explained = explain(&look.desired, &look.plan, &look.report);
         let exists = look.seen != Seen::Absent;
         let record = look.recorded.fingerprint.digest();
@@ -37,7 +40,13 @@ impl Why {
         let pending: Vec<String> = look.report.pending.iter().map(ToString::to_string).collect();
         if output.json {
             let record = exists.then(|| record.to_hex());
-            output.value(&json::Why { setpoint: json::VERSION, unit: name.to_string(), record, changes: explained, pending });
+            output.value(&json::Why {
+                setpoint: json::VERSION,
+                unit: name.to_string(),
+                record,
+                changes: explained,
+                pending,
+            });
             return Ok(SUCCESS);
         }
         if !exists {
@@ -47,7 +56,9 @@ impl Why {
         }
         let counted = explained.iter().filter(|change| !change.informs_only).count();
         output.line(match counted {
-            0 if look.plan.is_drift() => format!("{name}: no change since {}, but not everything is done", record.short()),
+            0 if look.plan.is_drift() => {
+                format!("{name}: no change since {}, but not everything is done", record.short())
+            }
             0 => format!("{name}: no change since {}", record.short()),
             1 => format!("{name}: 1 change since {}", record.short()),
             many => format!("{name}: {many} changes since {}", record.short()),

@@ -82,7 +82,9 @@ impl Run {
     pub fn commands(&self) -> impl Iterator<Item = (Option<&str>, &Command)> {
         let (one, parts) = match self {
             Self::One(command) => (Some((None, command)), None),
-            Self::Parallel(parts) => (None, Some(parts.iter().map(|(name, part)| (Some(name.as_str()), part)))),
+            Self::Parallel(parts) => {
+                (None, Some(parts.iter().map(|(name, part)| (Some(name.as_str()), part))))
+            }
         };
         one.into_iter().chain(parts.into_iter().flatten())
     }

@@ -5,6 +5,8 @@ pub mod embedded;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +111,16 @@ pub enum BaseSource {
         /// Its path on the host.
         path: PathBuf,
     },
+}
+
+impl std::fmt::Display for BaseSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Image { reference } => write!(f, "image {reference}"),
+            Self::Rootfs { path } => write!(f, "rootfs {}", path.display()),
+        }
+    }
 }
 
 /// A folder or file of the host that appears inside.
@@ -234,11 +246,12 @@ pub trait Process: Send {
     /// Kills it and everything that it started.
     fn kill(&mut self);
 
-    /// Joins this terminal to the process's own, if it was started as [`Io::Terminal`], until it ends.
+    /// Joins this terminal to the process's own, if it was started as [`Io::Terminal`], until it ends. `resized`
+    /// is set by the caller when the window changed.
     ///
     /// # Errors
     /// If the terminal cannot be set up.
-    fn attach(&mut self) -> Result<Ended, EngineError>;
+    fn attach(&mut self, resized: &Arc<AtomicBool>) -> Result<Ended, EngineError>;
 }
 
 /// Whether an image that is there already is looked for again.
@@ -348,6 +361,20 @@ pub struct OwnChanges {
     pub examples: Vec<PathBuf>,
 }
 
+impl EngineError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Sandbox(error) => error.hint().map(str::to_owned),
+            Self::Image(error) => error.hint(),
+            Self::NoAccount { .. } => Some("name a user that its /etc/passwd has, or a number".to_owned()),
+            Self::Damaged { .. } => Some("`setpoint up --recreate` makes it anew".to_owned()),
+            Self::State { .. } | Self::Io { .. } | Self::Cancelled => None,
+        }
+    }
+}
+
 /// What went wrong in an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -376,7 +403,7 @@ pub enum EngineError {
     #[error(transparent)]
     Image(#[from] crate::image::ImageError),
     /// A file of the unit could not be read or written.
-    #[error("cannot {what} {path}: {source}")]
+    #[error("cannot {what} {}: {source}", path.display())]
     Io {
         /// What was tried.
         what: &'static str,
@@ -386,7 +413,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// A file of the unit's own is not what was written there.
-    #[error("{path} is damaged: {why}")]
+    #[error("{} is damaged: {why}", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,

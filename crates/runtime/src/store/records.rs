@@ -161,16 +161,16 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Records that a pack succeeded, at the end of the list.
+    /// Records that the pack at a position succeeded.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be written.
-    pub fn push_pack(&self, unit: UnitId, pack: &PackRow) -> Result<(), StoreError> {
+    pub fn put_pack(&self, unit: UnitId, position: usize, pack: &PackRow) -> Result<(), StoreError> {
         self.execute(
-            "INSERT INTO packs (unit, position, name, digest, at, took_ms)
-             VALUES (?1, (SELECT count(*) FROM packs WHERE unit = ?1), ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO packs (unit, position, name, digest, at, took_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 unit.0,
+                i64::try_from(position).unwrap_or(i64::MAX),
                 pack.name,
                 pack.digest.as_bytes(),
                 pack.at.as_millisecond(),

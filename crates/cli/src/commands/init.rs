@@ -1,0 +1,65 @@
+mod found;
+mod propose;
+mod tart;
+
+use clap::Args;
+use serde::Serialize;
+use setpoint_runtime::project::MANIFEST;
+
+use self::found::Found;
+use self::propose::{propose, remarks};
+use super::SUCCESS;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::json;
+
+/// Write a setpoint.toml that fits what is in this folder
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Overwrite the setpoint.toml that is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// `init`.
+#[derive(Debug, Serialize)]
+struct Written {
+    setpoint: u32,
+    path: String,
+    manifest: String,
+    remarks: Vec<String>,
+}
+
+impl Init {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let output = context.output;
+        let path = context.folder.join(MANIFEST);
+        let shown = path.display().to_string();
+        if path.symlink_metadata().is_ok() && !self.force {
+            return Err(Failure::new(Exit::Usage, "exists", format!("{shown} is there already"))
+                .hint("`setpoint init --force` overwrites it"));
+        }
+        let found = Found::in_folder(&context.folder).map_err(|error| {
+            Failure::new(
+                Exit::NotFound,
+                "no-folder",
+                format!("cannot read {}: {error}", context.folder.display()),
+            )
+        })?;
+        let (manifest, remarks) = (propose(&found), remarks(&found));
+        std::fs::write(&path, &manifest)
+            .map_err(|error| Failure::new(Exit::Engine, "init", format!("cannot write {shown}: {error}")))?;
+        if output.json {
+            output.value(&Written { setpoint: json::VERSION, path: shown, manifest, remarks });
+            return Ok(SUCCESS);
+        }
+        output.note(format!("Wrote {shown}:\n"));
+        for line in manifest.lines() {
+            output.note(format!("  {line}").trim_end());
+        }
+        output.note("");
+        remarks.iter().for_each(|remark| output.note(remark));
+        output.note("Next: setpoint up");
+        Ok(SUCCESS)
+    }
+}

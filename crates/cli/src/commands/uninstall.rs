@@ -1,0 +1,255 @@
+use std::fs;
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use setpoint_runtime::apply::STOP_GRACE;
+use setpoint_runtime::engine::embedded::Embedded;
+use setpoint_runtime::engine::{Engine, Labels, UnitId};
+use setpoint_runtime::lock::UnitLock;
+
+use super::SUCCESS;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::json;
+use crate::output::{ask, can_ask};
+
+/// The folders that are ours within the root of the state. The database's files all begin with `state.`.
+const OF_STATE: [&str; 12] = [
+    "cas", "images", "layers", "leases", "logs", "run", "secrets", "sessions", "stat", "tmp", "units",
+    "locks",
+];
+/// The files that are ours within the root of the configuration.
+const OF_CONFIG: [&str; 1] = ["fingerprint.key"];
+
+/// Remove all environments of all projects, the state and the configuration
+///
+/// Projects stay as they are, with their setpoint.toml, and so does this binary.
+#[derive(Debug, Args)]
+pub(crate) struct Uninstall {
+    /// Agree to the removal
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+/// `uninstall`.
+#[derive(Debug, Serialize)]
+struct Uninstalled {
+    setpoint: u32,
+    removed: Vec<String>,
+    left: Vec<String>,
+}
+
+impl Uninstall {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let engine = context.engine();
+        let units = engine.units()?;
+        let (own, foreign) = contents(context)?;
+        if units.is_empty() && own.is_empty() {
+            context.output.note("There is nothing to remove.");
+        } else {
+            self.consent(context, &units, &own)?;
+            context.stop_on_signals()?;
+            remove_units(context, &engine, &units)?;
+            // What the removal of units has made or removed since, such as their locks, is looked at anew.
+            for path in contents(context)?.0 {
+                remove_tree(&path).map_err(|error| kept(&path, &error))?;
+            }
+            for root in [&context.roots.state, &context.roots.config] {
+                // A root that holds something of somebody else's stays.
+                let _ = fs::remove_dir(root);
+            }
+        }
+        tell(context, &units, &own, &foreign);
+        Ok(SUCCESS)
+    }
+
+    fn consent(&self, context: &Context, units: &[(UnitId, Labels)], own: &[PathBuf]) -> Result<(), Failure> {
+        let mut text = String::from("This removes");
+        for (_, labels) in units {
+            text.push_str(&format!("\n  {} of {}", labels.unit, labels.project_root.display()));
+        }
+        for root in [&context.roots.state, &context.roots.config] {
+            if own.iter().any(|path| path.starts_with(root)) {
+                text.push_str(&format!("\n  what is in {}", root.display()));
+            }
+        }
+        if self.yes {
+            context.output.progress(text);
+            return Ok(());
+        }
+        if can_ask() && !context.output.json && !context.output.quiet {
+            context.output.progress(&text);
+            if ask("Remove all of it?") {
+                return Ok(());
+            }
+        }
+        Err(Failure::new(Exit::Consent, "consent", format!("{text}\nNothing was done."))
+            .hint("`setpoint uninstall --yes` agrees to it"))
+    }
+}
+
+/// What of the roots is ours, the locks last, and what is not.
+fn contents(context: &Context) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {
+    let roots = &context.roots;
+    let (mut own, mut foreign) = sorted(&roots.state, is_of_state)?;
+    own.sort_by_key(|path| path.ends_with("locks"));
+    // Both roots may be the same folder, or lie one in the other.
+    let (config, others) = sorted(&roots.config, |name| OF_CONFIG.contains(&name))?;
+    foreign.extend(others);
+    own.extend(config);
+    let is_ours = |path: &PathBuf| own.iter().any(|ours| ours.starts_with(path));
+    foreign.retain(|path| !is_ours(path) && *path != roots.state && *path != roots.config);
+    foreign.sort();
+    foreign.dedup();
+    Ok((own, foreign))
+}
+
+fn is_of_state(name: &str) -> bool {
+    name.starts_with("state.") || OF_STATE.contains(&name)
+}
+
+fn sorted(root: &Path, is_own: impl Fn(&str) -> bool) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+        Err(error) => {
+            return Err(Failure::new(
+                Exit::State,
+                "state",
+                format!("cannot read {}: {error}", root.display()),
+            ));
+        }
+    };
+    let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths
+        .into_iter()
+        .partition(|path| path.file_name().is_some_and(|name| name.to_str().is_some_and(&is_own))))
+}
+
+/// Stops and removes units, each under its lock.
+fn remove_units(context: &Context, engine: &Embedded, units: &[(UnitId, Labels)]) -> Result<(), Failure> {
+    for (id, labels) in units {
+        let mut told = false;
+        let wait = |holder: Option<&setpoint_runtime::lock::Holder>| {
+            if let (false, Some(holder)) = (told, holder) {
+                told = true;
+                context.output.progress(format!("waiting for {holder}"));
+            }
+            if context.cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let what = "setpoint uninstall";
+        let lock = UnitLock::acquire(&context.roots, &labels.project_root, &labels.unit, what, wait);
+        let _lock = lock.map_err(|error| {
+            let exit = if context.cancel.asked() { Exit::Interrupted } else { Exit::State };
+            Failure::new(exit, "lock", error.to_string())
+        })?;
+        engine.stop(id, STOP_GRACE, &context.cancel)?;
+        engine.remove(id)?;
+        context.output.progress(format!("removed {} of {}", labels.unit, labels.project_root.display()));
+    }
+    Ok(())
+}
+
+fn kept(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("cannot remove {}: {error}\nWhat was removed before it is gone.", path.display());
+    Failure::new(Exit::State, "state", message).hint("`setpoint uninstall` goes on from here")
+}
+
+/// Removes a file or a folder, also one whose folders may not be written, as those of images.
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    let is_folder = match path.symlink_metadata() {
+        Ok(metadata) => metadata.is_dir(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !is_folder {
+        return fs::remove_file(path);
+    }
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            make_writable(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn make_writable(folder: &Path) -> std::io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn tell(context: &Context, units: &[(UnitId, Labels)], own: &[PathBuf], foreign: &[PathBuf]) {
+    let binary =
+        std::env::current_exe().map_or_else(|_| "setpoint".to_owned(), |path| path.display().to_string());
+    if context.output.json {
+        let units =
+            units.iter().map(|(_, labels)| format!("{}#{}", labels.project_root.display(), labels.unit));
+        context.output.value(&Uninstalled {
+            setpoint: json::VERSION,
+            removed: units.chain(own.iter().map(|path| path.display().to_string())).collect(),
+            left: std::iter::once(binary)
+                .chain(foreign.iter().map(|path| path.display().to_string()))
+                .collect(),
+        });
+        return;
+    }
+    let output = context.output;
+    match units.len() {
+        0 => {}
+        1 => output.note("Removed 1 environment."),
+        many => output.note(format!("Removed {many} environments.")),
+    }
+    for root in [&context.roots.state, &context.roots.config] {
+        if own.iter().any(|path| path.starts_with(root)) {
+            output.note(format!("Removed what was in {}.", root.display()));
+        }
+    }
+    output.note("Left as they are:");
+    output.note(format!("  this binary; remove it with `rm {binary}`"));
+    output.note("  the setpoint.toml and .setpoint of each project");
+    for path in foreign {
+        output.note(format!("  {}, which is not Setpoint's", path.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_is_ours() {
+        for ours in ["state.db", "state.v1.db-wal", "state.lock", "locks", "logs", "units"] {
+            assert!(is_of_state(ours), "{ours}");
+        }
+        for theirs in ["state", "src", "photos", "setpoint.toml", ".git"] {
+            assert!(!is_of_state(theirs), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_tree_with_folders_that_may_not_be_written_goes_and_a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, other) = (folder.path().join("tree"), folder.path().join("other"));
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(tree.join("a/b/f"), "").unwrap();
+        fs::write(other.join("f"), "").unwrap();
+        std::os::unix::fs::symlink(&other, tree.join("link")).unwrap();
+        fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0o500)).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists() && other.join("f").exists());
+        remove_tree(&tree).unwrap();
+    }
+}

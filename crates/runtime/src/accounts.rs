@@ -1,0 +1,86 @@
+//! Accounts of a unit, read from the files that it has itself.
+
+use std::path::PathBuf;
+
+use crate::engine::Account;
+
+/// Finds an account by a name, a number, or `uid:gid`.
+///
+/// A number needs no entry; a name does.
+///
+/// # Errors
+/// In words, why there is none.
+pub(crate) fn find(passwd: &str, user: &str) -> Result<Account, String> {
+    let (wanted, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+    let group = match group {
+        None => None,
+        Some(group) => {
+            Some(group.parse::<u32>().map_err(|_| format!("`{group}` is not the number of a group"))?)
+        }
+    };
+    let entries = passwd.lines().filter_map(entry);
+    let number = wanted.parse::<u32>().ok();
+    let found = entries.into_iter().find(|account| account.name == wanted || number == Some(account.uid));
+    let mut account = match (found, number) {
+        (Some(account), _) => account,
+        (None, Some(uid)) => Account {
+            name: uid.to_string(),
+            uid,
+            gid: uid,
+            home: PathBuf::from(if uid == 0 { "/root".to_owned() } else { format!("/home/{uid}") }),
+            shell: "/bin/sh".to_owned(),
+        },
+        (None, None) => return Err("its /etc/passwd has no such name".to_owned()),
+    };
+    if let Some(gid) = group {
+        account.gid = gid;
+    }
+    Ok(account)
+}
+
+fn entry(line: &str) -> Option<Account> {
+    let fields: Vec<&str> = line.split(':').collect();
+    let [name, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
+    Some(Account {
+        name: (*name).to_owned(),
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+        home: PathBuf::from(if home.is_empty() { "/" } else { home }),
+        shell: if shell.is_empty() { "/bin/sh" } else { shell }.to_owned(),
+    })
+}
+
+/// The supplementary groups of an account.
+pub(crate) fn groups(group: &str, name: &str) -> Vec<u32> {
+    group
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':').skip(2);
+            let gid = fields.next()?.parse().ok()?;
+            fields.next()?.split(',').any(|member| member == name).then_some(gid)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\ndev:x:1000:1001:,,,:/home/dev:\nbroken\n";
+
+    #[test]
+    fn names_numbers_and_pairs_are_found() {
+        let dev = find(PASSWD, "dev").unwrap();
+        assert_eq!((dev.uid, dev.gid, dev.shell.as_str()), (1000, 1001, "/bin/sh"));
+        assert_eq!(find(PASSWD, "1000").unwrap(), dev);
+        assert_eq!(find(PASSWD, "dev:7").unwrap().gid, 7);
+        assert_eq!(find(PASSWD, "4242").unwrap().home, PathBuf::from("/home/4242"));
+        assert!(find(PASSWD, "nobody-here").is_err());
+        assert!(find(PASSWD, "dev:staff").is_err());
+    }
+
+    #[test]
+    fn groups_are_those_that_name_the_account() {
+        assert_eq!(groups("audio:x:29:dev,other\nvideo:x:44:other\nstaff:x:50:dev\n", "dev"), [29, 50]);
+    }
+}

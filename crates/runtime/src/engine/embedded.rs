@@ -1,0 +1,516 @@
+//! The embedded engine: sandboxes of our own, no daemon. All that it knows of a unit lies in the unit's folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use setpoint_model::desired::Capabilities;
+use setpoint_model::fingerprint::Class;
+use setpoint_model::manifest::{Limits, Network};
+use setpoint_sandbox as sandbox;
+
+use super::{
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, Io, Labels, OwnChanges, Process, Pull, Seen,
+    UnitId, UnitSpec,
+};
+use crate::accounts;
+use crate::cancel::Cancel;
+use crate::events::{Event, Watcher};
+use crate::image::{Credentials, Image, ImageStore, Source};
+use crate::paths::Roots;
+
+const UNITS: &str = "units/v1";
+const UNIT_FILE: &str = "unit.json";
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How many of a unit's own changes are named.
+const EXAMPLES: usize = 5;
+
+/// Sandboxes of our own.
+#[derive(Debug)]
+pub struct Embedded {
+    state: PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+/// What is kept of a unit beside its file system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct UnitFile {
+    version: u32,
+    labels: Labels,
+    base: BaseSource,
+    /// The image's layers, the lowest first; none for the host.
+    layers: Vec<PathBuf>,
+    /// The environment that the base declares.
+    env: Vec<(String, String)>,
+    workspace: PathBuf,
+    user: String,
+    /// Seconds since 1970, when this instance was made.
+    created_at: i64,
+}
+
+impl Embedded {
+    /// The engine over this state. The variables are the caller's, for registry credentials.
+    #[must_use]
+    pub fn new(roots: &Roots, variables: BTreeMap<String, String>) -> Self {
+        Self { state: roots.state.clone(), variables }
+    }
+
+    fn folder(&self, unit: &UnitId) -> PathBuf {
+        self.state.join(UNITS).join(unit.as_str())
+    }
+
+    fn images(&self) -> ImageStore {
+        ImageStore::new(&self.state)
+    }
+
+    fn image(&self, base: &BaseSource) -> Result<Option<Image>, EngineError> {
+        match source(base) {
+            None => Ok(None),
+            Some(source) => Ok(self.images().local(&source)?),
+        }
+    }
+
+    fn unit_file(&self, unit: &UnitId) -> Result<Option<UnitFile>, EngineError> {
+        let path = self.folder(unit).join(UNIT_FILE);
+        match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(EngineError::Io { what: "read", path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| EngineError::Damaged { path, why: error.to_string() }),
+        }
+    }
+
+    fn known(&self, unit: &UnitId) -> Result<UnitFile, EngineError> {
+        self.unit_file(unit)?.ok_or_else(|| state(unit, "does not exist"))
+    }
+
+    fn running(&self, unit: &UnitId) -> Result<sandbox::Running, EngineError> {
+        match sandbox::observe(&self.folder(unit)) {
+            sandbox::Observed::Running(running) => Ok(running),
+            _ => Err(state(unit, "is not running")),
+        }
+    }
+
+    /// Removes what a killed creation or removal left. The caller holds the unit's lock.
+    fn sweep(&self, unit: &UnitId) -> Result<(), EngineError> {
+        for kind in [NEW, GONE] {
+            remove_tree(&self.aside(unit, kind))?;
+        }
+        Ok(())
+    }
+
+    fn aside(&self, unit: &UnitId, kind: &str) -> PathBuf {
+        self.state.join(UNITS).join(format!(".{kind}-{}", unit.as_str()))
+    }
+
+    fn sandbox_spec(&self, unit: &UnitId, spec: &UnitSpec, file: &UnitFile) -> sandbox::SandboxSpec {
+        let folder = self.folder(unit);
+        let root = match &spec.base {
+            BaseSource::Host => sandbox::Root::HostView { state: folder },
+            _ => sandbox::Root::Layers { layers: file.layers.clone(), state: folder },
+        };
+        sandbox::SandboxSpec {
+            root,
+            hostname: spec.labels.unit.to_string(),
+            mounts: spec
+                .mounts
+                .iter()
+                .map(|mount| sandbox::Mount {
+                    source: mount.source.clone(),
+                    target: mount.target.clone(),
+                    read_only: mount.read_only,
+                })
+                .collect(),
+            network: match spec.network {
+                Network::Host => sandbox::Network::Host,
+                Network::None => sandbox::Network::None,
+            },
+            limits: limits(&spec.limits),
+            cgroup: self.group_name(unit),
+        }
+    }
+
+    /// The control group's name is the machine's to share: two states must not meet in it.
+    fn group_name(&self, unit: &UnitId) -> String {
+        let of_state = setpoint_model::digest::Digest::of_bytes(self.state.as_os_str().as_encoded_bytes());
+        format!("{}-{}", unit.as_str(), of_state.short())
+    }
+
+    /// A file of the unit's, as it sees it itself.
+    fn file_inside(&self, unit: &UnitId, file: &UnitFile, path: &str) -> String {
+        if let Ok(running) = self.running(unit)
+            && let Ok(text) = fs::read_to_string(format!("/proc/{}/root/{path}", running.pid))
+        {
+            return text;
+        }
+        let folder = self.folder(unit).join("fs");
+        let mut places = match file.base {
+            BaseSource::Host => vec![
+                folder.join("etc/upper").join(path.trim_start_matches("etc/")),
+                Path::new("/").join(path),
+            ],
+            _ => vec![folder.join("upper").join(path)],
+        };
+        places.extend(file.layers.iter().rev().map(|layer| layer.join(path)));
+        places.into_iter().find_map(|place| fs::read_to_string(place).ok()).unwrap_or_default()
+    }
+}
+
+const NEW: &str = "new";
+const GONE: &str = "gone";
+
+fn state(unit: &UnitId, state: &'static str) -> EngineError {
+    EngineError::State { unit: unit.as_str().to_owned(), state }
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EngineError {
+    move |source| EngineError::Io { what, path: path.to_owned(), source }
+}
+
+fn remove_tree(path: &Path) -> Result<(), EngineError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn limits(limits: &Limits) -> sandbox::Limits {
+    sandbox::Limits { memory: limits.memory.map(|size| size.0), cpus: limits.cpus, pids: limits.pids }
+}
+
+/// What the image store is asked for; nothing for the host.
+fn source(base: &BaseSource) -> Option<Source> {
+    match base {
+        BaseSource::Host => None,
+        BaseSource::Image { reference } => {
+            let path = Path::new(reference);
+            Some(if !path.is_absolute() {
+                Source::Reference(reference.clone())
+            } else if path.is_dir() {
+                Source::Layout(path.to_owned())
+            } else {
+                Source::Archive(path.to_owned())
+            })
+        }
+        BaseSource::Rootfs { path } if path.is_dir() => Some(Source::RootfsDir(path.clone())),
+        BaseSource::Rootfs { path } => Some(Source::RootfsTar(path.clone())),
+    }
+}
+
+impl Engine for Embedded {
+    fn capabilities(&self) -> Capabilities {
+        // Mounts are made at every start; host ports need nothing; limits are files of the control group.
+        Capabilities { engine: "embedded", mounts: Class::Restart, limits: Class::Hot, ports: Class::Hot }
+    }
+
+    fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError> {
+        let Some(file) = self.unit_file(unit)? else { return Ok(Seen::Absent) };
+        Ok(match sandbox::observe(&self.folder(unit)) {
+            sandbox::Observed::Running(_) => Seen::Running(file.labels),
+            _ => Seen::Stopped(file.labels),
+        })
+    }
+
+    fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
+        let folder = self.state.join(UNITS);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(io("read", &folder))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(io("read", &folder))?.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
+            }
+            let id = UnitId(name);
+            if let Some(file) = self.unit_file(&id)? {
+                found.push((id, file.labels));
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
+        Ok(self.image(base)?.map(|image| image.digest))
+    }
+
+    fn prepare(
+        &self,
+        base: &BaseSource,
+        pull: Pull,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<Option<String>, EngineError> {
+        let Some(source) = source(base) else { return Ok(None) };
+        let credentials = Credentials::from_variables(&self.variables);
+        let progress = |done, total| watcher.event(&Event::Bytes { done, total });
+        let image = self
+            .images()
+            .ensure(&source, pull == Pull::Always, &credentials, &progress, &|| cancel.asked())?;
+        Ok(Some(image.digest))
+    }
+
+    fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        self.sweep(unit)?;
+        let folder = self.folder(unit);
+        if folder.exists() {
+            return Err(state(unit, "exists already"));
+        }
+        let new = self.aside(unit, NEW);
+        let make = |path: &Path| {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))
+        };
+        make(&new)?;
+        let image = self.image(&spec.base)?;
+        match &image {
+            None => sandbox::prepare_host_view(&new)?,
+            Some(image) => {
+                let top = image.layers.last().map(PathBuf::as_path);
+                sandbox::prepare_overlay(&new.join("fs"), top)?;
+            }
+        }
+        let (layers, env) = image.map_or_else(Default::default, |image| {
+            let env = image.config.env.iter().filter_map(|entry| entry.split_once('='));
+            (image.layers, env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        });
+        let file = UnitFile {
+            version: 1,
+            labels: spec.labels.clone(),
+            base: spec.base.clone(),
+            layers,
+            env,
+            workspace: spec.workspace.clone(),
+            user: spec.user.clone(),
+            created_at: jiff::Timestamp::now().as_second(),
+        };
+        write_unit_file(&new, &file)?;
+        fs::rename(&new, &folder).map_err(io("make", &folder))
+    }
+
+    fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        let folder = self.folder(unit);
+        let mut file = self.known(unit)?;
+        file.workspace = spec.workspace.clone();
+        file.user = spec.user.clone();
+        write_unit_file(&folder, &file)?;
+        sandbox::start(&self.sandbox_spec(unit, spec, &file), &folder)?;
+        let home = || -> Result<(), EngineError> {
+            let account = self.account(unit, &spec.user)?;
+            make_home(self.exec(unit, &make_home_spec(&account))?)
+        };
+        home().inspect_err(|_| {
+            let _ = sandbox::stop(&folder, Duration::ZERO, &|| true);
+        })
+    }
+
+    fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
+        Ok(sandbox::stop(&self.folder(unit), grace, &|| cancel.insisted())?)
+    }
+
+    fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.sweep(unit)?;
+        if self.running(unit).is_ok() {
+            return Err(state(unit, "is running"));
+        }
+        let (folder, gone) = (self.folder(unit), self.aside(unit, GONE));
+        match fs::rename(&folder, &gone) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io("remove", &folder)(error)),
+            Ok(()) => remove_tree(&gone),
+        }
+    }
+
+    fn set_limits(&self, unit: &UnitId, wanted: &Limits) -> Result<(), EngineError> {
+        Ok(self.running(unit)?.cgroup.set(&limits(wanted))?)
+    }
+
+    fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
+        let Some(file) = self.unit_file(unit)? else { return Ok(OwnChanges::default()) };
+        let mut changes = OwnChanges::default();
+        let folder = self.folder(unit);
+        count(&folder.join("fs"), file.created_at, &mut changes)?;
+        Ok(changes)
+    }
+
+    fn default_user(&self, workspace: &Path) -> String {
+        let owner = fs::metadata(workspace).map_or(0, |metadata| metadata.uid());
+        if sandbox::is_rootless() || owner == 0 {
+            // Root inside a rootless sandbox is the caller outside.
+            return "root".to_owned();
+        }
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        accounts::find(&passwd, &owner.to_string()).map_or_else(|_| owner.to_string(), |account| account.name)
+    }
+
+    fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {
+        let file = self.known(unit)?;
+        let passwd = self.file_inside(unit, &file, "etc/passwd");
+        let missing =
+            |why| EngineError::NoAccount { user: user.to_owned(), unit: file.labels.unit.to_string(), why };
+        match accounts::find(&passwd, user) {
+            Ok(account) => Ok(account),
+            // A name of the host's that the image does not know: the owner of the workspace, by his numbers.
+            Err(why) => {
+                let host = fs::read_to_string("/etc/passwd").unwrap_or_default();
+                let owner = fs::metadata(&file.labels.project_root).map(|metadata| metadata.uid());
+                accounts::find(&host, user)
+                    .ok()
+                    .filter(|account| owner.is_ok_and(|uid| uid == account.uid))
+                    .map(|account| Account {
+                        home: format!("/home/{user}").into(),
+                        shell: "/bin/sh".to_owned(),
+                        ..account
+                    })
+                    .ok_or_else(|| missing(why))
+            }
+        }
+    }
+
+    fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError> {
+        let file = self.known(unit)?;
+        let running = self.running(unit)?;
+        let account = self.account(unit, spec.user.as_deref().unwrap_or(&file.user))?;
+        let groups = accounts::groups(&self.file_inside(unit, &file, "etc/group"), &account.name);
+        let mut env: BTreeMap<String, String> = file.env.iter().cloned().collect();
+        env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
+        env.insert("HOME".to_owned(), account.home.to_string_lossy().into_owned());
+        if spec.io == Io::Terminal {
+            env.insert(
+                "TERM".to_owned(),
+                self.variables.get("TERM").cloned().unwrap_or_else(|| "xterm".to_owned()),
+            );
+        }
+        env.extend(spec.env.clone());
+        let io = match spec.io {
+            Io::Inherit => sandbox::Io::Inherit,
+            Io::Captured => sandbox::Io::Captured,
+            Io::Terminal => {
+                let (rows, columns) = sandbox::window();
+                sandbox::Io::Terminal { rows, columns }
+            }
+        };
+        let inside = sandbox::ExecSpec {
+            argv: spec.argv.clone(),
+            env: env.into_iter().collect(),
+            cwd: spec.cwd.clone().unwrap_or_else(|| file.workspace.clone()),
+            user: sandbox::User { uid: account.uid, gid: account.gid, groups },
+            io,
+        };
+        Ok(Box::new(Running::new(sandbox::exec(&running, &inside)?)))
+    }
+}
+
+fn write_unit_file(folder: &Path, file: &UnitFile) -> Result<(), EngineError> {
+    let path = folder.join(UNIT_FILE);
+    let bytes = serde_json::to_vec_pretty(file).map_err(|error| io("write", &path)(error.into()))?;
+    crate::secrets::write_private(&path, &bytes, false).map_err(io("write", &path))
+}
+
+fn make_home_spec(account: &Account) -> ExecSpec {
+    let home = account.home.to_string_lossy();
+    let text = format!(
+        "[ -d {home} ] || {{ mkdir -p {home} && chown {uid}:{gid} {home} && chmod 755 {home}; }}",
+        home = shell_words::quote(&home),
+        uid = account.uid,
+        gid = account.gid,
+    );
+    ExecSpec {
+        argv: ["/bin/sh", "-c", &text].map(str::to_owned).to_vec(),
+        env: BTreeMap::new(),
+        cwd: Some(PathBuf::from("/")),
+        user: Some("0:0".to_owned()),
+        io: Io::Captured,
+    }
+}
+
+fn make_home(mut process: Box<dyn Process>) -> Result<(), EngineError> {
+    let mut said = String::new();
+    if let Some(mut output) = process.output() {
+        let _ = output.read_to_string(&mut said);
+    }
+    match process.wait(Duration::from_secs(10))? {
+        Some(ended) if ended.success() => Ok(()),
+        _ => Err(EngineError::Damaged { path: PathBuf::from("/home"), why: said.trim().to_owned() }),
+    }
+}
+
+/// Counts what was written since the unit was made.
+fn count(folder: &Path, since: i64, changes: &mut OwnChanges) -> Result<(), EngineError> {
+    for entry in fs::read_dir(folder).map_err(io("read", folder))? {
+        let entry = entry.map_err(io("read", folder))?;
+        let path = entry.path();
+        let metadata = entry.metadata().map_err(io("read", &path))?;
+        if metadata.is_dir() {
+            if entry.file_name() != "work" || folder.file_name().is_some_and(|name| name == "upper") {
+                count(&path, since, changes)?;
+            }
+        } else if metadata.ctime() > since {
+            changes.count += 1;
+            if changes.examples.len() < EXAMPLES {
+                changes.examples.push(inside(&path));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path that a file of the unit's layer has inside.
+fn inside(path: &Path) -> PathBuf {
+    let mut parts = path.components().skip_while(|part| part.as_os_str() != "fs").skip(1).peekable();
+    let mut found = PathBuf::from("/");
+    if let Some(top) = parts.next()
+        && top.as_os_str() != "upper"
+    {
+        found.push(top.as_os_str().to_string_lossy().replace("var-", "var/").replace("lib-", "lib/"));
+        parts.next_if(|part| part.as_os_str() == "upper");
+    }
+    found.extend(parts);
+    found
+}
+
+/// A process in a sandbox, or on the host.
+pub(crate) struct Running(sandbox::Process);
+
+impl Running {
+    pub(crate) fn new(process: sandbox::Process) -> Self {
+        Self(process)
+    }
+}
+
+fn ended(ended: sandbox::Ended) -> Ended {
+    match ended {
+        sandbox::Ended::Code(code) => Ended::Code(code),
+        sandbox::Ended::Signal(signal) => Ended::Signal(signal),
+    }
+}
+
+impl Process for Running {
+    fn output(&mut self) -> Option<Box<dyn Read + Send>> {
+        self.0.output().map(|output| Box::new(output) as Box<dyn Read + Send>)
+    }
+
+    fn wait(&mut self, at_most: Duration) -> Result<Option<Ended>, EngineError> {
+        Ok(self.0.wait(Some(at_most))?.map(ended))
+    }
+
+    fn terminate(&mut self) {
+        self.0.signal(15);
+    }
+
+    fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    fn attach(&mut self, resized: &Arc<AtomicBool>) -> Result<Ended, EngineError> {
+        Ok(ended(sandbox::attach(&mut self.0, resized)?))
+    }
+}

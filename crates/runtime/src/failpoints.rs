@@ -1,0 +1,27 @@
+//! Points at which the tests may kill this process. Without the feature `failpoints` there are none.
+
+use setpoint_model::plan::Step;
+
+/// Arms the point that `SETPOINT_CRASH_AT` names, such as `create.acted`: the process is killed there, as by
+/// `kill -9`.
+pub fn arm() {
+    #[cfg(feature = "failpoints")]
+    if let Ok(point) = std::env::var("SETPOINT_CRASH_AT") {
+        let _ = fail::cfg_callback(point, || {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        });
+    }
+}
+
+/// A point of a step: `announced` in the journal, `acted`, `recorded`.
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(unused_variables, reason = "there are no points without the feature")
+)]
+pub(crate) fn reached(step: &Step, when: &str) {
+    #[cfg(feature = "failpoints")]
+    {
+        let point = format!("{}.{when}", crate::apply::label(step));
+        fail::fail_point!(&point);
+    }
+}
