@@ -263,7 +263,7 @@ impl Engine for Embedded {
         cancel: &Cancel,
     ) -> Result<Option<String>, EngineError> {
         let Some(source) = source(base) else { return Ok(None) };
-        let credentials = Credentials::from_variables(&self.variables);
+        let credentials = Credentials::from_env(&self.variables);
         let progress = |done, total| watcher.event(&Event::Bytes { done, total });
         let image = self
             .images()
