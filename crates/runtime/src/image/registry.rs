@@ -122,7 +122,7 @@ impl<'a, 'b> Registry<'a, 'b> {
             user_agent: concat!("setpoint/", env!("CARGO_PKG_VERSION")),
             // Naming a proxy and excepting everything from it keeps those of the environment off this machine.
             http_proxy: local.then(|| "http://127.0.0.1:9".to_owned()),
-            no_proxy: local.then(|| "*".to_owned()),
+            no_proxy: local.then(|| "localhost,127.0.0.0/8,::1".to_owned()),
             ..ClientConfig::default()
         };
         let failed = |reason: String| ImageError::Registry {
