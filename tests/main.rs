@@ -1,0 +1,8 @@
+//! Drives the real binary on the real embedded engine, and looks at what it did: what ran, what it said, and what it
+//! left behind.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unreachable_pub, reason = "nobody depends on a test")]
+
+mod harness;
+mod leaks;
+mod session;
