@@ -169,7 +169,14 @@ impl Builder<'_> {
             let owner = pack_owner(&used.name);
             let key = LeafKey::owned(format!("{}.packs {}", self.prefix, used.name), owner.clone());
             let digest = Encoder::new("setpoint.pack", FORMAT).text(used.name.as_str()).finish();
-            self.print.insert(key, Leaf { class: Class::Packs, digest, shown: Some("listed".to_owned()) });
+            self.print.insert(
+                key,
+                Leaf {
+                    class: Class::Packs,
+                    digest,
+                    shown: Some(format!("position {}", self.print.packs.len() + 1)),
+                },
+            );
             let files = self.facts.packs.get(&used.name).map_or(&[][..], Vec::as_slice);
             let mut whole = Encoder::new("setpoint.pack.run", FORMAT);
             whole.flag(self.facts.pack_library.is_some());
@@ -199,7 +206,7 @@ impl Builder<'_> {
         }
         encoder.option(hook.user.as_deref());
         let leaf = Leaf { class, digest: encoder.finish(), shown: Some(hook.run.to_string()) };
-        self.print.insert(LeafKey::new(format!("{}.hooks.{name}", self.prefix)), leaf);
+        self.print.insert(LeafKey::owned(format!("{}.hooks.{name}", self.prefix), hook_owner(name)), leaf);
         for file in self.facts.hooks.get(&name).into_iter().flatten() {
             self.file(LeafKey::owned(file.path.clone(), hook_owner(name)), class, file.digest);
         }

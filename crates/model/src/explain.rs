@@ -49,10 +49,8 @@ pub fn explain(desired: &Desired, plan: &Plan, report: &Report) -> Vec<Explained
 fn role(difference: &Difference) -> Option<String> {
     let owner = difference.key.owner.as_deref()?;
     let path = &difference.key.path;
-    (!path.contains(owner)).then(|| match difference.class {
-        Class::Packs => format!("read by {owner}"),
-        _ => format!("input of {owner}"),
-    })
+    let speaks_for_itself = path.starts_with("env.") || path.starts_with(".setpoint/packs/");
+    (!speaks_for_itself).then(|| format!("input of {owner}"))
 }
 
 fn leads_to(desired: &Desired, plan: &Plan, difference: &Difference) -> String {

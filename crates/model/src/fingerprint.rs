@@ -230,6 +230,7 @@ pub fn differences(
         };
         found.push(Difference { key: key.clone(), class, change, old: old.map(shown), new: new.map(shown) });
     }
+    leave_out_what_came_along(recorded, declared, &mut found);
     if order_changed(&recorded.packs, &declared.packs) {
         found.push(Difference {
             key: LeafKey::new("order of packs"),
@@ -240,6 +241,25 @@ pub fn differences(
         });
     }
     found
+}
+
+/// A pack or a hook that is new, or gone, is one difference: the files that it reads come and go with it.
+fn leave_out_what_came_along(recorded: &Fingerprint, declared: &Fingerprint, found: &mut Vec<Difference>) {
+    let is_file = |key: &LeafKey| {
+        [declared, recorded]
+            .into_iter()
+            .find_map(|print| print.get(key))
+            .is_some_and(|leaf| leaf.shown.is_none())
+    };
+    let came_or_went: BTreeSet<String> = found
+        .iter()
+        .filter(|difference| difference.change != Change::Changed && !is_file(&difference.key))
+        .filter_map(|difference| difference.key.owner.clone())
+        .collect();
+    found.retain(|difference| {
+        !is_file(&difference.key)
+            || difference.key.owner.as_ref().is_none_or(|owner| !came_or_went.contains(owner))
+    });
 }
 
 fn in_order(packs: &[Pack]) -> String {

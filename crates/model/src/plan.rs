@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::fingerprint::{Class, Difference, Fingerprint, LeafKey, differences, first_stale_pack};
+use crate::fingerprint::{Change, Class, Difference, Fingerprint, LeafKey, differences, first_stale_pack};
 use crate::names::{HookName, PackName, UnitName};
 
 /// What is declared of one unit, with the digests of all files that it is made of.
@@ -396,8 +396,14 @@ impl<'a> Planner<'a> {
         match self.phase(hook) {
             // `verify` runs after CREATE and by `check`; an edit of it is recorded, not run.
             Some(_) if hook == HookName::Verify => None,
+            // Its leaves come into the record for the first time: that is no change of it.
+            Some(phase) if phase.outcome == PhaseOutcome::Unknown => {
+                self.drift_where(|d| d.class == Class::Hook(hook) && d.change != Change::Added)
+            }
             Some(_) => drift,
-            None => Some(drift.unwrap_or(Cause::NeverSucceeded)),
+            None => self
+                .drift_where(|d| d.class == Class::Hook(hook) && d.change != Change::Added)
+                .or(Some(Cause::NeverSucceeded)),
         }
     }
 

@@ -530,10 +530,8 @@ impl Applier<'_, '_> {
         if self.was_edited(&owner, &scripts.collect::<Vec<_>>())? {
             return Ok(Changes::default());
         }
-        let of_hook = format!("env.{}.hooks.{hook}", self.unit.env.name);
-        let mut changes = self.synchronised(|key, class| {
-            class == Class::Hook(hook) || key.owner.as_deref() == Some(&owner) || key.path == of_hook
-        });
+        let mut changes = self
+            .synchronised(|key, class| class == Class::Hook(hook) || key.owner.as_deref() == Some(&owner));
         let mut encoder = Encoder::new("setpoint.phase", FORMAT);
         for (key, leaf) in &changes.put {
             encoder.text(&key.path).digest(leaf.digest);

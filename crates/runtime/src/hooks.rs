@@ -18,6 +18,8 @@ use crate::secrets::{Mask, Values, expand};
 
 /// How long a phase may take to end after it was asked to, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the output, or the end, of a phase is waited for before cancellation and deadlines are looked at.
+const TICK: Duration = Duration::from_millis(20);
 /// How many of the last lines of a failed phase are shown.
 const TAIL: usize = 12;
 /// How long the output of a phase that ended is still waited for; what it left in the background may hold it open.
@@ -188,13 +190,15 @@ impl Runner<'_> {
         for (part, process) in &mut running {
             output.follow(part.clone(), process.output());
         }
+        output.sender = None;
         let mut failure: Option<Failure> = None;
         let mut stopping: Option<Instant> = None;
         while !running.is_empty() {
-            output.pump(Duration::from_millis(if running.len() > 1 { 5 } else { 20 }));
+            // Who writes nothing more has mostly ended: then his end is what to wait for.
+            let silent = output.pump(TICK);
             let mut index = 0;
             while index < running.len() {
-                match running[index].1.wait(Duration::ZERO) {
+                match running[index].1.wait(if silent { TICK } else { Duration::ZERO }) {
                     Ok(None) => index += 1,
                     Ok(Some(ended)) => {
                         running.remove(index);
@@ -281,23 +285,24 @@ impl<'a> Output<'a> {
         self.runner.watcher.event(&Event::Output { phase: self.phase.clone(), line });
     }
 
-    /// Takes lines for this long at most; returns early when one came and no more wait.
-    fn pump(&mut self, at_most: Duration) {
-        let Ok((part, line)) = self.lines.recv_timeout(at_most) else { return };
-        self.line(part, &line);
+    /// Takes lines for this long at most; returns early when one came and no more wait. Tells whether nothing
+    /// more can come.
+    fn pump(&mut self, at_most: Duration) -> bool {
+        match self.lines.recv_timeout(at_most) {
+            Err(error) => return error == RecvTimeoutError::Disconnected,
+            Ok((part, line)) => self.line(part, &line),
+        }
         while let Ok((part, line)) = self.lines.try_recv() {
             self.line(part, &line);
         }
+        false
     }
 
     fn finish(&mut self) {
-        self.sender = None;
         let until = Instant::now() + DRAIN;
-        loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok((part, line)) => self.line(part, &line),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
+        let left = || until.saturating_duration_since(Instant::now());
+        while let Ok((part, line)) = self.lines.recv_timeout(left()) {
+            self.line(part, &line);
         }
     }
 }

@@ -219,8 +219,12 @@ fn join(running: &Running) -> Result<(), SandboxError> {
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::PROCESS_ID;
+    // The host's own network cannot be "entered" by an ordinary user, nor need it be.
+    let network = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();
+    if network("self") != network(&running.pid.to_string()) {
+        namespaces |= ThreadNameSpaceType::NETWORK;
+    }
     if running.rootless {
         namespaces |= ThreadNameSpaceType::USER;
     }

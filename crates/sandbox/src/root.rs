@@ -92,7 +92,7 @@ impl Builder<'_> {
                 }
                 Ok(metadata) if metadata.is_dir() => {
                     self.folder(top, 0o755)?;
-                    self.overlay(&[host.clone()], &fs_state.join(top), &host)?;
+                    self.overlay(std::slice::from_ref(&host), &fs_state.join(top), &host)?;
                 }
                 _ => {}
             }
@@ -105,7 +105,7 @@ impl Builder<'_> {
             let host = Path::new("/").join(var);
             if host.is_dir() {
                 self.folder(var, 0o755)?;
-                self.overlay(&[host.clone()], &fs_state.join(host_view::flat(var)), &host)?;
+                self.overlay(std::slice::from_ref(&host), &fs_state.join(host_view::flat(var)), &host)?;
             }
         }
         Ok(())

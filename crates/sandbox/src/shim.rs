@@ -155,6 +155,11 @@ fn become_first(order: &Order, group: &Cgroup, filters: &Filters) -> Result<(), 
     root::enter(&order.spec, order.rootless, &scratch)?;
     privileges::bound_capabilities()?;
     privileges::drop_capabilities()?;
+    if order.rootless {
+        // A process that gained a user namespace is closed to its own user outside, who has to enter it.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+            .map_err(|error| SandboxError::io("open to its user", "/proc/self", error))?;
+    }
     filters.install()
 }
 

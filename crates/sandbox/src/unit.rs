@@ -85,8 +85,12 @@ pub fn observe(folder: &Path) -> Observed {
 /// # Errors
 /// If it survives being killed.
 pub fn stop(folder: &Path, grace: Duration, hurry: &dyn Fn() -> bool) -> Result<(), SandboxError> {
-    let Observed::Running(running) = observe(folder) else { return Ok(()) };
-    let Ok(process) = open(&running) else { return Ok(()) };
+    let Some(running) = read::<Running>(&folder.join(RUNNING)) else { return Ok(()) };
+    let Ok(process) = open(&running) else {
+        // Its shim may have been killed before it could take the group away.
+        running.cgroup.remove();
+        return Ok(());
+    };
     let _ = rustix::process::pidfd_send_signal(&process, Signal::TERM);
     let asked = Instant::now();
     let mut killed = None;

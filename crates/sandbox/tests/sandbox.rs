@@ -1,5 +1,7 @@
 //! Sandboxes, tried for real: as root, and as an ordinary user.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ fn main() {
         Some("__shim") => sandbox::main_shim(),
         _ => {}
     }
-    let tests: Vec<(&str, fn(&Place))> = vec![
+    let tests: [(&str, fn(&Place)); 13] = [
         ("what_is_written_stays_inside_and_survives_a_restart", writes_stay_inside),
         ("homes_and_secrets_of_the_host_are_not_visible", nothing_personal),
         ("exit_codes_and_signals_come_through", ends),

@@ -22,7 +22,7 @@ mod why;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -81,7 +81,10 @@ enum Command {
 
 /// Reads the command line, runs the command, and says how it ended.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match command_line().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let globals = cli.globals;
     let output = Output { json: globals.json, quiet: globals.quiet, verbose: globals.verbose };
     if globals.verbose > 1 {
@@ -126,7 +129,8 @@ impl Command {
 
 /// The whole command line, for completions and man pages.
 pub(crate) fn command_line() -> clap::Command {
-    Cli::command()
+    let codes = Exit::TABLE.map(|(exit, meaning)| format!("  {:>3}  {meaning}", exit as u8)).join("\n");
+    Cli::command().after_long_help(format!("Exit codes:\n{codes}"))
 }
 
 /// The code of a command that ended well.

@@ -67,7 +67,7 @@ impl Why {
             let old = change.old.as_deref().unwrap_or("(absent)");
             let new = change.new.as_deref().unwrap_or("(absent)");
             output.line(format!("  {:<8} {}  {old} -> {new}", change.change, change.path));
-            let role = change.role.as_deref().map_or_else(String::new, |role| format!("{role}: "));
+            let role = change.role.as_deref().map_or_else(String::new, |role| format!("{role} "));
             output.line(format!("           {role}-> {}", change.leads_to));
         }
         let told: BTreeSet<String> = explained.iter().map(|change| change.leads_to.clone()).collect();
