@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(unreachable_pub, reason = "nobody depends on a test")]
 
+mod changes;
 mod harness;
 mod leaks;
+mod matrix;
 mod session;
