@@ -13,7 +13,7 @@ pub(crate) struct Output {
     pub(crate) json: bool,
     /// Only results and errors.
     pub(crate) quiet: bool,
-    /// More than usual; twice for the output of hooks as it comes.
+    /// More than usual, and the output of hooks as it comes.
     pub(crate) verbose: u8,
 }
 

@@ -18,8 +18,8 @@ const PERIOD: u64 = 100_000;
 /// The controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
-/// The control group of a sandbox: one folder with version 2, one a controller with version 1, none where this
-/// user may make none.
+/// The control group of a sandbox: one folder with version 2, one a controller with version 1. Only controllers
+/// that have a limit to keep are used, for every process that joins one waits for the kernel for milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     folders: Vec<Folder>,
@@ -118,6 +118,10 @@ impl Cgroup {
     }
 
     fn make_in(mount: &Path, own: Option<&Path>, name: &str, limits: &Limits) -> Result<Self, SandboxError> {
+        let needed: Vec<&str> = CONTROLLERS.into_iter().filter(|name| is_limited(limits, name)).collect();
+        if needed.is_empty() {
+            return Ok(Self::default());
+        }
         let folders = match (Offer::find_in(mount, own), v2_home(mount, own)) {
             (Offer::V2 { controllers }, Some(home)) => {
                 let parent = home.join(PARENT);
@@ -128,6 +132,7 @@ impl Cgroup {
             }
             (Offer::V1 { controllers }, _) => controllers
                 .into_iter()
+                .filter(|name| needed.contains(&name.as_str()))
                 .map(|name_of| Folder {
                     path: mount.join(&name_of).join(PARENT).join(name),
                     controller: Some(name_of),
@@ -155,11 +160,37 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Takes over the limits for processes that run, with the controllers that these limits need besides those in
+    /// use. Gives the group as it is then.
+    pub(crate) fn change(
+        &self,
+        name: &str,
+        limits: &Limits,
+        processes: &dyn Fn() -> Vec<i32>,
+    ) -> Result<Self, SandboxError> {
+        let mut group = self.clone();
+        for folder in Self::make(name, limits)?.folders {
+            if !group.folders.contains(&folder) {
+                group.folders.push(folder);
+            }
+        }
+        group.set(limits)?;
+        // A process may be born between the look and the move; its parent has moved by the second look.
+        for _ in 0..2 {
+            for (folder, pid) in
+                group.folders.iter().flat_map(|folder| processes().into_iter().map(move |pid| (folder, pid)))
+            {
+                let _ = fs::write(folder.path.join("cgroup.procs"), pid.to_string());
+            }
+        }
+        Ok(group)
+    }
+
     /// Sets limits; an absent one is lifted.
     ///
     /// # Errors
     /// [`SandboxError::NoCgroup`] if no controller can keep one.
-    pub fn set(&self, limits: &Limits) -> Result<(), SandboxError> {
+    pub(crate) fn set(&self, limits: &Limits) -> Result<(), SandboxError> {
         let or_max = |value: Option<u64>| value.map_or_else(|| "max".to_owned(), |value| value.to_string());
         let quota = limits.cpus.map(|cpus| (cpus * 100_000.0).round().max(1000.0) as u64);
         let memory = limits.memory.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string());
@@ -249,6 +280,14 @@ impl Cgroup {
                 let _ = fs::remove_dir(parent);
             }
         }
+    }
+}
+
+fn is_limited(limits: &Limits, controller: &str) -> bool {
+    match controller {
+        "memory" => limits.memory.is_some(),
+        "cpu" => limits.cpus.is_some(),
+        _ => limits.pids.is_some(),
     }
 }
 

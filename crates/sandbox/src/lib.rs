@@ -33,4 +33,4 @@ pub use ids::is_rootless;
 pub use shim::main_shim;
 pub use spec::{Ended, ExecSpec, Io, Limits, Mount, Network, Root, SandboxSpec, User};
 pub use terminal::{attach, window};
-pub use unit::{Exit, Observed, Running, observe, start, stop};
+pub use unit::{Exit, Observed, Running, observe, set_limits, start, stop};

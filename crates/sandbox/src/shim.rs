@@ -78,6 +78,7 @@ fn run(channel: &Channel) -> i32 {
     let ended = wait(first);
     let _ = unit::write_exit(&order.folder, &Exit { ended });
     group.remove();
+    unit::remove_group(&order.folder);
     0
 }
 

@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::error::SandboxError;
 use crate::reexec;
 use crate::shim::{Answer, Order, write_whole};
-use crate::spec::{Ended, SandboxSpec};
+use crate::spec::{Ended, Limits, SandboxSpec};
 
 const RUNNING: &str = "running.json";
 const EXIT: &str = "exit.json";
@@ -110,8 +110,33 @@ pub fn stop(folder: &Path, grace: Duration, hurry: &dyn Fn() -> bool) -> Result<
         }
     }
     // The shim removes the group as well; whoever comes first, it is gone when this returns.
-    running.cgroup.remove();
+    remove_group(folder);
     Ok(())
+}
+
+/// Changes the limits of a running sandbox. `group` is the name of its control group.
+///
+/// # Errors
+/// If it does not run, or a limit cannot be kept; then the old ones may hold in part.
+pub fn set_limits(folder: &Path, group: &str, limits: &Limits) -> Result<Limits, SandboxError> {
+    let Observed::Running(mut running) = observe(folder) else { return Err(SandboxError::NotRunning) };
+    let inside = fs::read_link(format!("/proc/{}/ns/pid", running.pid)).ok();
+    let processes = || {
+        let all = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+        all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|pid| inside.is_some() && fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == inside)
+            .collect()
+    };
+    running.cgroup = running.cgroup.change(group, limits, &processes)?;
+    write_running(folder, &running)?;
+    Ok(running.cgroup.effective())
+}
+
+/// Takes away the control group of a sandbox that ended, as it was at last.
+pub(crate) fn remove_group(folder: &Path) {
+    if let Some(running) = read::<Running>(&folder.join(RUNNING)) {
+        running.cgroup.remove();
+    }
 }
 
 fn ended_within(process: &rustix::fd::OwnedFd, at_most: Duration) -> bool {

@@ -17,7 +17,7 @@ fn main() {
         Some("__shim") => sandbox::main_shim(),
         _ => {}
     }
-    let tests: [(&str, fn(&Place)); 13] = [
+    let tests: [(&str, fn(&Place)); 14] = [
         ("what_is_written_stays_inside_and_survives_a_restart", writes_stay_inside),
         ("homes_and_secrets_of_the_host_are_not_visible", nothing_personal),
         ("exit_codes_and_signals_come_through", ends),
@@ -29,6 +29,7 @@ fn main() {
         ("dangerous_calls_are_refused", calls_are_refused),
         ("a_terminal_has_the_size_that_was_asked_for", terminal),
         ("limits_are_in_force_and_go_with_the_sandbox", limits),
+        ("limits_can_be_set_while_it_runs", limits_later),
         ("a_mount_cannot_leave_the_root_by_a_link", mount_by_link),
         ("without_a_network_there_is_none", no_network),
     ];
@@ -242,10 +243,10 @@ fn limits(place: &Place) {
         Err(error) => panic!("{error}"),
     };
     assert_eq!(running.cgroup.effective(), spec.limits);
-    let (ended, _) = say(&running, "i=0; while [ $i -lt 60 ]; do sleep 9 & i=$((i+1)); done; wait");
+    let (ended, _) = say(&running, "i=0; while [ $i -lt 60 ]; do sleep 1 & i=$((i+1)); done; wait");
     assert_ne!(ended, Ended::Code(0));
-    running.cgroup.set(&Limits { pids: Some(80), ..spec.limits }).unwrap();
-    assert_eq!(running.cgroup.effective().pids, Some(80));
+    let more = Limits { pids: Some(80), ..spec.limits };
+    assert_eq!(sandbox::set_limits(&place.folder, &spec.cgroup, &more).unwrap(), more);
     place.stop();
     for controller in ["memory", "cpu", "pids"] {
         assert!(!Path::new("/sys/fs/cgroup").join(controller).join("setpoint").join(&spec.cgroup).exists());
@@ -274,4 +275,17 @@ fn no_network(place: &Place) {
     spec.network = Network::None;
     let running = sandbox::start(&spec, &place.folder).unwrap();
     assert_eq!(say(&running, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").1, "lo");
+}
+
+fn limits_later(place: &Place) {
+    let running = place.start();
+    assert_eq!(running.cgroup.effective(), Limits::default());
+    let wanted = Limits { pids: Some(30), ..Limits::default() };
+    match sandbox::set_limits(&place.folder, &place.spec().cgroup, &wanted) {
+        Err(sandbox::SandboxError::NoCgroup { .. }) => return,
+        other => assert_eq!(other.unwrap(), wanted),
+    }
+    let Observed::Running(now) = sandbox::observe(&place.folder) else { panic!("it ended") };
+    let (ended, _) = say(&now, "i=0; while [ $i -lt 60 ]; do sleep 1 & i=$((i+1)); done; wait");
+    assert_ne!(ended, Ended::Code(0));
 }

@@ -87,10 +87,6 @@ pub(crate) fn run() -> ExitCode {
     };
     let globals = cli.globals;
     let output = Output { json: globals.json, quiet: globals.quiet, verbose: globals.verbose };
-    if globals.verbose > 1 {
-        // Only with -vv, and never twice in a process: nothing to do where one is set already.
-        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
-    }
     setpoint_runtime::failpoints::arm();
     let outcome = Context::new(output, globals.directory, globals.assignments)
         .and_then(|context| cli.command.run(&context));

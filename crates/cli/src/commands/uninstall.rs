@@ -18,9 +18,9 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// The folders that are ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 12] = [
-    "cas", "images", "layers", "leases", "logs", "run", "secrets", "sessions", "stat", "tmp", "units",
-    "locks",
+const OF_STATE: [&str; 13] = [
+    "blobs", "cas", "images", "layers", "leases", "logs", "run", "secrets", "sessions", "stat", "tmp",
+    "units", "locks",
 ];
 /// The files that are ours within the root of the configuration.
 const OF_CONFIG: [&str; 1] = ["fingerprint.key"];

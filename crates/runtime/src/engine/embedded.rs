@@ -342,7 +342,8 @@ impl Engine for Embedded {
     }
 
     fn set_limits(&self, unit: &UnitId, wanted: &Limits) -> Result<(), EngineError> {
-        Ok(self.running(unit)?.cgroup.set(&limits(wanted))?)
+        sandbox::set_limits(&self.folder(unit), &self.group_name(unit), &limits(wanted))?;
+        Ok(())
     }
 
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
