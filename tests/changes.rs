@@ -16,9 +16,9 @@ fn record(project: &Project) -> String {
     project.status()["record"].as_str().unwrap().to_owned()
 }
 
-/// Something that tells one life of the unit from the next: its first process, as the host knows it.
+/// Something that tells one life of the unit from the next: when its first process began.
 fn life(project: &Project) -> String {
-    project.inside("readlink /proc/1/ns/pid")
+    project.inside("cat /proc/1/stat").rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().to_owned()
 }
 
 fn drifts(project: &Project) -> bool {
@@ -212,6 +212,7 @@ fn another_base_recreates_the_unit_and_needs_consent_where_it_has_files_of_its_o
     project.declare("packs =", &format!("rootfs = \"{old}\"\npacks ="));
     project.up();
     assert_eq!(project.inside("cat /etc/name"), "old");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     project.inside("touch /etc/precious");
     let (life_before, record_before) = (life(&project), record(&project));
     project.effects();
@@ -233,6 +234,28 @@ fn another_base_recreates_the_unit_and_needs_consent_where_it_has_files_of_its_o
     assert_eq!(project.inside("cat /etc/name"), "new");
     assert_eq!(project.run(&["exec", "--", "ls", "/etc/precious"]).code, 1);
     project.is_settled();
+}
+
+#[test]
+fn a_file_that_was_written_right_after_the_unit_was_made_is_its_own_too() {
+    let project = Project::new("setpoint = 1\n[env.dev]\n");
+    let (old, new) = (root_folder(&project, "old"), root_folder(&project, "new"));
+    project.declare("[env.dev]", &format!("[env.dev]\nrootfs = \"{old}\""));
+    project.up();
+    project.inside("touch /etc/precious");
+    project.declare(&old, &new);
+    project.run(&["up"]).exits(6).says("/etc/precious");
+}
+
+#[test]
+fn a_recreation_that_loses_nothing_asks_nobody() {
+    let project = Project::new("setpoint = 1\n[env.dev]\n");
+    let (old, new) = (root_folder(&project, "old"), root_folder(&project, "new"));
+    project.declare("[env.dev]", &format!("[env.dev]\nrootfs = \"{old}\""));
+    project.up();
+    project.declare(&old, &new);
+    project.up();
+    assert_eq!(project.inside("cat /etc/name"), "new");
 }
 
 #[test]

@@ -4,6 +4,9 @@
 #![allow(unreachable_pub, reason = "nobody depends on a test")]
 
 mod changes;
+mod concurrency;
+mod crashes;
+mod failures;
 mod harness;
 mod leaks;
 mod matrix;

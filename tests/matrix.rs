@@ -42,7 +42,7 @@ fn case(seen: Seen, change: Change) -> Project {
         Change::Restart => {
             project.declare("[env.dev.hooks]", "mounts = [{ source = \".\", target = \"/more\" }]\n[env.dev.hooks]")
         }
-        Change::Recreate => project.declare("[env.dev.hooks]", "workspace = \"/elsewhere\"\n[env.dev.hooks]"),
+        Change::Recreate => project.declare("[env.dev.hooks]", "user = \"daemon\"\n[env.dev.hooks]"),
         Change::Hook(hook) => project.declare(&format!("{hook} = \"echo"), &format!("{hook} = \"true; echo")),
     };
     project
@@ -134,7 +134,7 @@ fn without_provisioning_the_drift_stays_and_is_shown() {
         assert!(told.stdout.contains("out of date") || told.stdout.contains("not ready"), "{seen:?}: {told}");
         project.run(&["plan", "--exit-code"]).exits(3);
         let effects = project.up_effects();
-        assert!(effects.starts_with(&["alpha".to_owned(), "beta".to_owned()]), "{seen:?}: {effects:?}");
+        assert!(effects.contains(&"alpha".to_owned()), "{seen:?}: {effects:?}");
         project.is_settled();
     }
 }
@@ -150,13 +150,13 @@ fn without_provisioning_a_unit_without_drift_is_left_alone() {
 #[test]
 fn reprovision_runs_packs_and_post_attach_without_a_restart() {
     let project = case(Seen::Running, Change::Nothing);
-    let before = project.inside("readlink /proc/1/ns/pid");
+    let before = project.inside("cut -d' ' -f22 /proc/1/stat");
     project.effects();
     project.run(&["reprovision"]).exits(0);
     assert_eq!(project.effects(), ["alpha", "beta", "post_attach"]);
     project.run(&["reprovision", "--full"]).exits(0);
     assert_eq!(project.effects(), CREATED);
-    assert_eq!(project.inside("readlink /proc/1/ns/pid"), before);
+    assert_eq!(project.inside("cut -d' ' -f22 /proc/1/stat"), before);
     project.is_settled();
 }
 
