@@ -1,0 +1,13 @@
+//! Drives the real binary on the real embedded engine, and looks at what it did: what ran, what it said, and what it
+//! left behind.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unreachable_pub, reason = "nobody depends on a test")]
+
+mod changes;
+mod concurrency;
+mod crashes;
+mod failures;
+mod harness;
+mod leaks;
+mod matrix;
+mod session;
