@@ -140,8 +140,12 @@ impl Project {
     /// Writes a file of the project.
     pub fn write(&self, path: &str, text: &str) -> &Self {
         let file = self.root.join(path);
-        let folders: Vec<_> =
-            file.ancestors().skip(1).take_while(|folder| *folder != self.root).filter(|folder| !folder.exists()).collect();
+        let folders: Vec<_> = file
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| *folder != self.root)
+            .filter(|folder| !folder.exists())
+            .collect();
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         folders.iter().for_each(|folder| self.give(folder));
         fs::write(&file, text).unwrap();
@@ -178,7 +182,12 @@ impl Project {
             None => Command::new(env!("CARGO_BIN_EXE_setpoint")),
             Some(user) => {
                 let mut command = Command::new("setpriv");
-                command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]);
+                command.args([
+                    &format!("--reuid={user}"),
+                    &format!("--regid={user}"),
+                    "--clear-groups",
+                    "--",
+                ]);
                 command.arg(env!("CARGO_BIN_EXE_setpoint"));
                 command
             }
@@ -204,7 +213,8 @@ impl Project {
     /// Runs the binary with this on its standard input.
     pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
         let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         finish(child)
     }

@@ -95,6 +95,17 @@ pub enum Seen {
     Running(Labels),
 }
 
+impl Seen {
+    /// The unit's labels, if there is one.
+    #[must_use]
+    pub fn labels(&self) -> Option<&Labels> {
+        match self {
+            Self::Absent => None,
+            Self::Stopped(labels) | Self::Running(labels) => Some(labels),
+        }
+    }
+}
+
 /// Where a unit's file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
