@@ -7,8 +7,9 @@ use setpoint_runtime::facts::FactsError;
 use setpoint_runtime::project::ProjectError;
 use setpoint_runtime::secrets::SecretError;
 use setpoint_runtime::store::StoreError;
+use setpoint_sandbox::SandboxError;
 
-/// Every exit code of the binary. `exec`, `shell` and `check` pass on the code of what they ran.
+/// Every exit code of the binary. `exec` and `shell` pass on the code of what they ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -30,13 +31,17 @@ pub(crate) enum Exit {
     Engine = 7,
     /// The state is damaged, or was written by a newer version.
     State = 8,
+    /// The program is there and cannot be executed, as in a shell.
+    CannotExecute = 126,
+    /// There is no such program, as in a shell.
+    NoProgram = 127,
     /// Stopped on request.
     Interrupted = 130,
 }
 
 impl Exit {
     /// All codes, with what they mean: the table in `docs/reference/exit-codes.md`.
-    pub(crate) const TABLE: [(Self, &'static str); 10] = [
+    pub(crate) const TABLE: [(Self, &'static str); 12] = [
         (Self::Success, "done, or nothing to do"),
         (Self::Failed, "a hook, a pack or a check failed"),
         (Self::Usage, "the command line is wrong"),
@@ -46,6 +51,8 @@ impl Exit {
         (Self::Consent, "consent is needed and there is nobody to ask; nothing was done"),
         (Self::Engine, "the engine, the kernel, a registry or the disk failed"),
         (Self::State, "the state is damaged, or was written by a newer version"),
+        (Self::CannotExecute, "`exec`: the program cannot be executed"),
+        (Self::NoProgram, "`exec`: there is no such program"),
         (Self::Interrupted, "stopped on request (Ctrl-C)"),
     ];
 }
@@ -99,6 +106,10 @@ impl From<EngineError> for Failure {
         match error {
             EngineError::State { .. } => {
                 Self::new(Exit::NotFound, "unit-state", message).hint("`setpoint up` starts it")
+            }
+            EngineError::Sandbox(SandboxError::Exec { errno, .. }) => {
+                let missing = std::io::Error::from_raw_os_error(errno).kind() == std::io::ErrorKind::NotFound;
+                Self::new(if missing { Exit::NoProgram } else { Exit::CannotExecute }, "no-program", message)
             }
             EngineError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
             error => {

@@ -50,8 +50,8 @@ struct UnitFile {
     env: Vec<(String, String)>,
     workspace: PathBuf,
     user: String,
-    /// Seconds since 1970, when this instance was made.
-    created_at: i64,
+    /// Nanoseconds since 1970, when this instance stood for the first time, before anything ran in it.
+    stood_at: Option<i64>,
 }
 
 impl Embedded {
@@ -263,7 +263,7 @@ impl Engine for Embedded {
         cancel: &Cancel,
     ) -> Result<Option<String>, EngineError> {
         let Some(source) = source(base) else { return Ok(None) };
-        let credentials = Credentials::from_variables(&self.variables);
+        let credentials = Credentials::from_env(&self.variables);
         let progress = |done, total| watcher.event(&Event::Bytes { done, total });
         let image = self
             .images()
@@ -302,7 +302,7 @@ impl Engine for Embedded {
             env,
             workspace: spec.workspace.clone(),
             user: spec.user.clone(),
-            created_at: jiff::Timestamp::now().as_second(),
+            stood_at: None,
         };
         write_unit_file(&new, &file)?;
         fs::rename(&new, &folder).map_err(io("make", &folder))
@@ -321,7 +321,12 @@ impl Engine for Embedded {
         };
         home().inspect_err(|_| {
             let _ = sandbox::stop(&folder, Duration::ZERO, &|| true);
-        })
+        })?;
+        if file.stood_at.is_none() {
+            file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
+            write_unit_file(&folder, &file)?;
+        }
+        Ok(())
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
@@ -350,7 +355,10 @@ impl Engine for Embedded {
         let Some(file) = self.unit_file(unit)? else { return Ok(OwnChanges::default()) };
         let mut changes = OwnChanges::default();
         let folder = self.folder(unit);
-        count(&folder.join("fs"), file.created_at, &mut changes)?;
+        // A unit that never stood has nothing of its own.
+        if let Some(since) = file.stood_at {
+            count(&folder.join("fs"), since, &mut changes)?;
+        }
         Ok(changes)
     }
 
@@ -456,7 +464,7 @@ fn make_home(mut process: Box<dyn Process>) -> Result<(), EngineError> {
     }
 }
 
-/// Counts what was written since the unit was made.
+/// Counts what was written since then.
 fn count(folder: &Path, since: i64, changes: &mut OwnChanges) -> Result<(), EngineError> {
     for entry in fs::read_dir(folder).map_err(io("read", folder))? {
         let entry = entry.map_err(io("read", folder))?;
@@ -466,7 +474,7 @@ fn count(folder: &Path, since: i64, changes: &mut OwnChanges) -> Result<(), Engi
             if entry.file_name() != "work" || folder.file_name().is_some_and(|name| name == "upper") {
                 count(&path, since, changes)?;
             }
-        } else if metadata.ctime() > since {
+        } else if metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec() > since {
             changes.count += 1;
             if changes.examples.len() < EXAMPLES {
                 changes.examples.push(inside(&path));

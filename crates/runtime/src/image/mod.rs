@@ -1,91 +1,249 @@
-//! Images.
-use std::collections::BTreeMap;
+//! Images: from a reference, a folder or an archive to verified, unpacked layers.
+//!
+//! A layer is a folder named by the digest of its unpacked bytes; it is written beside its place and moved there
+//! once every digest was found right, so a folder that is there is whole. A record remembers what each source
+//! was when it was last fetched, so that what is here needs no network.
+
+mod archive;
+mod credentials;
+mod error;
+mod job;
+mod layout;
+mod manifest;
+mod record;
+mod registry;
+mod source;
+mod stream;
+mod tree;
+mod unpack;
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-/// Source.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// r
-    Reference(String),
-    /// l
-    Layout(PathBuf),
-    /// a
-    Archive(PathBuf),
-    /// d
-    RootfsDir(PathBuf),
-    /// t
-    RootfsTar(PathBuf),
-}
-/// Config.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct Config {
-    /// env
-    pub env: Vec<String>,
-    /// user
-    pub user: Option<String>,
-    /// wd
-    pub workdir: Option<String>,
-}
-/// Image.
-#[derive(Debug, Clone)]
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use credentials::Credentials;
+pub use error::{Bound, ImageError, Rule};
+pub use source::Source;
+
+use job::Job;
+use record::{Record, Stat};
+
+/// An image that is ready to be a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// d
+    /// The digest of its manifest; of the file for a tar of a root; `dir:` and the path for a folder.
     pub digest: String,
-    /// l
+    /// The unpacked layers, lowest first, each once.
     pub layers: Vec<PathBuf>,
-    /// c
+    /// What its author set for processes in it.
     pub config: Config,
 }
-/// Creds.
-pub struct Credentials;
-impl Credentials {
-    /// f
-    pub fn from_variables(_: &BTreeMap<String, String>) -> Self {
-        Self
-    }
+
+/// What an image's author set for processes in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Variables as `NAME=value`.
+    pub env: Vec<String>,
+    /// Name or id, and maybe a group after a colon.
+    pub user: Option<String>,
+    /// The working folder.
+    pub workdir: Option<String>,
 }
-/// Store.
-pub struct ImageStore(PathBuf);
-/// Err.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// n
-    #[error("not yet")]
-    NotYet,
+
+/// Bounds on what is unpacked and waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Unpacked bytes of one layer.
+    pub bytes: u64,
+    /// Entries of one layer.
+    pub entries: u64,
+    /// Unpacked bytes for each compressed one, once 64 MiB are unpacked.
+    pub ratio: u64,
+    /// Bytes of one path.
+    pub path: u64,
+    /// Bytes of the headers of one entry.
+    pub headers: u64,
+    /// How long to wait for a connection.
+    pub connect: Duration,
+    /// How long to wait for an answer, or for more of one.
+    pub answer: Duration,
 }
-impl ImageError {
-    /// h
-    pub fn hint(&self) -> Option<String> {
-        None
-    }
-}
-impl ImageStore {
-    /// n
-    pub fn new(root: &Path) -> Self {
-        Self(root.to_owned())
-    }
-    /// l
-    pub fn local(&self, source: &Source) -> Result<Option<Image>, ImageError> {
-        match source {
-            Source::RootfsDir(d) => Ok(Some(Image {
-                digest: format!("dir:{}", d.display()),
-                layers: vec![d.clone()],
-                config: Config::default(),
-            })),
-            _ => {
-                let _ = &self.0;
-                Ok(None)
-            }
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            bytes: 64 << 30,
+            entries: 4_000_000,
+            ratio: 1000,
+            path: 4096,
+            headers: 4 << 20,
+            connect: Duration::from_secs(8),
+            answer: Duration::from_secs(30),
         }
     }
-    /// e
+}
+
+/// The unpacked layers of a state root and the records of where they are from.
+#[derive(Debug, Clone)]
+pub struct ImageStore {
+    layers: PathBuf,
+    images: PathBuf,
+    blobs: PathBuf,
+    limits: Limits,
+}
+
+impl ImageStore {
+    /// The store below a state root. Nothing is made until the first image is.
+    pub fn new(state_root: &Path) -> ImageStore {
+        ImageStore::with_limits(state_root, Limits::default())
+    }
+
+    /// The same with other bounds.
+    pub fn with_limits(state_root: &Path, limits: Limits) -> ImageStore {
+        ImageStore {
+            layers: state_root.join("layers/v1"),
+            images: state_root.join("images/v1"),
+            blobs: state_root.join("blobs/v1"),
+            limits,
+        }
+    }
+
+    /// What a source was when last fetched, if all of it is still here. Never uses the network.
+    ///
+    /// # Errors
+    /// For a malformed reference, or a path that cannot be read.
+    pub fn local(&self, source: &Source) -> Result<Option<Image>, ImageError> {
+        if let Source::RootfsDir(path) = source {
+            return source::rootfs_dir(path).map(Some);
+        }
+        let key = source.key()?;
+        let stat = Stat::of(source)?;
+        Ok(Record::read(&self.images, &key).filter(|r| r.stat == stat).and_then(|r| self.image(&r)))
+    }
+
+    /// The image of a source, fetched and unpacked where needed.
+    ///
+    /// With `always`, the registry is asked what the reference means now; without, only if it is not here.
+    /// `progress` gets the bytes done and, once known, in all.
+    ///
+    /// # Errors
+    /// One [`ImageError`] a cause; then nothing was added but whole layers.
     pub fn ensure(
         &self,
         source: &Source,
-        _always: bool,
-        _c: &Credentials,
-        _p: &(dyn Fn(u64, Option<u64>) + Sync),
-        _x: &(dyn Fn() -> bool + Sync),
+        always: bool,
+        credentials: &Credentials,
+        progress: &(dyn Fn(u64, Option<u64>) + Sync),
+        cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Image, ImageError> {
-        self.local(source)?.ok_or(ImageError::NotYet)
+        let here = || if always { Ok(None) } else { self.local(source) };
+        if let Source::RootfsDir(path) = source {
+            return source::rootfs_dir(path);
+        }
+        if let Some(image) = here()? {
+            return Ok(image);
+        }
+        let _lock = self.lock(cancelled)?;
+        if let Some(image) = here()? {
+            return Ok(image);
+        }
+        self.tidy()?;
+        let key = source.key()?;
+        let before = Record::read(&self.images, &key);
+        let stat = Stat::of(source)?;
+        let job = Job::new(self, progress, cancelled);
+        let fetched = match source {
+            Source::Reference(text) => registry::pull(&job, text, credentials, before.as_ref())?,
+            Source::Layout(path) => layout::load(&job, path, path)?,
+            Source::Archive(path) => archive::load(&job, path)?,
+            Source::RootfsTar(path) => source::rootfs_tar(&job, path, before.as_ref())?,
+            Source::RootfsDir(path) => return source::rootfs_dir(path),
+        };
+        let record = Record {
+            source: key,
+            stat,
+            digest: fetched.digest,
+            diff_ids: fetched.diff_ids,
+            config: fetched.config,
+        };
+        record.write(&self.images)?;
+        self.image(&record).ok_or_else(|| ImageError::Io {
+            what: "find the layers in",
+            path: self.layers.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    /// The folder of a layer.
+    fn layer(&self, diff_id: &str) -> Option<PathBuf> {
+        stream::sha256_hex(diff_id).map(|hex| self.layers.join(hex))
+    }
+
+    /// The image of a record, if all its layers are here.
+    fn image(&self, record: &Record) -> Option<Image> {
+        let mut layers = Vec::new();
+        for (at, diff_id) in record.diff_ids.iter().enumerate() {
+            // A layer that comes again further up hides all of its lower self; overlayfs refuses both.
+            if record.diff_ids[at + 1..].contains(diff_id) {
+                continue;
+            }
+            let folder = self.layer(diff_id)?;
+            if !folder.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+                return None;
+            }
+            layers.push(folder);
+        }
+        Some(Image { digest: record.digest.clone(), layers, config: record.config.clone() })
+    }
+
+    /// One process at a time changes the store.
+    fn lock(&self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<File, ImageError> {
+        for folder in [&self.layers, &self.images, &self.blobs] {
+            // Private: layers may hold setuid files of root.
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(ImageError::io("make the folder", folder))?;
+        }
+        let path = self.images.join(".lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(ImageError::io("open", &path))?;
+        loop {
+            if cancelled() {
+                return Err(ImageError::Cancelled);
+            }
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+                Err(TryLockError::Error(source)) => return Err(ImageError::Io { what: "lock", path, source }),
+            }
+        }
+    }
+
+    /// Removes what crashed processes left behind. The lock is held.
+    fn tidy(&self) -> Result<(), ImageError> {
+        for folder in [&self.layers, &self.images, &self.blobs] {
+            for entry in std::fs::read_dir(folder).map_err(ImageError::io("read", folder))? {
+                let entry = entry.map_err(ImageError::io("read", folder))?;
+                let name = entry.file_name();
+                if name == ".lock" || !name.as_encoded_bytes().starts_with(b".") {
+                    continue;
+                }
+                let path = entry.path();
+                let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let removed = if folder { tree::remove_tree(&path) } else { std::fs::remove_file(&path) };
+                removed.map_err(ImageError::io("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,116 @@
+//! Images in OCI's folder layout.
+
+use std::fs::File;
+use std::io::{Read, Seek as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::error::ImageError;
+use super::job::{Blobs, Fetched, Job};
+use super::manifest::{Descriptor, Document, MOST_JSON, choose};
+use super::source::open_regular;
+use super::stream::{sha256_name, sha256_of};
+
+struct Folder<'a, 'b> {
+    job: &'a Job<'b>,
+    path: &'a Path,
+    origin: String,
+}
+
+/// The image of a layout; `shown` is its name in errors.
+pub(super) fn load(job: &Job<'_>, path: &Path, shown: &Path) -> Result<Fetched, ImageError> {
+    let origin = shown.display().to_string();
+    let not = |reason: &str| ImageError::NotALayout { path: shown.to_owned(), reason: reason.to_owned() };
+    if !path.join("oci-layout").is_file() {
+        return Err(not("it has no file `oci-layout`"));
+    }
+    let index = path.join("index.json");
+    if !index.is_file() {
+        return Err(not("it has no file `index.json`"));
+    }
+    let index = read_small(open_regular(&index)?, &index)?;
+    let mut folder = Folder { job, path, origin: origin.clone() };
+    let first = match Document::parse(&index, &origin)? {
+        Document::Index(list) if list.is_empty() => return Err(not("its index is empty")),
+        Document::Index(list) => folder.manifest(&choose(&list, &origin)?)?,
+        Document::Manifest(_) => return Err(not("its `index.json` is no index")),
+    };
+    let (digest, manifest) = job.resolve(first, &origin, &mut folder)?;
+    job.assemble(digest, &manifest, &origin, &mut folder)
+}
+
+/// Reads a document, but never a huge one.
+fn read_small(file: impl Read, path: &Path) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = Vec::new();
+    file.take(MOST_JSON + 1).read_to_end(&mut bytes).map_err(ImageError::io("read", path))?;
+    if bytes.len() as u64 > MOST_JSON {
+        let what = path.display().to_string();
+        return Err(ImageError::SizeMismatch { what, expected: MOST_JSON, found: bytes.len() as u64 });
+    }
+    Ok(bytes)
+}
+
+impl Folder<'_, '_> {
+    fn open(&self, at: &Descriptor, what: &str) -> Result<(File, PathBuf, String), ImageError> {
+        let path = self.path.join("blobs/sha256").join(at.hex(&self.origin)?);
+        let what = format!("{what} {} of `{}`", at.digest, self.origin);
+        let file = match open_regular(&path) {
+            Err(ImageError::NoSuchPath { .. }) => {
+                let path = PathBuf::from(&self.origin);
+                return Err(ImageError::NotALayout { path, reason: format!("it lacks blob {}", at.digest) });
+            }
+            other => other?,
+        };
+        let found = file.metadata().map_err(ImageError::io("look at", &path))?.len();
+        if found != at.size {
+            return Err(ImageError::SizeMismatch { what, expected: at.size, found });
+        }
+        Ok((file, path, what))
+    }
+
+    fn small(&self, at: &Descriptor, what: &str) -> Result<Vec<u8>, ImageError> {
+        let (file, path, what) = self.open(at, what)?;
+        let bytes = read_small(file, &path)?;
+        verify(what, &at.digest, sha256_of(&bytes))?;
+        Ok(bytes)
+    }
+}
+
+/// The digest is as promised.
+pub(super) fn verify(what: String, expected: &str, found: String) -> Result<(), ImageError> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(ImageError::DigestMismatch { what, expected: expected.to_owned(), found })
+    }
+}
+
+impl Blobs for Folder<'_, '_> {
+    fn manifest(&mut self, at: &Descriptor) -> Result<Vec<u8>, ImageError> {
+        self.small(at, "manifest")
+    }
+
+    fn config(&mut self, at: &Descriptor) -> Result<Vec<u8>, ImageError> {
+        self.small(at, "configuration")
+    }
+
+    fn layer(&mut self, at: &Descriptor) -> Result<File, ImageError> {
+        let (mut file, path, what) = self.open(at, "layer")?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let count = file.read(&mut buffer).map_err(ImageError::io("read", &path))?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+            self.job.advance(count as u64)?;
+        }
+        verify(what, &at.digest, sha256_name(hash))?;
+        file.rewind().map_err(ImageError::io("read", &path))?;
+        Ok(file)
+    }
+
+    fn done(&mut self, _: &Descriptor) {}
+}
