@@ -1,0 +1,87 @@
+//! As a user without privileges.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::harness::{FULL, NOTHING, Project};
+
+/// A user that this machine does not know.
+const USER: u32 = 65533;
+
+fn full() -> Project {
+    let project = Project::of_user(USER, FULL);
+    project.pack("alpha").pack("beta");
+    project
+}
+
+#[test]
+fn a_user_without_privileges_brings_up_uses_and_removes_an_environment() {
+    let project = full();
+    project.up();
+    assert_eq!(project.effects().len(), 9);
+    assert_eq!(project.inside("id -u; pwd"), "0\n/workspace");
+    assert_eq!(project.run(&["exec", "--", "sh", "-c", "exit 7"]).code, 7);
+    project.pack("uv").declare("\"beta\"]", "\"beta\", \"uv\"]");
+    assert_eq!(project.up_effects(), ["uv", "post_attach"]);
+    project.is_settled();
+    project.run(&["stop"]).exits(0);
+    assert_eq!(project.up_effects(), ["alpha", "beta", "uv", "post_start", "post_attach"]);
+    project.run(&["down"]).exits(0);
+    assert_eq!(project.status()["state"], "absent");
+}
+
+#[test]
+fn the_files_made_inside_belong_to_the_user_outside() {
+    let project = full();
+    project.up();
+    project.inside("echo mine > made-inside; mkdir folder; touch folder/file");
+    for path in ["made-inside", "folder", "folder/file"] {
+        let metadata = project.root.join(path).metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (USER, USER), "{path}");
+    }
+    project.inside("echo kept > /opt/kept && cat /opt/kept");
+}
+
+#[test]
+fn what_one_id_cannot_do_is_refused_by_name() {
+    let project = full();
+    project.declare("packs =", "user = \"daemon\"\npacks =");
+    let told = project.run(&["up"]);
+    assert_ne!(told.code, 0, "{told}");
+    told.says("single user").says("hint").says("take `user` out of the manifest");
+    let project = full();
+    project.up();
+    let told = project.run(&["exec", "--user", "daemon", "--", "id"]);
+    assert_eq!(told.code, 7, "{told}");
+    told.says("daemon");
+}
+
+#[test]
+fn a_user_that_cannot_be_is_known_before_anything_runs() {
+    let project = full();
+    project.declare("packs =", "user = \"daemon\"\npacks =");
+    project.run(&["up"]);
+    assert_eq!(project.effects(), NOTHING);
+}
+
+#[test]
+fn a_limit_that_this_user_may_not_set_is_refused_by_name() {
+    let project = full();
+    project.declare("packs =", "limits = { memory = \"512MiB\" }\npacks =");
+    let told = project.run(&["up"]);
+    // A machine that delegates control groups to its users may set it.
+    if told.code != 0 {
+        told.exits(7).says("memory").says("hint");
+    }
+}
+
+#[test]
+fn a_user_may_be_killed_anywhere_too() {
+    for point in ["create.acted", "start.acted", "pack-0.acted", "post_create.announced"] {
+        let project = full();
+        let mut command = project.command(&["up"]);
+        let killed = crate::harness::finish(project.start(command.env("SETPOINT_CRASH_AT", point)));
+        assert_ne!(killed.code, 0, "{point} was not reached");
+        project.up();
+        project.is_settled();
+    }
+}
