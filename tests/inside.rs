@@ -35,7 +35,8 @@ fn exec_keeps_its_three_streams_apart_and_whole() {
     project.up();
     let input: Vec<u8> = (0..3_000_000_u32).map(|index| (index.wrapping_mul(7919) >> 3) as u8).collect();
     std::fs::write(project.root.join("expected"), &input).unwrap();
-    let piped = project.run_with_input(&["exec", "--", "sh", "-c", "cat > got; echo done; echo oops >&2"], &input);
+    let piped =
+        project.run_with_input(&["exec", "--", "sh", "-c", "cat > got; echo done; echo oops >&2"], &input);
     piped.exits(0);
     assert_eq!((piped.stdout.as_str(), piped.stderr.as_str()), ("done\n", "oops\n"));
     assert!(std::fs::read(project.root.join("got")).unwrap() == input);
@@ -52,14 +53,19 @@ fn a_signal_to_exec_reaches_its_command() {
     until("it is ready", || project.read("log").contains("ready"));
     assert!(Command::new("kill").args(["-TERM", &exec.id().to_string()]).status().unwrap().success());
     let ended = finish(exec);
-    assert_eq!((ended.code, project.effects()), (9, vec!["ready".to_owned(), "caught".to_owned()]), "{ended}");
+    assert_eq!(
+        (ended.code, project.effects()),
+        (9, vec!["ready".to_owned(), "caught".to_owned()]),
+        "{ended}"
+    );
 }
 
 #[test]
 fn what_exec_started_dies_with_it() {
     let project = Project::new(BARE);
     project.up();
-    let mut exec = project.start(&mut project.command(&["exec", "--", "sh", "-c", "echo on >> log; sleep 3701"]));
+    let mut exec =
+        project.start(&mut project.command(&["exec", "--", "sh", "-c", "echo on >> log; sleep 3701"]));
     until("it is on", || project.read("log").contains("on"));
     exec.kill().unwrap();
     exec.wait().unwrap();
@@ -244,7 +250,8 @@ fn a_lost_state_is_rebuilt_from_the_unit_itself() {
 
 #[test]
 fn packs_find_their_library_their_function_and_the_workspace() {
-    let project = Project::new("setpoint = 1\n[env.dev]\npacks = [\"plain\", \"with-function\", \"older-name\"]\n");
+    let project =
+        Project::new("setpoint = 1\n[env.dev]\npacks = [\"plain\", \"with-function\", \"older-name\"]\n");
     project.write(".setpoint/packs/_lib.sh", "say() { echo \"$1 as $(id -un)\" >> /workspace/log; }\n");
     project.write(".setpoint/packs/plain.sh", "say plain\n");
     project.write(".setpoint/packs/with-function.sh", "pack_with_function_ensure() { say function; }\n");
@@ -255,7 +262,8 @@ fn packs_find_their_library_their_function_and_the_workspace() {
 
 #[test]
 fn several_environments_are_apart() {
-    let project = Project::new("setpoint = 1\n[env.one]\npacks = [\"alpha\"]\n[env.two]\npacks = [\"alpha\"]\n");
+    let project =
+        Project::new("setpoint = 1\n[env.one]\npacks = [\"alpha\"]\n[env.two]\npacks = [\"alpha\"]\n");
     project.write(".setpoint/packs/alpha.sh", &tells("$SETPOINT_UNIT"));
     assert_eq!(project.up_effects(), ["one", "two"]);
     project.run(&["exec", "--", "true"]).exits(2).says("one").says("two");

@@ -118,6 +118,7 @@ impl Unit<'_> {
             return Ok(Applied::default());
         }
         let spec = self.spec(&look)?;
+        self.engine.check(&spec)?;
         let values = self.resolve_secrets()?;
         let mut look = look;
         for (name, value) in &values {

@@ -66,6 +66,7 @@ impl Unit<'_> {
             mounts,
             workspace: PathBuf::from(&self.env.workspace),
             user: look.facts.user.clone(),
+            hook_users: self.env.hooks.values().filter_map(|hook| hook.user.clone()).collect(),
             network: self.env.network,
             limits: self.env.limits,
         })
