@@ -103,7 +103,15 @@ fn the_model_knows_nothing_of_the_machine() {
     for forbidden in ["tokio", "rusqlite", "rustix", "libc", "tempfile"] {
         assert!(!used.iter().any(|name| name == forbidden), "the model depends on {forbidden}");
     }
-    let words = ["std::fs", "std::env::", "std::process", "SystemTime", "Instant::now", "std::net::Tcp", "std::thread"];
+    let words = [
+        "std::fs",
+        "std::env::",
+        "std::process",
+        "SystemTime",
+        "Instant::now",
+        "std::net::Tcp",
+        "std::thread",
+    ];
     assert_eq!(places("crates/model/src", &words, |_| false), NONE);
 }
 
@@ -118,7 +126,8 @@ fn the_sandbox_is_neither_asynchronous_nor_aware_of_the_state() {
 #[test]
 fn unsafe_code_is_in_one_room() {
     let may = |name: &str| name == "crates/sandbox/src/syscalls.rs";
-    let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code", "expect(unsafe_code"];
+    let words =
+        ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code", "expect(unsafe_code"];
     let found: Vec<_> = places("crates", &words, may)
         .into_iter()
         .filter(|place| !(place.contains("mod syscalls") || place.contains("unsafe_code, reason")))
@@ -131,8 +140,11 @@ fn only_the_store_speaks_to_the_database() {
     let may = |name: &str| name.starts_with("crates/runtime/src/store/");
     assert_eq!(places("crates", &["rusqlite", "SELECT ", "INSERT INTO"], may), NONE);
     let all = dependencies();
-    let users: Vec<_> =
-        all.iter().filter(|(_, used)| used.iter().any(|name| name == "rusqlite")).map(|(name, _)| name.as_str()).collect();
+    let users: Vec<_> = all
+        .iter()
+        .filter(|(_, used)| used.iter().any(|name| name == "rusqlite"))
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(users, ["setpoint-runtime"]);
 }
 
@@ -158,6 +170,9 @@ fn every_exit_code_is_documented() {
     let table = std::fs::read_to_string(repository().join("docs/reference/exit-codes.md"));
     let table = table.unwrap_or_else(|error| panic!("docs/reference/exit-codes.md: {error}"));
     for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 130] {
-        assert!(table.lines().any(|line| line.starts_with(&format!("| {code} |"))), "{code} is not in the table");
+        assert!(
+            table.lines().any(|line| line.starts_with(&format!("| {code} |"))),
+            "{code} is not in the table"
+        );
     }
 }

@@ -79,7 +79,10 @@ fn the_library_is_part_of_every_pack() {
 fn the_inputs_that_a_pack_names_are_part_of_it() {
     let project = settled();
     project.write("tools.txt", "one\n");
-    project.write(".setpoint/packs/beta.sh", &format!("# setpoint: inputs = [\"tools.txt\"]\n{}", tells("beta")));
+    project.write(
+        ".setpoint/packs/beta.sh",
+        &format!("# setpoint: inputs = [\"tools.txt\"]\n{}", tells("beta")),
+    );
     project.up();
     project.effects();
     project.write("tools.txt", "two\n");
@@ -142,9 +145,7 @@ fn an_edited_input_of_a_hook_runs_that_hook() {
 #[test]
 fn when_changed_may_only_report_or_recreate() {
     let project = Project::full();
-    let hook = |text: &str, change: &str| {
-        format!(r#"{{ run = "{text}", when_changed = "{change}" }}"#)
-    };
+    let hook = |text: &str, change: &str| format!(r#"{{ run = "{text}", when_changed = "{change}" }}"#);
     project.declare("\"echo post_create >> log\"", &hook("echo post_create >> log", "report"));
     project.declare("\"echo on_create >> log\"", &hook("echo on_create >> log", "recreate"));
     project.up();
@@ -229,7 +230,16 @@ fn another_base_recreates_the_unit_and_needs_consent_where_it_has_files_of_its_o
     project.run(&["up", "--yes"]).exits(0);
     assert_eq!(
         project.effects(),
-        ["alpha", "beta", "on_create", "update_content", "post_create", "post_start", "post_attach", "verify"]
+        [
+            "alpha",
+            "beta",
+            "on_create",
+            "update_content",
+            "post_create",
+            "post_start",
+            "post_attach",
+            "verify"
+        ]
     );
     assert_eq!(project.inside("cat /etc/name"), "new");
     assert_eq!(project.run(&["exec", "--", "ls", "/etc/precious"]).code, 1);
@@ -318,7 +328,8 @@ fn limits_are_changed_while_it_runs() {
     let unit = &crate::leaks::units(&project.state())[0];
     let limit = || {
         let groups = crate::leaks::groups(&[unit.clone()]);
-        let file = |name: &str| groups.iter().find_map(|group| std::fs::read_to_string(group.join(name)).ok());
+        let file =
+            |name: &str| groups.iter().find_map(|group| std::fs::read_to_string(group.join(name)).ok());
         file("pids.max").unwrap_or_else(|| panic!("no limit in {groups:?}")).trim().to_owned()
     };
     assert_eq!(limit(), "100");

@@ -93,7 +93,9 @@ fn interrupted_in(hook: &str, signal: &str) {
     up.exits(130).says("the next `up` begins at").says(hook).says("nothing was undone");
     up.says_not("is up in");
     let place = project.root.parent().unwrap();
-    until("its processes are gone", || !leaks::processes(place).iter().any(|(_, line)| line.contains("sleep 368")));
+    until("its processes are gone", || {
+        !leaks::processes(place).iter().any(|(_, line)| line.contains("sleep 368"))
+    });
     let status = project.status();
     assert_eq!(status["out_of_date"], true, "{status}");
     assert_eq!(project.inside("echo usable"), "usable");
@@ -140,7 +142,10 @@ fn ctrl_c_while_waiting_for_another_leaves_the_other_alone() {
 #[test]
 fn a_hook_that_ignores_the_request_is_killed_by_the_second_one() {
     let project = Project::full();
-    project.declare("\"echo post_create >> log\"", "\"trap '' INT TERM; echo post_create >> log; sleep 3695; sleep 3696\"");
+    project.declare(
+        "\"echo post_create >> log\"",
+        "\"trap '' INT TERM; echo post_create >> log; sleep 3695; sleep 3696\"",
+    );
     let up = project.start(&mut project.command(&["up"]));
     until("the hook began", || project.read("log").contains("post_create"));
     let began = std::time::Instant::now();

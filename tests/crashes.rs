@@ -30,7 +30,11 @@ fn recovers(project: &Project, point: &str) {
     assert_eq!(project.effects(), NOTHING, "after {point}");
     let units = leaks::units(&project.state());
     assert_eq!(units.len(), 1, "after {point}: {units:?}");
-    assert_eq!(leaks::asides(project.state().parent().unwrap()), Vec::<std::path::PathBuf>::new(), "after {point}");
+    assert_eq!(
+        leaks::asides(project.state().parent().unwrap()),
+        Vec::<std::path::PathBuf>::new(),
+        "after {point}"
+    );
 }
 
 /// The processes of a unit that is settled: its shim and its first process, and nobody else.
@@ -85,7 +89,8 @@ fn a_start_may_be_killed() {
 fn a_restart_may_be_killed() {
     every_point(&["stop", "start", "pack-0", "post_start", "post_attach"], &["up"], |project| {
         project.up();
-        project.declare("[env.dev.hooks]", "mounts = [{ source = \".\", target = \"/more\" }]\n[env.dev.hooks]");
+        project
+            .declare("[env.dev.hooks]", "mounts = [{ source = \".\", target = \"/more\" }]\n[env.dev.hooks]");
     });
 }
 
@@ -96,8 +101,16 @@ fn a_recreation_may_be_killed_while_the_unit_is_replaced() {
 
 #[test]
 fn a_recreation_may_be_killed_while_it_is_provisioned() {
-    let steps =
-        ["pack-0", "pack-1", "on_create", "update_content", "post_create", "post_start", "post_attach", "verify"];
+    let steps = [
+        "pack-0",
+        "pack-1",
+        "on_create",
+        "update_content",
+        "post_create",
+        "post_start",
+        "post_attach",
+        "verify",
+    ];
     every_point(&steps, &["up", "--recreate", "--yes"], up);
 }
 
@@ -169,7 +182,7 @@ fn a_unit_whose_processes_were_all_killed_is_seen_as_stopped_and_comes_up_again(
     let project = Project::full();
     project.up();
     project.inside("echo kept > /opt/kept");
-    leaks::kill(project.root.parent().unwrap());
+    leaks::kill(project.root.parent().unwrap(), true);
     until("it is seen as stopped", || project.status()["state"] == "stopped");
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(project.up_effects(), ["alpha", "beta", "post_start", "post_attach"]);

@@ -4,7 +4,15 @@ use crate::harness::{NOTHING, Project};
 
 /// In the order of a creation.
 const ORDER: [&str; 9] = [
-    "initialize", "alpha", "beta", "on_create", "update_content", "post_create", "post_start", "post_attach", "verify",
+    "initialize",
+    "alpha",
+    "beta",
+    "on_create",
+    "update_content",
+    "post_create",
+    "post_start",
+    "post_attach",
+    "verify",
 ];
 
 /// A full project in which this one says something and fails while the file `broken` is there.
@@ -53,7 +61,8 @@ fn fails_and_resumes(name: &str) {
     }
 
     std::fs::remove_file(project.root.join("broken")).unwrap();
-    let rest: Vec<_> = ORDER[place..].iter().copied().filter(|step| *step != "verify" || name == "verify").collect();
+    let rest: Vec<_> =
+        ORDER[place..].iter().copied().filter(|step| *step != "verify" || name == "verify").collect();
     let effects = project.up_effects();
     let without_verify: Vec<_> =
         effects.iter().filter(|step| *step != "verify" || name == "verify").map(String::as_str).collect();
@@ -192,7 +201,8 @@ fn hides(project: &Project, value: &str) {
     for words in [&["status"][..], &["status", "--json"], &["why"], &["plan", "--json"]] {
         project.run(words).says_not(value);
     }
-    let found = std::process::Command::new("grep").args(["-rl", value]).arg(project.state()).output().unwrap();
+    let found =
+        std::process::Command::new("grep").args(["-rl", value]).arg(project.state()).output().unwrap();
     let found = String::from_utf8_lossy(&found.stdout).into_owned();
     assert!(found.lines().all(|file| file.contains("secret")), "the value lies in {found}");
     project.is_settled();

@@ -39,9 +39,8 @@ fn case(seen: Seen, change: Change) -> Project {
         Change::Nothing => &project,
         Change::Hot => project.declare("[env.dev.hooks]", "env = { A = \"1\" }\n[env.dev.hooks]"),
         Change::Packs => project.edit(".setpoint/packs/alpha.sh", "echo", "true\necho"),
-        Change::Restart => {
-            project.declare("[env.dev.hooks]", "mounts = [{ source = \".\", target = \"/more\" }]\n[env.dev.hooks]")
-        }
+        Change::Restart => project
+            .declare("[env.dev.hooks]", "mounts = [{ source = \".\", target = \"/more\" }]\n[env.dev.hooks]"),
         Change::Recreate => project.declare("[env.dev.hooks]", "user = \"daemon\"\n[env.dev.hooks]"),
         Change::Hook(hook) => project.declare(&format!("{hook} = \"echo"), &format!("{hook} = \"true; echo")),
     };
@@ -60,7 +59,9 @@ fn expected(seen: Seen, change: Change) -> Vec<&'static str> {
         (Seen::Stopped, Change::Hook(hook @ ("on_create" | "update_content" | "post_create"))) => {
             vec!["alpha", "beta", hook, "post_start", "post_attach"]
         }
-        (Seen::Stopped, _) | (Seen::Running, Change::Restart) => vec!["alpha", "beta", "post_start", "post_attach"],
+        (Seen::Stopped, _) | (Seen::Running, Change::Restart) => {
+            vec!["alpha", "beta", "post_start", "post_attach"]
+        }
         (Seen::Running, Change::Nothing | Change::Hook("verify")) => vec![],
         (Seen::Running, Change::Hot | Change::Hook("post_attach")) => vec!["post_attach"],
         (Seen::Running, Change::Packs) => vec!["alpha", "beta", "post_attach"],
@@ -129,7 +130,11 @@ fn without_provisioning_the_drift_stays_and_is_shown() {
         project.run(&["up", "--no-provision"]).exits(0);
         assert_eq!(project.effects(), NOTHING, "{seen:?}");
         let status = project.status();
-        assert_eq!((&status["state"], &status["out_of_date"]), (&"running".into(), &true.into()), "{seen:?}: {status}");
+        assert_eq!(
+            (&status["state"], &status["out_of_date"]),
+            (&"running".into(), &true.into()),
+            "{seen:?}: {status}"
+        );
         let told = project.run(&["status"]);
         assert!(told.stdout.contains("out of date") || told.stdout.contains("not ready"), "{seen:?}: {told}");
         project.run(&["plan", "--exit-code"]).exits(3);

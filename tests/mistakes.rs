@@ -26,7 +26,13 @@ fn the_project_is_found_from_the_folders_below_it_and_by_its_name() {
 #[test]
 fn an_unknown_environment_is_named_with_the_nearest_one() {
     let project = Project::full();
-    for words in [&["up", "dve"][..], &["why", "dve"], &["exec", "dve", "--", "true"], &["down", "dve"], &["stop", "dve"]] {
+    for words in [
+        &["up", "dve"][..],
+        &["why", "dve"],
+        &["exec", "dve", "--", "true"],
+        &["down", "dve"],
+        &["stop", "dve"],
+    ] {
         project.run(words).exits(5).says("dve").says("dev");
     }
     assert_eq!(project.effects(), NOTHING);
@@ -79,7 +85,10 @@ fn a_missing_script_of_a_hook_is_named_before_anything_runs() {
 #[test]
 fn a_missing_mount_is_named_before_anything_runs() {
     let project = Project::full();
-    project.declare("[env.dev.hooks]", "mounts = [{ source = \"./nowhere\", target = \"/data\" }]\n[env.dev.hooks]");
+    project.declare(
+        "[env.dev.hooks]",
+        "mounts = [{ source = \"./nowhere\", target = \"/data\" }]\n[env.dev.hooks]",
+    );
     project.run(&["up"]).exits(4).says("nowhere").says("setpoint.toml:");
     assert_eq!(project.effects(), NOTHING);
 }
@@ -156,7 +165,10 @@ fn a_state_of_a_newer_version_is_named_and_left_as_it_is() {
     project.up();
     let file = database(&project);
     // The version lies in the header of the database, in four bytes at 60; the log is folded in when it is closed.
-    assert!(!project.state().join("state.db-wal").exists() || std::fs::metadata(project.state().join("state.db-wal")).unwrap().len() == 0);
+    assert!(
+        !project.state().join("state.db-wal").exists()
+            || std::fs::metadata(project.state().join("state.db-wal")).unwrap().len() == 0
+    );
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[60..64].copy_from_slice(&999_u32.to_be_bytes());
     std::fs::write(&file, &bytes).unwrap();
@@ -172,8 +184,12 @@ fn errors_have_a_shape_for_machines() {
     let told = project.run(&["up", "--json"]);
     told.exits(4);
     assert_eq!(told.stdout, "");
-    let error: serde_json::Value = serde_json::from_str(told.stderr.trim()).unwrap_or_else(|_| panic!("{told}"));
-    assert_eq!((&error["setpoint"], &error["exit"], &error["error"]), (&1.into(), &4.into(), &"manifest".into()));
+    let error: serde_json::Value =
+        serde_json::from_str(told.stderr.trim()).unwrap_or_else(|_| panic!("{told}"));
+    assert_eq!(
+        (&error["setpoint"], &error["exit"], &error["error"]),
+        (&1.into(), &4.into(), &"manifest".into())
+    );
     assert_eq!(error["problems"].as_array().unwrap().len(), 1, "{error}");
     assert!(error["message"].is_string());
 
@@ -187,9 +203,20 @@ fn errors_have_a_shape_for_machines() {
 #[test]
 fn every_command_speaks_json() {
     let project = Project::full();
-    for words in [&["plan"][..], &["up"], &["status"], &["why"], &["reprovision"], &["check"], &["logs", "--list"],
-        &["doctor"], &["version"], &["stop"], &["down"], &["uninstall", "--yes"]]
-    {
+    for words in [
+        &["plan"][..],
+        &["up"],
+        &["status"],
+        &["why"],
+        &["reprovision"],
+        &["check"],
+        &["logs", "--list"],
+        &["doctor"],
+        &["version"],
+        &["stop"],
+        &["down"],
+        &["uninstall", "--yes"],
+    ] {
         let told = project.run(&[words, &["--json"]].concat());
         told.exits(0);
         assert_eq!(told.json()["setpoint"], 1, "{words:?}: {told}");
@@ -199,7 +226,14 @@ fn every_command_speaks_json() {
 #[test]
 fn a_wrong_command_line_has_its_own_exit_code() {
     let project = Project::full();
-    for words in [&["--no-such-flag"][..], &["up", "--no-such-flag"], &["no-such-command"], &["exec"], &["up", "--engine", "x"], &[]] {
+    for words in [
+        &["--no-such-flag"][..],
+        &["up", "--no-such-flag"],
+        &["no-such-command"],
+        &["exec"],
+        &["up", "--engine", "x"],
+        &[],
+    ] {
         let told = project.run(words);
         told.exits(2);
         assert!(!told.stderr.is_empty(), "{words:?}");
@@ -224,7 +258,8 @@ fn uninstall_asks_and_then_leaves_only_what_is_not_its_own() {
     assert_eq!(project.status()["state"], "running");
     std::fs::write(project.state().join("notes.txt"), "mine").unwrap();
     project.run(&["uninstall", "--yes"]).exits(0);
-    let left: Vec<_> = std::fs::read_dir(project.state()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(project.state()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left, ["notes.txt"]);
     assert!(project.root.join("setpoint.toml").exists());
 }

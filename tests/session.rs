@@ -15,7 +15,14 @@ fn init_writes_a_manifest_that_parses_and_comes_up() {
 fn the_first_up_does_everything_in_order_and_the_second_nothing() {
     let project = Project::full();
     let everything = [
-        "initialize", "alpha", "beta", "on_create", "update_content", "post_create", "post_start", "post_attach",
+        "initialize",
+        "alpha",
+        "beta",
+        "on_create",
+        "update_content",
+        "post_create",
+        "post_start",
+        "post_attach",
         "verify",
     ];
     // `initialize` belongs to the host, and has never succeeded.
