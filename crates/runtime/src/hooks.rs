@@ -16,6 +16,8 @@ use crate::host;
 use crate::logs::Log;
 use crate::secrets::{Mask, Values, expand};
 
+/// Asks a process to end.
+const SIGTERM: u8 = 15;
 /// How long a phase may take to end after it was asked to, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the output, or the end, of a phase is waited for before cancellation and deadlines are looked at.
@@ -223,7 +225,7 @@ impl Runner<'_> {
             }
             if failure.is_some() {
                 let since = *stopping.get_or_insert_with(|| {
-                    running.iter_mut().for_each(|(_, process)| process.terminate());
+                    running.iter_mut().for_each(|(_, process)| process.signal(SIGTERM));
                     Instant::now()
                 });
                 if since.elapsed() > GRACE || self.cancel.insisted() {

@@ -16,12 +16,17 @@ use crate::spec::Ended;
 struct Raw(Termios);
 
 impl Raw {
-    fn new() -> io::Result<Self> {
-        let before = rustix::termios::tcgetattr(rustix::stdio::stdin())?;
+    /// Where input comes from something else than a terminal, there is nothing to change.
+    fn new() -> io::Result<Option<Self>> {
+        let input = rustix::stdio::stdin();
+        if !rustix::termios::isatty(input) {
+            return Ok(None);
+        }
+        let before = rustix::termios::tcgetattr(input)?;
         let mut raw = before.clone();
         raw.make_raw();
-        rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)?;
-        Ok(Self(before))
+        rustix::termios::tcsetattr(input, OptionalActions::Now, &raw)?;
+        Ok(Some(Self(before)))
     }
 }
 
@@ -41,7 +46,7 @@ pub fn window() -> (u16, u16) {
 /// `resized` is set by the caller whenever the window changed.
 ///
 /// # Errors
-/// If the caller has no terminal, or the process none of its own.
+/// If the process has no terminal of its own, or the caller's cannot be used.
 pub fn attach(process: &mut Process, resized: &Arc<AtomicBool>) -> Result<Ended, SandboxError> {
     let failed = |error: io::Error| SandboxError::io("use", "the terminal", error);
     let inside = process.terminal().ok_or_else(|| failed(io::Error::other("the process has none")))?;
@@ -55,9 +60,9 @@ pub fn attach(process: &mut Process, resized: &Arc<AtomicBool>) -> Result<Ended,
             let (rows, columns) = window();
             process.resize(rows, columns);
         }
-        let keys = if keys_end { PollFlags::empty() } else { PollFlags::IN };
-        let mut poll = [PollFd::new(&inside, PollFlags::IN), PollFd::new(&stdin, keys)];
-        match rustix::event::poll(&mut poll, None) {
+        let mut poll = [PollFd::new(&inside, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
+        let heard = if keys_end { &mut poll[..1] } else { &mut poll[..] };
+        match rustix::event::poll(heard, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other.map_err(|error| failed(error.into()))?,
         };

@@ -1,6 +1,7 @@
 //! Entering a unit that runs: who goes in, with which environment, and the hook that a session brings with it.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,13 +129,32 @@ pub(super) fn enter(unit: &Unit<'_>, spec: &ExecSpec) -> Result<u8, Failure> {
             .map_err(|error| Failure::new(Exit::Engine, "signals", error.to_string()))?;
         process.attach(&resized)?
     } else {
+        let mut signals = passed_on()?;
         loop {
-            if let Some(ended) = process.wait(Duration::from_secs(3600))? {
+            if let Some(ended) = process.wait(Duration::from_millis(50))? {
                 break ended;
             }
+            signals
+                .pending()
+                .filter_map(|signal| u8::try_from(signal).ok())
+                .for_each(|signal| process.signal(signal));
         }
     };
     Ok(u8::try_from(ended.code()).unwrap_or(Exit::Failed as u8))
+}
+
+/// The signals that are for the command rather than for this process. A Ctrl-C on a terminal reaches the command
+/// by itself; then this process only has to outlive it.
+fn passed_on() -> Result<signal_hook::iterator::Signals, Failure> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+    let failed = |error: std::io::Error| Failure::new(Exit::Engine, "signals", error.to_string());
+    let signals = signal_hook::iterator::Signals::new([SIGHUP, SIGTERM, SIGUSR1, SIGUSR2]).map_err(failed)?;
+    if std::io::stdin().is_terminal() {
+        signal_hook::flag::register(SIGINT, Arc::default()).map_err(failed)?;
+    } else {
+        signals.add_signal(SIGINT).map_err(failed)?;
+    }
+    Ok(signals)
 }
 
 /// Gives a terminal's kind to what runs on it.

@@ -1,14 +1,10 @@
-use std::time::Duration;
-
 use clap::Args;
-use jiff::Timestamp;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::{HookName, PackName};
 use setpoint_model::plan::{Options, Provision};
 use setpoint_runtime::apply::Settings;
 use setpoint_runtime::engine::Seen;
 use setpoint_runtime::observe::Unit;
-use setpoint_runtime::store::{PhaseOutcome, PhaseRow};
 
 use super::{SUCCESS, attach, up};
 use crate::context::Context;
@@ -82,22 +78,13 @@ fn mark_done(context: &Context, unit: &Unit<'_>, hook: HookName) -> Result<json:
     let list = LiveList::new(context.output);
     let _lock = context.lock(unit, &format!("reprovision {name} --mark-done {hook}"), &list)?;
     let mut store = context.store()?;
-    let row = store.unit(&unit.project.root, name)?;
-    let (Some(row), Seen::Running(labels) | Seen::Stopped(labels)) = (row, unit.engine.observe(&unit.id)?)
-    else {
+    let look = unit.look(&store, &Options::default())?;
+    if look.row.is_none() || look.seen == Seen::Absent {
         let message = format!("{name} has no record yet that could say so");
         return Err(Failure::new(Exit::NotFound, "unit-state", message)
             .hint(format!("`setpoint up {name}` makes the environment and its record")));
-    };
-    let phase = PhaseRow {
-        hook,
-        digest: None,
-        instance: labels.instance,
-        outcome: PhaseOutcome::Succeeded,
-        at: Timestamp::now(),
-        took: Duration::ZERO,
-    };
-    store.write(|writer| writer.record_phase(row.id, &phase))?;
+    }
+    unit.mark_done(&mut store, &look, hook)?;
     context.output.note(format!("{name}: recorded that {hook} has succeeded; nothing was run"));
     let done = vec![format!("record {hook}")];
     Ok(json::UnitDone { unit: name.to_string(), done, record: None, seconds: 0.0 })

@@ -222,6 +222,15 @@ impl Engine for Embedded {
         Capabilities { engine: "embedded", mounts: Class::Restart, limits: Class::Hot, ports: Class::Hot }
     }
 
+    fn check(&self, spec: &UnitSpec) -> Result<(), EngineError> {
+        let mut users = std::iter::once(&spec.user).chain(&spec.hook_users);
+        let is_caller = |user: &str| matches!(user.split(':').next(), Some("root" | "0"));
+        match users.find(|user| sandbox::is_rootless() && !is_caller(user)) {
+            Some(user) => Err(EngineError::SingleUser { user: user.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError> {
         let Some(file) = self.unit_file(unit)? else { return Ok(Seen::Absent) };
         Ok(match sandbox::observe(&self.folder(unit)) {
@@ -400,6 +409,9 @@ impl Engine for Embedded {
         let file = self.known(unit)?;
         let running = self.running(unit)?;
         let account = self.account(unit, spec.user.as_deref().unwrap_or(&file.user))?;
+        if sandbox::is_rootless() && account.uid != 0 {
+            return Err(EngineError::SingleUser { user: account.name });
+        }
         let groups = accounts::groups(&self.file_inside(unit, &file, "etc/group"), &account.name);
         let mut env: BTreeMap<String, String> = file.env.iter().cloned().collect();
         env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
@@ -523,8 +535,8 @@ impl Process for Running {
         Ok(self.0.wait(Some(at_most))?.map(ended))
     }
 
-    fn terminate(&mut self) {
-        self.0.signal(15);
+    fn signal(&mut self, signal: u8) {
+        self.0.signal(signal);
     }
 
     fn kill(&mut self) {

@@ -95,6 +95,17 @@ pub enum Seen {
     Running(Labels),
 }
 
+impl Seen {
+    /// The unit's labels, if there is one.
+    #[must_use]
+    pub fn labels(&self) -> Option<&Labels> {
+        match self {
+            Self::Absent => None,
+            Self::Stopped(labels) | Self::Running(labels) => Some(labels),
+        }
+    }
+}
+
 /// Where a unit's file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -147,6 +158,8 @@ pub struct UnitSpec {
     pub workspace: PathBuf,
     /// Who hooks and shells run as: a name or `uid[:gid]`.
     pub user: String,
+    /// Who hooks run as that name somebody else.
+    pub hook_users: Vec<String>,
     /// Which network it has.
     pub network: Network,
     /// What it may use.
@@ -240,8 +253,8 @@ pub trait Process: Send {
     /// If it cannot be waited for.
     fn wait(&mut self, at_most: Duration) -> Result<Option<Ended>, EngineError>;
 
-    /// Asks it to end (SIGTERM).
-    fn terminate(&mut self);
+    /// Sends it a signal, by its number.
+    fn signal(&mut self, signal: u8);
 
     /// Kills it and everything that it started.
     fn kill(&mut self);
@@ -268,6 +281,12 @@ pub enum Pull {
 pub trait Engine: Sync {
     /// What it can change, at what cost.
     fn capabilities(&self) -> Capabilities;
+
+    /// Says of a unit that is not made yet what it could not be on this engine.
+    ///
+    /// # Errors
+    /// The first thing that this engine, or this user, cannot do.
+    fn check(&self, spec: &UnitSpec) -> Result<(), EngineError>;
 
     /// What it sees of a unit.
     ///
@@ -368,6 +387,9 @@ impl EngineError {
         match self {
             Self::Sandbox(error) => error.hint().map(str::to_owned),
             Self::Image(error) => error.hint(),
+            Self::SingleUser { .. } => {
+                Some("take `user` out of the manifest, or run setpoint as root".to_owned())
+            }
             Self::NoAccount { .. } => Some("name a user that its /etc/passwd has, or a number".to_owned()),
             Self::Damaged { .. } => Some("`setpoint up --recreate` makes it anew".to_owned()),
             Self::State { .. } | Self::Io { .. } | Self::Cancelled => None,
@@ -395,6 +417,12 @@ pub enum EngineError {
         unit: String,
         /// What was looked at.
         why: String,
+    },
+    /// A rootless sandbox has its caller as root, and nobody else.
+    #[error("cannot become user `{user}`: a sandbox without privileges has a single user")]
+    SingleUser {
+        /// As it was asked for.
+        user: String,
     },
     /// A sandbox refused.
     #[error(transparent)]

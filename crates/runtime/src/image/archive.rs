@@ -41,8 +41,7 @@ fn spread(job: &Job<'_>, path: &Path, into: &Path) -> Result<(), ImageError> {
         .map_err(ImageError::io("make a folder in", into))?;
     let meter = Meter::new(&job.store.limits, job.cancelled);
     let unreadable = |e: &io::Error| unreadable(&meter, path, e);
-    let stream =
-        Unpacked::new(open_regular(path)?, Rc::clone(&meter)).map_err(|e| unreadable(&e))?;
+    let stream = Unpacked::new(open_regular(path)?, Rc::clone(&meter)).map_err(|e| unreadable(&e))?;
     let mut archive = tar::Archive::new(stream);
     meter.expect_headers(true);
     let mut entries = archive.entries().map_err(|e| unreadable(&e))?;
@@ -54,7 +53,11 @@ fn spread(job: &Job<'_>, path: &Path, into: &Path) -> Result<(), ImageError> {
         count += 1;
         if count > job.store.limits.entries {
             let layer = path.display().to_string();
-            return Err(ImageError::TooLarge { layer, bound: Bound::Entries, allowed: job.store.limits.entries });
+            return Err(ImageError::TooLarge {
+                layer,
+                bound: Bound::Entries,
+                allowed: job.store.limits.entries,
+            });
         }
         meter.expect_headers(false);
         if entry.header().entry_type().is_file()

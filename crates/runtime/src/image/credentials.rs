@@ -52,8 +52,7 @@ impl Credentials {
             return Ok(RegistryAuth::Basic(user.clone(), password.clone()));
         }
         let Some(path) = &self.file else { return Ok(RegistryAuth::Anonymous) };
-        let unusable =
-            |reason: String| ImageError::SavedLogin { registry: registry.to_owned(), reason };
+        let unusable = |reason: String| ImageError::SavedLogin { registry: registry.to_owned(), reason };
         for server in names(registry) {
             let file = match File::open(path) {
                 Ok(file) => file,
@@ -65,7 +64,9 @@ impl Credentials {
                     return Ok(RegistryAuth::Basic(user, password));
                 }
                 Ok(DockerCredential::IdentityToken(_)) => {
-                    return Err(unusable("it is an identity token, and only user and password are known".to_owned()));
+                    return Err(unusable(
+                        "it is an identity token, and only user and password are known".to_owned(),
+                    ));
                 }
                 Err(Trouble::NoCredentialConfigured) => {}
                 // This is how helpers say that they have none.
@@ -100,6 +101,7 @@ fn why(trouble: &Trouble, path: &std::path::Path) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use super::error::ImageError;
 use super::manifest::{Descriptor, Document, Manifest, choose, configuration};
 use super::stream::{sha256_hex, sha256_of};
-use super::{Config, ImageStore, tree, unpack};
+use super::{Config, ImageStore, remove, unpack};
 
 /// What a fetch found.
 pub(super) struct Fetched {
@@ -139,13 +139,14 @@ impl<'a> Job<'a> {
             if place.is_dir() {
                 return Ok((found, false));
             }
-            let moved = std::fs::rename(&temporary, &place).and_then(|()| File::open(&self.store.layers)?.sync_all());
+            let moved =
+                std::fs::rename(&temporary, &place).and_then(|()| File::open(&self.store.layers)?.sync_all());
             moved.map_err(ImageError::io("move a layer to", &place)).map(|()| (found, true))
         });
         if let Ok((found, true)) = placed {
             return Ok(found);
         }
-        let removed = tree::remove_tree(&temporary).or_else(|e| match e.kind() {
+        let removed = remove::remove_tree(&temporary).or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(ImageError::Io { what: "remove", path: temporary, source: e }),
         });

@@ -12,9 +12,11 @@ mod layout;
 mod manifest;
 mod record;
 mod registry;
+mod remove;
 mod source;
 mod stream;
 mod tree;
+mod trouble;
 mod unpack;
 
 use std::fs::{DirBuilder, File, TryLockError};
@@ -224,7 +226,9 @@ impl ImageStore {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
-                Err(TryLockError::Error(source)) => return Err(ImageError::Io { what: "lock", path, source }),
+                Err(TryLockError::Error(source)) => {
+                    return Err(ImageError::Io { what: "lock", path, source });
+                }
             }
         }
     }
@@ -240,7 +244,7 @@ impl ImageStore {
                 }
                 let path = entry.path();
                 let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                let removed = if folder { tree::remove_tree(&path) } else { std::fs::remove_file(&path) };
+                let removed = if folder { remove::remove_tree(&path) } else { std::fs::remove_file(&path) };
                 removed.map_err(ImageError::io("remove", &path))?;
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use oci_client::client::{BlobResponse, Client, ClientConfig, ClientProtocol};
-use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, manifest};
@@ -23,6 +23,7 @@ use super::manifest::{Descriptor, MOST_JSON};
 use super::record::Record;
 use super::source;
 use super::stream::{sha256_hex, sha256_name, sha256_of};
+use super::trouble::Asked;
 
 /// What a manifest may come as.
 const KINDS: &[&str] = &[
@@ -120,7 +121,7 @@ impl<'a, 'b> Registry<'a, 'b> {
             connect_timeout: Some(limits.connect),
             read_timeout: Some(limits.answer),
             user_agent: concat!("setpoint/", env!("CARGO_PKG_VERSION")),
-            // Naming a proxy and excepting everything from it keeps those of the environment off this machine.
+            // Naming a proxy and excepting this machine from it keeps those of the environment off this machine.
             http_proxy: local.then(|| "http://127.0.0.1:9".to_owned()),
             no_proxy: local.then(|| "localhost,127.0.0.0/8,::1".to_owned()),
             ..ClientConfig::default()
@@ -171,6 +172,17 @@ impl<'a, 'b> Registry<'a, 'b> {
         limits.connect + limits.answer
     }
 
+    /// Gives one of the library's errors its name.
+    fn trouble(&self, error: OciDistributionError) -> ImageError {
+        Asked {
+            registry: self.registry(),
+            reference: self.origin,
+            known: self.auth != RegistryAuth::Anonymous,
+            limits: &self.job.store.limits,
+        }
+        .trouble(error)
+    }
+
     fn document(&self, at: &Reference) -> Result<Vec<u8>, ImageError> {
         let exchange = self.client.pull_manifest_raw(at, &self.auth, KINDS);
         let (json, _) = self.run(self.patience(), exchange)?.map_err(|e| self.trouble(e))?;
@@ -181,68 +193,15 @@ impl<'a, 'b> Registry<'a, 'b> {
         Ok(json.to_vec())
     }
 
-    /// Gives one of the library's errors its name.
-    fn trouble(&self, error: OciDistributionError) -> ImageError {
-        let (registry, reference) = (self.registry(), self.origin.to_owned());
-        let known = self.auth != RegistryAuth::Anonymous;
-        let login = |registry, reference| {
-            if known {
-                ImageError::LoginRefused { registry, reference }
-            } else {
-                ImageError::LoginNeeded { registry, reference }
-            }
-        };
-        let failed = |registry, reference, reason: &str| {
-            let reason = reason.chars().take(300).flat_map(char::escape_debug).collect();
-            ImageError::Registry { registry, reference, reason }
-        };
-        use OciDistributionError as E;
-        match error {
-            E::UnauthorizedError { .. } | E::AuthenticationFailure(_) | E::ServerError { code: 401, .. } => {
-                login(registry, reference)
-            }
-            E::ServerError { code: 403, .. } => ImageError::Forbidden { registry, reference },
-            E::ServerError { code: 404, .. } | E::ImageManifestNotFoundError(_) => {
-                ImageError::NotFound { registry, reference }
-            }
-            E::ServerError { code: 429, .. } => ImageError::RateLimited { registry },
-            E::ServerError { code, message, .. } => {
-                failed(registry, reference, &format!("status {code}: {}", message.trim()))
-            }
-            E::RegistryError { envelope, .. } => match envelope.errors.first().map(|e| &e.code) {
-                Some(
-                    OciErrorCode::ManifestUnknown
-                    | OciErrorCode::NameUnknown
-                    | OciErrorCode::BlobUnknown
-                    | OciErrorCode::ManifestBlobUnknown
-                    | OciErrorCode::NotFound,
-                ) => ImageError::NotFound { registry, reference },
-                Some(OciErrorCode::Unauthorized) => login(registry, reference),
-                Some(OciErrorCode::Denied) => ImageError::Forbidden { registry, reference },
-                Some(OciErrorCode::Toomanyrequests) => ImageError::RateLimited { registry },
-                _ => failed(registry, reference, &envelope.to_string()),
-            },
-            E::DigestError(DigestError::VerificationError { expected, actual }) => {
-                let what = format!("answer for `{reference}`");
-                ImageError::DigestMismatch { what, expected, found: actual }
-            }
-            // Addresses may hold signatures, so they are left out.
-            E::RequestError(e) => match e.without_url() {
-                e if e.is_timeout() => {
-                    let limits = &self.job.store.limits;
-                    let seconds = if e.is_connect() { limits.connect } else { limits.answer }.as_secs();
-                    ImageError::Timeout { registry, seconds }
-                }
-                e if e.is_connect() => ImageError::Unreachable { registry, reason: deepest(&e) },
-                e => failed(registry, reference, &deepest(&e)),
-            },
-            other => failed(registry, reference, &other.to_string()),
-        }
-    }
-
-    /// Fetches a layer into its file, beginning where an earlier try stopped. `bytes` and `hash` say how far that
-    /// was. Gives false when the connection broke and another try may go on.
-    fn stream(&self, at: &Descriptor, file: &mut File, path: &Path, got: &mut Got) -> Result<bool, ImageError> {
+    /// Fetches a blob into its file, going on from what `got` says is there. Gives false when the connection broke
+    /// and another try may go on.
+    fn stream(
+        &self,
+        at: &Descriptor,
+        file: &mut File,
+        path: &Path,
+        got: &mut Got,
+    ) -> Result<bool, ImageError> {
         let descriptor = OciDescriptor {
             digest: at.digest.clone(),
             size: i64::try_from(at.size).unwrap_or(i64::MAX),
@@ -251,8 +210,15 @@ impl<'a, 'b> Registry<'a, 'b> {
         };
         let exchange = self.client.pull_blob_stream_partial(&self.reference, &descriptor, got.bytes, None);
         let answer = match self.run(self.patience(), exchange)? {
-            Err(OciDistributionError::RequestError(e)) if !e.is_builder() && !e.is_connect() => return Ok(false),
-            other => other.map_err(|e| self.trouble(e))?,
+            Err(OciDistributionError::RequestError(e)) if !e.is_builder() && !e.is_connect() => {
+                return Ok(false);
+            }
+            other => other.map_err(|e| match self.trouble(e) {
+                ImageError::NotFound { registry, reference } => {
+                    ImageError::NotFound { registry, reference: format!("blob {} of {reference}", at.digest) }
+                }
+                trouble => trouble,
+            })?,
         };
         let mut stream = match answer {
             BlobResponse::Partial(stream) => stream,
@@ -310,7 +276,7 @@ impl<'a, 'b> Registry<'a, 'b> {
                 return Err(ImageError::Unreachable { registry: self.registry(), reason });
             }
         }
-        let what = format!("layer {} of `{}`", at.digest, self.origin);
+        let what = format!("blob {} of `{}`", at.digest, self.origin);
         let (found, digest) = (got.bytes, got.digest());
         if resumed && digest != at.digest {
             // What was there from before may be the wrong part.
@@ -360,15 +326,6 @@ impl Got {
     }
 }
 
-/// The innermost cause, which says what the network did.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
 impl Blobs for Registry<'_, '_> {
     fn manifest(&mut self, at: &Descriptor) -> Result<Vec<u8>, ImageError> {
         at.hex(self.origin)?;
@@ -397,7 +354,12 @@ impl Blobs for Registry<'_, '_> {
     fn layer(&mut self, at: &Descriptor) -> Result<File, ImageError> {
         let path = self.part(at)?;
         let fetched = self.fetch(at, &path);
-        if matches!(fetched, Err(ImageError::SizeMismatch { .. } | ImageError::DigestMismatch { .. })) {
+        // Only what a later try can go on with is kept.
+        let kept = matches!(
+            fetched,
+            Ok(_) | Err(ImageError::Cancelled | ImageError::Unreachable { .. } | ImageError::Timeout { .. })
+        );
+        if !kept {
             self.done(at);
         }
         fetched
@@ -420,7 +382,8 @@ mod tests {
         for registry in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.3.2.1", "[::1]:5000"] {
             assert!(is_loopback(registry), "{registry}");
         }
-        for registry in ["localhost.example.org", "10.0.0.1:5000", "registry.example.org", "[::2]:1", "127.x"] {
+        for registry in ["localhost.example.org", "10.0.0.1:5000", "registry.example.org", "[::2]:1", "127.x"]
+        {
             assert!(!is_loopback(registry), "{registry}");
         }
     }

@@ -109,7 +109,11 @@ pub(super) fn missing(path: &Path, error: io::Error) -> ImageError {
 pub(super) fn rootfs_dir(path: &Path) -> Result<Image, ImageError> {
     let path = canonical(path)?;
     if !path.is_dir() {
-        return Err(ImageError::Io { what: "use as a root", path, source: io::ErrorKind::NotADirectory.into() });
+        return Err(ImageError::Io {
+            what: "use as a root",
+            path,
+            source: io::ErrorKind::NotADirectory.into(),
+        });
     }
     let digest = format!("dir:{}", path.display());
     Ok(Image { digest, layers: vec![path], config: Config::default() })
@@ -145,7 +149,8 @@ pub(super) fn rootfs_tar(job: &Job<'_>, path: &Path, before: Option<&Record>) ->
 pub(super) fn open_regular(path: &Path) -> Result<File, ImageError> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| missing(path, e.into()))?.into();
+    let file: File =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|e| missing(path, e.into()))?.into();
     if file.metadata().map_err(ImageError::io("look at", path))?.is_file() {
         return Ok(file);
     }

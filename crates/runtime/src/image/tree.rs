@@ -12,13 +12,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, Uid,
-    XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::Rule;
+use super::remove::remove_tree_at;
 
 /// How owners and privileges of a layer are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,18 +216,30 @@ impl Tree {
         }
     }
 
-    /// A folder; its attributes are set by [`Tree::finish`].
-    pub(super) fn folder(&mut self, parts: &[&OsStr], attrs: Attrs) -> Result<(), Fail> {
+    /// A folder; all its attributes but the extended ones are set by [`Tree::finish`].
+    pub(super) fn folder(&mut self, parts: &[&OsStr], mut attrs: Attrs) -> Result<(), Fail> {
+        let mut parent = None;
         if let Some((name, parents)) = parts.split_last() {
-            let parent = self.parent(parents)?;
-            let was = self.look(&parent, name)?;
+            let at = self.parent(parents)?;
+            let was = self.look(&at, name)?;
             if was != Was::Folder {
-                self.clear(&parent, name)?;
-                rustix::fs::mkdirat(&parent, *name, PRIVATE)?;
+                self.clear(&at, name)?;
+                rustix::fs::mkdirat(&at, *name, PRIVATE)?;
                 if was == Was::Whiteout {
-                    self.set_opaque(parent.as_fd(), name)?;
+                    self.set_opaque(at.as_fd(), name)?;
                 }
             }
+            parent = Some((at, *name));
+        }
+        // At once, so that they need not be remembered: an archive may hold very many.
+        let xattrs = std::mem::take(&mut attrs.xattrs);
+        if !xattrs.is_empty() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = match parent {
+                Some((at, name)) => rustix::fs::openat(&at, name, flags, Mode::empty())?,
+                None => self.open(Path::new(""), flags)?,
+            };
+            set_xattrs(folder.as_fd(), &xattrs)?;
         }
         self.folders.insert(parts.iter().collect(), attrs);
         Ok(())
@@ -258,12 +268,7 @@ impl Tree {
             Owners::Caller => attrs.mode & 0o1777 | least,
         };
         rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?;
-        for (name, value) in &attrs.xattrs {
-            match rustix::fs::fsetxattr(fd, name.as_str(), value, XattrFlags::empty()) {
-                Err(Errno::NOTSUP) if name.starts_with("user.") => {}
-                other => other?,
-            }
-        }
+        set_xattrs(fd, &attrs.xattrs)?;
         Ok(rustix::fs::futimens(fd, &attrs.times())?)
     }
 
@@ -366,59 +371,10 @@ impl Tree {
     }
 }
 
-/// Removes a folder and all in it, however deep and with whatever modes, with few descriptors.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::INVAL.into());
-    };
-    let parent = rustix::fs::openat(CWD, parent, FOLDER, Mode::empty())?;
-    remove_tree_at(parent.as_fd(), name)
-}
-
-/// The same below a descriptor: folders found on the way are first moved beside the one being emptied.
-fn remove_tree_at(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut waiting = vec![name.to_owned()];
-    let mut number = 0_u64;
-    while let Some(name) = waiting.pop() {
-        let folder = match rustix::fs::openat(parent, &name, flags, Mode::empty()) {
-            Err(Errno::ACCESS) => {
-                rustix::fs::chmodat(parent, &name, PRIVATE, AtFlags::empty())?;
-                rustix::fs::openat(parent, &name, flags, Mode::empty())?
-            }
-            other => other?,
-        };
-        rustix::fs::fchmod(&folder, PRIVATE)?;
-        for entry in Dir::read_from(&folder)? {
-            let entry = entry?;
-            let inner = entry.file_name();
-            if inner.to_bytes() == b"." || inner.to_bytes() == b".." {
-                continue;
-            }
-            match rustix::fs::unlinkat(&folder, inner, AtFlags::empty()) {
-                Err(Errno::ISDIR | Errno::PERM) => {}
-                other => {
-                    other?;
-                    continue;
-                }
-            }
-            rustix::fs::chmodat(&folder, inner, PRIVATE, AtFlags::empty())?;
-            loop {
-                number += 1;
-                let aside = format!(".setpoint-removing-{}-{number}", std::process::id());
-                match rustix::fs::renameat_with(&folder, inner, parent, &aside, RenameFlags::NOREPLACE) {
-                    Err(Errno::EXIST) => {}
-                    other => {
-                        other?;
-                        waiting.push(aside.into());
-                        break;
-                    }
-                }
-            }
-        }
-        match rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR) {
-            // Some file systems skip entries when others are removed between two reads.
-            Err(Errno::NOTEMPTY) => waiting.push(name),
+fn set_xattrs(fd: BorrowedFd<'_>, xattrs: &[(String, Vec<u8>)]) -> Result<(), Fail> {
+    for (name, value) in xattrs {
+        match rustix::fs::fsetxattr(fd, name.as_str(), value, XattrFlags::empty()) {
+            Err(Errno::NOTSUP) if name.starts_with("user.") => {}
             other => other?,
         }
     }

@@ -71,7 +71,9 @@ impl Layer<'_> {
     /// Why writing failed.
     fn fail(&self, fail: Fail, entry: &[u8]) -> ImageError {
         match fail {
-            Fail::Rule(rule) => ImageError::Refused { layer: self.label.to_owned(), entry: shown(entry), rule },
+            Fail::Rule(rule) => {
+                ImageError::Refused { layer: self.label.to_owned(), entry: shown(entry), rule }
+            }
             Fail::Io(source) => {
                 let name = OsStr::from_bytes(entry.strip_prefix(b"/").unwrap_or(entry));
                 ImageError::Io { what: "unpack into", path: self.into.join(name), source }
@@ -118,7 +120,11 @@ impl Layer<'_> {
             return Err(self.too_large(Bound::Path));
         }
         let attrs = attributes(entry, owners).map_err(|e| self.unreadable(&e))?;
-        let parts = if name.starts_with(b"/") { Err(Rule::AbsoluteName) } else { split(&name, Rule::ParentComponent) };
+        let parts = if name.starts_with(b"/") {
+            Err(Rule::AbsoluteName)
+        } else {
+            split(&name, Rule::ParentComponent)
+        };
         let parts = parts.map_err(|rule| self.fail(rule.into(), &name))?;
         if let Some(done) = whiteout(&parts, tree) {
             return done.map_err(|fail| self.fail(fail, &name));
@@ -130,9 +136,7 @@ impl Layer<'_> {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 return self.file(entry, tree, &parts, &attrs, &name);
             }
-            EntryType::Symlink => {
-                tree.symlink(&parts, &entry.link_name_bytes().unwrap_or_default(), &attrs)
-            }
+            EntryType::Symlink => tree.symlink(&parts, &entry.link_name_bytes().unwrap_or_default(), &attrs),
             EntryType::Link => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
                 split(&target, Rule::HardLinkLeaves)
@@ -271,7 +275,11 @@ fn seconds(text: &str) -> Option<(i64, u32)> {
     let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let nanos: u32 = digits.parse().ok()?;
     // A time before 1970 counts its fraction backwards.
-    if text.starts_with('-') && nanos > 0 { Some((whole - 1, 1_000_000_000 - nanos)) } else { Some((whole, nanos)) }
+    if text.starts_with('-') && nanos > 0 {
+        Some((whole - 1, 1_000_000_000 - nanos))
+    } else {
+        Some((whole, nanos))
+    }
 }
 
 #[cfg(test)]

@@ -4,29 +4,28 @@
 //! process that dies in between leaves a record that says less than was done, never more: the next plan does the
 //! step again, and every step may be repeated.
 
+mod prepare;
+mod recording;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use setpoint_model::desired::FileDigest;
-use setpoint_model::digest::{Digest, Encoder};
-use setpoint_model::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
-use setpoint_model::manifest::{EnvValue, Location, Problem};
-use setpoint_model::names::{HookName, SecretName};
-use setpoint_model::plan::{Cause, Plan, PlannedStep, Step, hook_owner, pack_owner};
+use setpoint_model::manifest::Location;
+use setpoint_model::names::HookName;
+use setpoint_model::plan::{Cause, PlannedStep, Step, pack_owner};
 
 use crate::cancel::Cancel;
-use crate::engine::{EngineError, LabelledLeaf, Labels, Mount, Pull, Seen, UnitSpec};
+use crate::engine::{EngineError, Pull, UnitSpec};
 use crate::events::{Event, Watcher};
-use crate::facts::{FactsError, PACKS, base_source};
+use crate::facts::{FactsError, PACKS};
 use crate::hooks::{Failed, Failure, Runner};
 use crate::observe::{Look, Unit};
-use crate::paths::expand_home;
 use crate::secrets::{Mask, SecretError, Values};
 use crate::session::Session;
-use crate::store::{self, NewUnit, OperationOutcome, PackRow, PhaseRow, Store, StoreError, TxId, UnitKind};
+use crate::store::{self, OperationOutcome, Store, StoreError, TxId};
 use crate::{failpoints, host};
+use prepare::{made_of, new_instance};
 
 /// How long a unit may take to stop before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -119,6 +118,7 @@ impl Unit<'_> {
             return Ok(Applied::default());
         }
         let spec = self.spec(&look)?;
+        self.engine.check(&spec)?;
         let values = self.resolve_secrets()?;
         let mut look = look;
         for (name, value) in &values {
@@ -168,118 +168,6 @@ impl Unit<'_> {
         let done = steps.into_iter().map(|planned| planned.step).collect();
         Ok(Applied { done, edited, took: began.elapsed(), recorded: Some(recorded) })
     }
-
-    /// What the engine is told to make and start. Everything that can be wrong with it is found here, before
-    /// anything is touched.
-    fn spec(&self, look: &Look) -> Result<UnitSpec, ApplyError> {
-        let root = &self.project.root;
-        let mut mounts = vec![Mount {
-            source: root.clone(),
-            target: PathBuf::from(&self.env.workspace),
-            read_only: false,
-        }];
-        for declared in &self.env.mounts {
-            let source = root.join(expand_home(&declared.source, self.home.as_deref()));
-            if !source.exists() {
-                let problem = Problem::new("mount-missing", format!("there is no {}", source.display()))
-                    .at(declared.at.clone())
-                    .hint("make the folder, or take the mount out");
-                return Err(ApplyError::Problem(Box::new(problem)));
-            }
-            mounts.push(Mount {
-                source,
-                target: PathBuf::from(&declared.target),
-                read_only: declared.read_only,
-            });
-        }
-        for path in &self.env.host_paths {
-            let path = expand_home(path, self.home.as_deref());
-            if path.exists() {
-                mounts.push(Mount { source: path.clone(), target: path, read_only: true });
-            }
-        }
-        let instance = match &look.seen {
-            Seen::Stopped(labels) | Seen::Running(labels) if !makes_an_instance(&look.plan) => {
-                labels.instance.clone()
-            }
-            _ => new_instance(),
-        };
-        let made_of = made_of(&look.desired.fingerprint);
-        Ok(UnitSpec {
-            labels: Labels {
-                project_root: root.clone(),
-                project: self.project.manifest.project.name.to_string(),
-                unit: self.env.name.clone(),
-                instance,
-                made_of,
-            },
-            base: base_source(self.env, root),
-            mounts,
-            workspace: PathBuf::from(&self.env.workspace),
-            user: look.facts.user.clone(),
-            network: self.env.network,
-            limits: self.env.limits,
-        })
-    }
-
-    fn resolve_secrets(&self) -> Result<Values, ApplyError> {
-        let mut wanted: Vec<SecretName> =
-            self.env.env.values().flat_map(EnvValue::secrets).cloned().collect();
-        wanted.extend(
-            self.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets).cloned(),
-        );
-        wanted.sort();
-        wanted.dedup();
-        let declared = &self.project.manifest.secrets;
-        Ok(self.secrets().resolve(declared, &wanted, self.variables, self.home.as_deref())?)
-    }
-
-    /// The unit's row; one is made for a unit that is new, or that was found by its labels.
-    fn row(&self, store: &mut Store, look: &Look) -> Result<store::UnitId, ApplyError> {
-        if let Some(row) = &look.row {
-            return Ok(row.id);
-        }
-        let instance = match &look.seen {
-            Seen::Absent => None,
-            Seen::Stopped(labels) | Seen::Running(labels) => Some(labels.instance.clone()),
-        };
-        let new = NewUnit {
-            project_root: self.project.root.clone(),
-            project_name: self.project.manifest.project.name.to_string(),
-            name: self.env.name.clone(),
-            kind: UnitKind::Env,
-            engine: self.engine.capabilities().engine.to_owned(),
-            instance: instance.clone(),
-            labels: BTreeMap::new(),
-        };
-        let known: Vec<_> =
-            look.recorded.fingerprint.iter().map(|(key, leaf)| crate::record::leaf(key, leaf)).collect();
-        let now = Timestamp::now();
-        Ok(store.write(|writer| match instance {
-            None => writer.insert_unit(&new, now),
-            Some(_) => {
-                let id = writer.adopt_unit(&new, now)?;
-                writer.record_leaves(id, &known, now)?;
-                Ok(id)
-            }
-        })?)
-    }
-}
-
-fn makes_an_instance(plan: &Plan) -> bool {
-    plan.find(&Step::Create).is_some()
-}
-
-fn new_instance() -> String {
-    let mut bytes = [0_u8; 8];
-    // A name that two instances share would only make an old success count for a new unit; the time alone
-    // tells them apart if there is no randomness.
-    let filled = std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
-    if filled.is_err() {
-        bytes = Timestamp::now().as_nanosecond().to_le_bytes()[..8].try_into().unwrap_or_default();
-    }
-    format!("{:016x}", u64::from_le_bytes(bytes))
 }
 
 /// One apply, step by step.
@@ -402,157 +290,6 @@ impl Applier<'_, '_> {
             Step::Record => {}
         }
         Ok(())
-    }
-
-    /// Takes the success of a step into the record, in one transaction with the journal.
-    fn record(&mut self, step: &Step, took: Duration) -> Result<(), ApplyError> {
-        let declared = self.look.desired.fingerprint.clone();
-        let changes = match step {
-            Step::Image | Step::Stop => Changes::default(),
-            Step::Remove => Changes { forget_instance: true, ..Changes::default() },
-            Step::Create => {
-                let mut changes =
-                    self.synchronised(|_, class| matches!(class, Class::Recreate | Class::Report));
-                changes.forget_instance = true;
-                changes
-            }
-            Step::Start => self.synchronised(|_, class| matches!(class, Class::Restart | Class::Hot)),
-            Step::ApplyHot => self.synchronised(|_, class| class == Class::Hot),
-            Step::Pack(index) => self.pack_changes(*index)?,
-            Step::Hook(hook) => self.hook_changes(*hook)?,
-            Step::Record => {
-                let planned: Vec<Step> = self.look.plan.steps.iter().map(|p| p.step.clone()).collect();
-                self.synchronised(|_, class| match class {
-                    Class::Hook(hook) => !planned.contains(&Step::Hook(hook)),
-                    Class::Packs => !planned.iter().any(|step| matches!(step, Step::Pack(_))),
-                    _ => false,
-                })
-            }
-        };
-        let trim = matches!(step, Step::Record).then_some(declared.packs.len());
-        let forget: Vec<_> = self
-            .look
-            .recorded
-            .fingerprint
-            .iter()
-            .filter(|(key, _)| key.owner.as_deref() != Some(HookName::Initialize.as_str()))
-            .filter(|(_, leaf)| leaf.class != Class::Hook(HookName::Initialize))
-            .map(|(key, _)| crate::record::text(key))
-            .collect();
-        let remove: Vec<_> = changes.remove.iter().map(crate::record::text).collect();
-        let put: Vec<_> = changes.put.iter().map(|(key, leaf)| crate::record::leaf(key, leaf)).collect();
-        let instance = self.spec.labels.instance.clone();
-        let (row, operation, creates, step) = (self.row, &self.operation, *step == Step::Create, label(step));
-        let at = Timestamp::now();
-        self.store.write(|writer| {
-            if changes.forget_instance {
-                writer.remove_leaves(row, &forget)?;
-                writer.cut_packs(row, 0)?;
-                for hook in HookName::ALL.into_iter().filter(|hook| *hook != HookName::Initialize) {
-                    writer.remove_phase(row, hook)?;
-                }
-                writer.set_instance(row, creates.then_some(instance.as_str()))?;
-            }
-            writer.record_leaves(row, &put, at)?;
-            writer.remove_leaves(row, &remove)?;
-            if let Some((position, pack)) = &changes.pack {
-                let (name, digest) = (pack.name.to_string(), pack.digest);
-                writer.put_pack(row, *position, &PackRow { name, digest, at, took })?;
-            }
-            if let Some(len) = trim {
-                writer.cut_packs(row, len)?;
-            }
-            if let Some((hook, digest)) = changes.phase {
-                let outcome = store::PhaseOutcome::Succeeded;
-                let digest = Some(digest);
-                writer.record_phase(
-                    row,
-                    &PhaseRow { hook, digest, instance: instance.clone(), outcome, at, took },
-                )?;
-            }
-            writer.done(operation, &step, &serde_json::Value::Null, at)
-        })?;
-        Ok(())
-    }
-
-    /// The changes that make the record equal to what is declared, for the leaves that are meant.
-    fn synchronised(&self, meant: impl Fn(&LeafKey, Class) -> bool) -> Changes {
-        let declared = &self.look.desired.fingerprint;
-        let recorded = &self.look.recorded.fingerprint;
-        Changes {
-            put: declared
-                .iter()
-                .filter(|(key, leaf)| meant(key, leaf.class))
-                .map(|(key, leaf)| (key.clone(), leaf.clone()))
-                .collect(),
-            remove: recorded
-                .iter()
-                .filter(|(key, leaf)| declared.get(key).is_none() && meant(key, leaf.class))
-                .filter(|(key, _)| !self.look.desired.unresolved.contains(key))
-                .map(|(key, _)| key.clone())
-                .collect(),
-            ..Changes::default()
-        }
-    }
-
-    fn pack_changes(&mut self, index: usize) -> Result<Changes, ApplyError> {
-        let pack = self.look.desired.fingerprint.packs[index].clone();
-        let owner = pack_owner(&pack.name);
-        let script = format!("{PACKS}/{}.sh", pack.name);
-        let files = self.look.facts.packs.get(&pack.name).into_iter().flatten();
-        let scripts = files.filter(|file| file.path == script).chain(&self.look.facts.pack_library).cloned();
-        if self.was_edited(&owner, &scripts.collect::<Vec<_>>())? {
-            return Ok(Changes::default());
-        }
-        let recorded = &self.look.recorded.fingerprint.packs;
-        let alone = self.look.plan.steps.iter().filter(|p| matches!(p.step, Step::Pack(_))).count() == 1;
-        let in_place =
-            recorded.get(index).is_some_and(|old| old.name == pack.name) || index == recorded.len();
-        // A pack that was asked for out of its turn changes no record of the order.
-        let counts = in_place || !alone;
-        let last = index + 1 == self.look.desired.fingerprint.packs.len();
-        let mut changes = if last && self.edited.is_empty() && counts {
-            self.synchronised(|_, class| class == Class::Packs)
-        } else {
-            self.synchronised(|key, class| class == Class::Packs && key.owner.as_deref() == Some(&owner))
-        };
-        let before_edited = self.edited.iter().any(|edited| edited.starts_with("pack "));
-        changes.pack = (counts && !before_edited).then_some((index, pack));
-        Ok(changes)
-    }
-
-    fn hook_changes(&mut self, hook: HookName) -> Result<Changes, ApplyError> {
-        let owner = hook_owner(hook);
-        let paths: Vec<_> =
-            self.unit.env.hooks.get(&hook).into_iter().flat_map(|hook| hook.run.scripts()).collect();
-        let files = self.look.facts.hooks.get(&hook).into_iter().flatten();
-        let scripts = files.take(paths.len()).filter(|file| paths.contains(&file.path.as_str())).cloned();
-        if self.was_edited(&owner, &scripts.collect::<Vec<_>>())? {
-            return Ok(Changes::default());
-        }
-        let mut changes = self
-            .synchronised(|key, class| class == Class::Hook(hook) || key.owner.as_deref() == Some(&owner));
-        let mut encoder = Encoder::new("setpoint.phase", FORMAT);
-        for (key, leaf) in &changes.put {
-            encoder.text(&key.path).digest(leaf.digest);
-        }
-        changes.phase = Some((hook, encoder.finish()));
-        Ok(changes)
-    }
-
-    /// Whether a script changed since it was digested: then nobody knows which bytes ran, and nothing is
-    /// recorded of it.
-    fn was_edited(&mut self, phase: &str, files: &[FileDigest]) -> Result<bool, ApplyError> {
-        if files.is_empty() {
-            return Ok(false);
-        }
-        let paths = files.iter().map(|file| file.path.clone()).collect();
-        let now = self.unit.digests_now(paths)?;
-        let edited = files.iter().zip(now).any(|(file, now)| file.digest != now);
-        if edited {
-            self.edited.push(phase.to_owned());
-        }
-        Ok(edited)
     }
 
     fn keep_session(&self) -> Result<(), ApplyError> {
@@ -681,31 +418,9 @@ impl Applier<'_, '_> {
         }
     }
 }
-
-/// What a step changes in the record.
-#[derive(Debug, Default)]
-struct Changes {
-    put: Vec<(LeafKey, Leaf)>,
-    remove: Vec<LeafKey>,
-    pack: Option<(usize, Pack)>,
-    phase: Option<(HookName, Digest)>,
-    /// The instance is gone or new: nothing that was recorded of it holds, but for `initialize`, which is the
-    /// host's.
-    forget_instance: bool,
-}
-
 fn later_packs(later: &[PlannedStep]) -> bool {
     later.iter().any(|planned| matches!(planned.step, Step::Pack(_)))
 }
-
-fn made_of(fingerprint: &Fingerprint) -> Vec<LabelledLeaf> {
-    fingerprint
-        .iter()
-        .filter(|(_, leaf)| matches!(leaf.class, Class::Recreate | Class::Restart))
-        .map(|(key, leaf)| LabelledLeaf::new(key, leaf))
-        .collect()
-}
-
 /// A step as the journal and the failpoints name it.
 pub(crate) fn label(step: &Step) -> String {
     match step {

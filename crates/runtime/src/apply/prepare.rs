@@ -1,0 +1,140 @@
+//! Before anything is touched: what the engine is told, the secrets' values, the unit's row.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use setpoint_model::fingerprint::{Class, Fingerprint};
+use setpoint_model::manifest::{EnvValue, Problem};
+use setpoint_model::names::SecretName;
+use setpoint_model::plan::{Plan, Step};
+
+use super::ApplyError;
+use crate::engine::{LabelledLeaf, Labels, Mount, Seen, UnitSpec};
+use crate::facts::base_source;
+use crate::observe::{Look, Unit};
+use crate::paths::expand_home;
+use crate::secrets::Values;
+use crate::store::{self, NewUnit, Store, UnitKind};
+
+impl Unit<'_> {
+    /// What the engine is told to make and start. Everything that can be wrong with it is found here, before
+    /// anything is touched.
+    pub(super) fn spec(&self, look: &Look) -> Result<UnitSpec, ApplyError> {
+        let root = &self.project.root;
+        let mut mounts = vec![Mount {
+            source: root.clone(),
+            target: PathBuf::from(&self.env.workspace),
+            read_only: false,
+        }];
+        for declared in &self.env.mounts {
+            let source = root.join(expand_home(&declared.source, self.home.as_deref()));
+            if !source.exists() {
+                let problem = Problem::new("mount-missing", format!("there is no {}", source.display()))
+                    .at(declared.at.clone())
+                    .hint("make the folder, or take the mount out");
+                return Err(ApplyError::Problem(Box::new(problem)));
+            }
+            mounts.push(Mount {
+                source,
+                target: PathBuf::from(&declared.target),
+                read_only: declared.read_only,
+            });
+        }
+        for path in &self.env.host_paths {
+            let path = expand_home(path, self.home.as_deref());
+            if path.exists() {
+                mounts.push(Mount { source: path.clone(), target: path, read_only: true });
+            }
+        }
+        let instance = match &look.seen {
+            Seen::Stopped(labels) | Seen::Running(labels) if !makes_an_instance(&look.plan) => {
+                labels.instance.clone()
+            }
+            _ => new_instance(),
+        };
+        let made_of = made_of(&look.desired.fingerprint);
+        Ok(UnitSpec {
+            labels: Labels {
+                project_root: root.clone(),
+                project: self.project.manifest.project.name.to_string(),
+                unit: self.env.name.clone(),
+                instance,
+                made_of,
+            },
+            base: base_source(self.env, root),
+            mounts,
+            workspace: PathBuf::from(&self.env.workspace),
+            user: look.facts.user.clone(),
+            hook_users: self.env.hooks.values().filter_map(|hook| hook.user.clone()).collect(),
+            network: self.env.network,
+            limits: self.env.limits,
+        })
+    }
+
+    pub(super) fn resolve_secrets(&self) -> Result<Values, ApplyError> {
+        let mut wanted: Vec<SecretName> =
+            self.env.env.values().flat_map(EnvValue::secrets).cloned().collect();
+        wanted.extend(
+            self.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets).cloned(),
+        );
+        wanted.sort();
+        wanted.dedup();
+        let declared = &self.project.manifest.secrets;
+        Ok(self.secrets().resolve(declared, &wanted, self.variables, self.home.as_deref())?)
+    }
+
+    /// The unit's row; one is made for a unit that is new, or that was found by its labels.
+    pub(super) fn row(&self, store: &mut Store, look: &Look) -> Result<store::UnitId, ApplyError> {
+        if let Some(row) = &look.row {
+            return Ok(row.id);
+        }
+        let instance = match &look.seen {
+            Seen::Absent => None,
+            Seen::Stopped(labels) | Seen::Running(labels) => Some(labels.instance.clone()),
+        };
+        let new = NewUnit {
+            project_root: self.project.root.clone(),
+            project_name: self.project.manifest.project.name.to_string(),
+            name: self.env.name.clone(),
+            kind: UnitKind::Env,
+            engine: self.engine.capabilities().engine.to_owned(),
+            instance: instance.clone(),
+            labels: BTreeMap::new(),
+        };
+        let known: Vec<_> =
+            look.recorded.fingerprint.iter().map(|(key, leaf)| crate::record::leaf(key, leaf)).collect();
+        let now = Timestamp::now();
+        Ok(store.write(|writer| match instance {
+            None => writer.insert_unit(&new, now),
+            Some(_) => {
+                let id = writer.adopt_unit(&new, now)?;
+                writer.record_leaves(id, &known, now)?;
+                Ok(id)
+            }
+        })?)
+    }
+}
+
+fn makes_an_instance(plan: &Plan) -> bool {
+    plan.find(&Step::Create).is_some()
+}
+
+pub(super) fn new_instance() -> String {
+    let mut bytes = [0_u8; 8];
+    // A name that two instances share would only make an old success count for a new unit; the time alone
+    // tells them apart if there is no randomness.
+    let filled = std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    if filled.is_err() {
+        bytes = Timestamp::now().as_nanosecond().to_le_bytes()[..8].try_into().unwrap_or_default();
+    }
+    format!("{:016x}", u64::from_le_bytes(bytes))
+}
+pub(super) fn made_of(fingerprint: &Fingerprint) -> Vec<LabelledLeaf> {
+    fingerprint
+        .iter()
+        .filter(|(_, leaf)| matches!(leaf.class, Class::Recreate | Class::Restart))
+        .map(|(key, leaf)| LabelledLeaf::new(key, leaf))
+        .collect()
+}

@@ -1,0 +1,71 @@
+//! Removal of folders that somebody else filled.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const PRIVATE: Mode = Mode::RWXU;
+
+/// Removes a folder and all in it, however deep and with whatever modes, with few descriptors.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let parent = rustix::fs::openat(CWD, parent, FOLDER, Mode::empty())?;
+    remove_tree_at(parent.as_fd(), name)
+}
+
+/// The same below a descriptor: folders found on the way are first moved beside the one being emptied.
+pub(super) fn remove_tree_at(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut waiting = vec![name.to_owned()];
+    let mut number = 0_u64;
+    while let Some(name) = waiting.pop() {
+        let folder = match rustix::fs::openat(parent, &name, flags, Mode::empty()) {
+            Err(Errno::ACCESS) => {
+                rustix::fs::chmodat(parent, &name, PRIVATE, AtFlags::empty())?;
+                rustix::fs::openat(parent, &name, flags, Mode::empty())?
+            }
+            other => other?,
+        };
+        rustix::fs::fchmod(&folder, PRIVATE)?;
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let inner = entry.file_name();
+            if inner.to_bytes() == b"." || inner.to_bytes() == b".." {
+                continue;
+            }
+            match rustix::fs::unlinkat(&folder, inner, AtFlags::empty()) {
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                other => {
+                    other?;
+                    continue;
+                }
+            }
+            rustix::fs::chmodat(&folder, inner, PRIVATE, AtFlags::empty())?;
+            loop {
+                number += 1;
+                let aside = format!(".setpoint-removing-{}-{number}", std::process::id());
+                match rustix::fs::renameat_with(&folder, inner, parent, &aside, RenameFlags::NOREPLACE) {
+                    Err(Errno::EXIST) => {}
+                    other => {
+                        other?;
+                        waiting.push(aside.into());
+                        break;
+                    }
+                }
+            }
+        }
+        match rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR) {
+            // Some file systems skip entries when others are removed between two reads.
+            Err(Errno::NOTEMPTY) => waiting.push(name),
+            other => other?,
+        }
+    }
+    Ok(())
+}
