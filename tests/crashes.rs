@@ -208,3 +208,51 @@ fn a_unit_whose_processes_were_all_killed_is_seen_as_stopped_and_comes_up_again(
     assert_eq!(project.inside("cat /opt/kept"), "kept");
     project.is_settled();
 }
+
+/// Kills a command after each of these times, from the start of the command on.
+fn killed_at_any_moment(arguments: &[&str], milliseconds: impl Iterator<Item = u64>) {
+    let project = Project::full();
+    project.up();
+    for delay in milliseconds {
+        let mut command = project.start(&mut project.command(arguments));
+        std::thread::sleep(Duration::from_millis(delay));
+        command.kill().unwrap();
+        command.wait().unwrap();
+        project.effects();
+        let when = format!("{} and {delay} ms", arguments.join(" "));
+        recovers(&project, &when, &[]);
+        only_the_unit_itself(&project, &when);
+    }
+}
+
+#[test]
+fn a_recreation_may_be_killed_at_any_moment() {
+    killed_at_any_moment(&["up", "--recreate", "--yes"], (0..90).step_by(3));
+}
+
+#[test]
+fn a_removal_or_a_stop_may_be_killed_at_any_moment() {
+    killed_at_any_moment(&["down"], (0..24).step_by(2));
+    killed_at_any_moment(&["stop"], (0..24).step_by(2));
+}
+
+#[test]
+fn a_stop_that_was_killed_halfway_is_seen_to_its_end_by_the_next_up() {
+    let project = Project::full();
+    // Something inside that takes its time to end.
+    let stubborn = "(trap '' TERM; exec sleep 3705) >/dev/null 2>&1 </dev/null &";
+    project.declare("\"echo post_start >> log\"", &format!("\"echo post_start >> log; {stubborn}\""));
+    project.up();
+    let mut stop = project.start(&mut project.command(&["stop"]));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(stop.try_wait().unwrap().is_none(), "nothing inside took its time");
+    stop.kill().unwrap();
+    stop.wait().unwrap();
+    project.effects();
+    project.up();
+    std::thread::sleep(Duration::from_secs(3));
+    let status = project.status();
+    assert_eq!(status["state"], "running", "what `up` called up has ended since: {status}");
+    assert_eq!(project.inside("echo usable"), "usable");
+    assert_eq!(project.effects(), STARTED);
+}
