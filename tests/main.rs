@@ -9,9 +9,16 @@ mod concurrency;
 mod crashes;
 mod failures;
 mod harness;
+mod images;
 mod inside;
 mod leaks;
 mod matrix;
 mod mistakes;
+#[path = "../crates/runtime/tests/image_support/registry.rs"]
+#[expect(dead_code, reason = "the tests of the image room use more of it")]
+mod registry;
 mod rootless;
 mod session;
+#[path = "../crates/runtime/tests/image_support/mod.rs"]
+#[expect(dead_code, reason = "the tests of the image room use more of it")]
+mod support;

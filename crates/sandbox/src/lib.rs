@@ -31,6 +31,6 @@ pub use exec::{Process, exec, exec_on_host, main_init};
 pub use host_view::{prepare_host_view, prepare_overlay};
 pub use ids::is_rootless;
 pub use shim::main_shim;
-pub use spec::{Ended, ExecSpec, Io, Limits, Mount, Network, Root, SandboxSpec, User};
+pub use spec::{Ended, ExecSpec, Home, Io, Limits, Mount, Network, Root, SandboxSpec, User};
 pub use terminal::{attach, window};
 pub use unit::{Exit, Observed, Running, observe, set_limits, start, stop};

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
@@ -13,7 +13,7 @@ use rustix::mount::{
 
 use crate::error::SandboxError;
 use crate::host_view::{self, TOPS, VAR_OVERLAYS};
-use crate::spec::{Mount, Root, SandboxSpec};
+use crate::spec::{Home, Mount, Root, SandboxSpec};
 use crate::syscalls;
 
 type Result<T> = std::result::Result<T, SandboxError>;
@@ -35,6 +35,9 @@ pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Resul
     builder.names()?;
     for mount in &spec.mounts {
         builder.bind(mount)?;
+    }
+    if let Some(home) = &spec.home {
+        builder.home(home)?;
     }
     builder.masks()?;
     leave_old_root(scratch)
@@ -238,6 +241,16 @@ impl Builder<'_> {
             made.map_err(|e| error(&e))?;
         }
         open(target, OFlags::PATH).map_err(|e| error(&e))
+    }
+
+    fn home(&self, home: &Home) -> Result<()> {
+        let error = |error: rustix::io::Errno| SandboxError::io("make the home", &home.path, error);
+        if self.inside(&home.path).symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        let made = self.place(&home.path, true)?;
+        let (uid, gid) = (rustix::fs::Uid::from_raw(home.uid), rustix::fs::Gid::from_raw(home.gid));
+        rustix::fs::chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(error)
     }
 
     /// `/proc`, `/dev`, `/sys`, `/run`, and what they hold.

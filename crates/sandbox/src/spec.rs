@@ -13,6 +13,8 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Folders and files of the host that appear inside, in this order.
     pub mounts: Vec<Mount>,
+    /// The home of whoever works inside; made if it is not there.
+    pub home: Option<Home>,
     /// Which network it has.
     pub network: Network,
     /// What it may use.
@@ -47,6 +49,17 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether it may not be written.
     pub read_only: bool,
+}
+
+/// A home folder inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// Inside.
+    pub path: PathBuf,
+    /// Its owner's user id.
+    pub uid: u32,
+    /// Its owner's group id.
+    pub gid: u32,
 }
 
 /// Which network a sandbox has.

@@ -74,6 +74,7 @@ impl Place {
             root: Root::HostView { state: self.folder.clone() },
             hostname: "inside".to_owned(),
             mounts: Vec::new(),
+            home: None,
             network: Network::Host,
             limits: Limits::default(),
             cgroup: format!("test-{}", self.folder.parent().unwrap().file_name().unwrap().to_string_lossy()),

@@ -110,7 +110,13 @@ impl Embedded {
         self.state.join(UNITS).join(format!(".{kind}-{}", unit.as_str()))
     }
 
-    fn sandbox_spec(&self, unit: &UnitId, spec: &UnitSpec, file: &UnitFile) -> sandbox::SandboxSpec {
+    fn sandbox_spec(
+        &self,
+        unit: &UnitId,
+        spec: &UnitSpec,
+        file: &UnitFile,
+        home: sandbox::Home,
+    ) -> sandbox::SandboxSpec {
         let folder = self.folder(unit);
         let root = match &spec.base {
             BaseSource::Host => sandbox::Root::HostView { state: folder },
@@ -128,6 +134,7 @@ impl Embedded {
                     read_only: mount.read_only,
                 })
                 .collect(),
+            home: Some(home),
             network: match spec.network {
                 Network::Host => sandbox::Network::Host,
                 Network::None => sandbox::Network::None,
@@ -323,14 +330,9 @@ impl Engine for Embedded {
         file.workspace = spec.workspace.clone();
         file.user = spec.user.clone();
         write_unit_file(&folder, &file)?;
-        sandbox::start(&self.sandbox_spec(unit, spec, &file), &folder)?;
-        let home = || -> Result<(), EngineError> {
-            let account = self.account(unit, &spec.user)?;
-            make_home(self.exec(unit, &make_home_spec(&account))?)
-        };
-        home().inspect_err(|_| {
-            let _ = sandbox::stop(&folder, Duration::ZERO, &|| true);
-        })?;
+        let account = self.account(unit, &spec.user)?;
+        let home = sandbox::Home { path: account.home, uid: account.uid, gid: account.gid };
+        sandbox::start(&self.sandbox_spec(unit, spec, &file, home), &folder)?;
         if file.stood_at.is_none() {
             file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
             write_unit_file(&folder, &file)?;
@@ -398,7 +400,7 @@ impl Engine for Embedded {
                     .ok()
                     .filter(|account| owner.is_ok_and(|uid| uid == account.uid))
                     .map(|account| Account {
-                        home: format!("/home/{user}").into(),
+                        home: if account.uid == 0 { "/root".into() } else { format!("/home/{user}").into() },
                         shell: "/bin/sh".to_owned(),
                         ..account
                     })
@@ -448,34 +450,6 @@ fn write_unit_file(folder: &Path, file: &UnitFile) -> Result<(), EngineError> {
     let path = folder.join(UNIT_FILE);
     let bytes = serde_json::to_vec_pretty(file).map_err(|error| io("write", &path)(error.into()))?;
     crate::secrets::write_private(&path, &bytes, false).map_err(io("write", &path))
-}
-
-fn make_home_spec(account: &Account) -> ExecSpec {
-    let home = account.home.to_string_lossy();
-    let text = format!(
-        "[ -d {home} ] || {{ mkdir -p {home} && chown {uid}:{gid} {home} && chmod 755 {home}; }}",
-        home = shell_words::quote(&home),
-        uid = account.uid,
-        gid = account.gid,
-    );
-    ExecSpec {
-        argv: ["/bin/sh", "-c", &text].map(str::to_owned).to_vec(),
-        env: BTreeMap::new(),
-        cwd: Some(PathBuf::from("/")),
-        user: Some("0:0".to_owned()),
-        io: Io::Captured,
-    }
-}
-
-fn make_home(mut process: Box<dyn Process>) -> Result<(), EngineError> {
-    let mut said = String::new();
-    if let Some(mut output) = process.output() {
-        let _ = output.read_to_string(&mut said);
-    }
-    match process.wait(Duration::from_secs(10))? {
-        Some(ended) if ended.success() => Ok(()),
-        _ => Err(EngineError::Damaged { path: PathBuf::from("/home"), why: said.trim().to_owned() }),
-    }
 }
 
 /// Counts what was written since then.
