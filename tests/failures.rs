@@ -254,3 +254,17 @@ fn a_secret_that_is_not_there_is_named_and_nothing_is_touched() {
     assert_ne!(failed.code, 0, "{failed}");
     assert_eq!(project.status()["state"], "absent");
 }
+
+#[test]
+fn a_secret_that_changed_in_its_file_is_seen_when_asked_to_look() {
+    let project = secretive("file = \"token.txt\"");
+    project.write("token.txt", "first-value\n");
+    project.run(&["up"]).exits(0);
+    project.write("token.txt", "second-value\n");
+    project.run(&["plan", "--exit-code"]).exits(0);
+    project.run(&["plan", "--exit-code", "--refresh-secrets"]).exits(3).says_not("second-value");
+    project.run(&["why", "--refresh-secrets"]).exits(0).says("secret.api-token").says_not("second-value");
+    project.run(&["up", "--refresh-secrets"]).exits(0).says_not("second-value");
+    assert_eq!(project.inside("echo $TOKEN"), "second-value");
+    project.run(&["plan", "--exit-code", "--refresh-secrets"]).exits(0);
+}

@@ -88,6 +88,7 @@ impl Context {
             id: UnitId::new(&project.root, &env.name),
             variables: &self.variables,
             home: self.home.clone(),
+            refresh_secrets: false,
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::desired::{Facts, desired};
 use setpoint_model::digest::Digest;
-use setpoint_model::manifest::Env;
-use setpoint_model::names::HookName;
+use setpoint_model::manifest::{Env, EnvValue};
+use setpoint_model::names::{HookName, SecretName};
 use setpoint_model::plan::{
     Desired, Observed, Options, PhaseOutcome, Plan, Recorded, RecordedPhase, Report, plan,
 };
@@ -20,7 +20,7 @@ use crate::events::Watcher;
 use crate::facts::{Reader, base_source};
 use crate::paths::Roots;
 use crate::project::Project;
-use crate::secrets::{Secrets, Values};
+use crate::secrets::{SecretError, Secrets, Values};
 use crate::store::{self, Store};
 
 /// A unit of a project, with the rooms that know something of it.
@@ -39,6 +39,8 @@ pub struct Unit<'a> {
     pub variables: &'a BTreeMap<String, String>,
     /// The caller's home, for paths that begin with `~/`.
     pub home: Option<PathBuf>,
+    /// Whether a look also reads files and runs commands that secrets come from.
+    pub refresh_secrets: bool,
 }
 
 /// All that a look at a unit gives.
@@ -71,7 +73,11 @@ impl Unit<'_> {
         let began = Instant::now();
         let mut cache = StatCache::open(self.roots, &self.project.root);
         let secrets = self.secrets();
-        let values = secrets.from_environment(&self.project.manifest.secrets, self.variables);
+        let values = if self.refresh_secrets {
+            self.resolve_secrets()?
+        } else {
+            secrets.from_environment(&self.project.manifest.secrets, self.variables)
+        };
         let (root, engine) = (&self.project.root, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
         let facts = reader.read(self.env, self.user())?;
@@ -110,6 +116,17 @@ impl Unit<'_> {
         let (root, engine) = (&self.project.root, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
         Ok(reader.digests(paths)?)
+    }
+
+    /// The values of the secrets that the environment and its hooks refer to.
+    pub(crate) fn resolve_secrets(&self) -> Result<Values, SecretError> {
+        let of_hooks = self.env.hooks.values().flat_map(|hook| hook.env.values());
+        let mut wanted: Vec<SecretName> =
+            self.env.env.values().chain(of_hooks).flat_map(EnvValue::secrets).cloned().collect();
+        wanted.sort();
+        wanted.dedup();
+        let declared = &self.project.manifest.secrets;
+        self.secrets().resolve(declared, &wanted, self.variables, self.home.as_deref())
     }
 
     /// The project's secrets.

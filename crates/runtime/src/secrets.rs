@@ -83,7 +83,7 @@ impl Secrets {
         declared.iter().filter_map(|(name, secret)| Some((name.clone(), value(secret)?))).collect()
     }
 
-    /// Resolves secrets for use, and keeps them for sessions to come.
+    /// Resolves secrets: reads files and runs commands where that is how they are declared.
     ///
     /// # Errors
     /// If one has no value.
@@ -112,10 +112,17 @@ impl Secrets {
                 }
                 SecretSource::Command { argv } => run(name, argv)?,
             };
-            self.keep(name, &value)?;
             values.insert(name.clone(), value);
         }
         Ok(values)
+    }
+
+    /// Keeps values for sessions to come.
+    ///
+    /// # Errors
+    /// If one cannot be written.
+    pub fn keep(&self, values: &Values) -> Result<(), SecretError> {
+        values.iter().try_for_each(|(name, value)| self.keep_one(name, value))
     }
 
     /// The values that an earlier `up` kept.
@@ -177,7 +184,7 @@ impl Secrets {
         }
     }
 
-    fn keep(&self, name: &SecretName, value: &str) -> Result<(), SecretError> {
+    fn keep_one(&self, name: &SecretName, value: &str) -> Result<(), SecretError> {
         if self.kept(name)?.as_deref() == Some(value) {
             return Ok(());
         }

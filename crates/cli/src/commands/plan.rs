@@ -29,6 +29,17 @@ pub(crate) struct Plan {
     /// Ask the registry whether the image's tag has moved
     #[arg(long)]
     pull: bool,
+    /// Also look whether secrets from files and commands have changed
+    #[arg(long)]
+    refresh_secrets: bool,
+}
+
+/// How to look before printing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looking {
+    pub(super) exit_code: bool,
+    pub(super) pull: bool,
+    pub(super) refresh_secrets: bool,
 }
 
 impl Plan {
@@ -37,7 +48,8 @@ impl Plan {
         let envs = chosen(&project, &self.units)?;
         let provision = if self.no_provision { Provision::Skip } else { Provision::Needed };
         let options = Options { provision, recreate: self.recreate };
-        print(context, &project, &envs, &options, self.exit_code, self.pull)
+        let (exit_code, pull, refresh_secrets) = (self.exit_code, self.pull, self.refresh_secrets);
+        print(context, &project, &envs, &options, Looking { exit_code, pull, refresh_secrets })
     }
 }
 
@@ -58,15 +70,15 @@ pub(super) fn print(
     project: &Project,
     envs: &[&Env],
     options: &Options,
-    exit_code: bool,
-    pull: bool,
+    how: Looking,
 ) -> Result<u8, Failure> {
     let engine = context.engine();
     let store = context.store()?;
     let mut plans = Vec::new();
     for env in envs {
-        let unit = context.unit(&engine, project, env);
-        if pull {
+        let mut unit = context.unit(&engine, project, env);
+        unit.refresh_secrets = how.refresh_secrets;
+        if how.pull {
             unit.ask_registry(&LiveList::new(context.output), &context.cancel)?;
         }
         let look = unit.look(&store, options)?;
@@ -92,7 +104,7 @@ pub(super) fn print(
     } else if drift {
         context.output.note("Next: setpoint up");
     }
-    Ok(if exit_code && drift { Exit::Drift as u8 } else { SUCCESS })
+    Ok(if how.exit_code && drift { Exit::Drift as u8 } else { SUCCESS })
 }
 
 /// A plan in words.

@@ -36,6 +36,9 @@ pub(crate) struct Up {
     /// Ask the registry whether the image's tag has moved
     #[arg(long)]
     pull: bool,
+    /// Also look whether secrets from files and commands have changed
+    #[arg(long)]
+    refresh_secrets: bool,
     /// The engine to use
     #[arg(long, value_parser = ["embedded"])]
     engine: Option<String>,
@@ -49,7 +52,9 @@ impl Up {
         }
         let envs = plan::chosen(&project, &self.units)?;
         if self.dry_run {
-            return plan::print(context, &project, &envs, &self.options(), false, self.pull);
+            let look =
+                plan::Looking { exit_code: false, pull: self.pull, refresh_secrets: self.refresh_secrets };
+            return plan::print(context, &project, &envs, &self.options(), look);
         }
         context.stop_on_signals()?;
         let mut done = Vec::new();
@@ -69,7 +74,8 @@ impl Up {
 
     fn bring_up(&self, context: &Context, project: &Project, env: &Env) -> Result<json::UnitDone, Failure> {
         let engine = context.engine();
-        let unit = context.unit(&engine, project, env);
+        let mut unit = context.unit(&engine, project, env);
+        unit.refresh_secrets = self.refresh_secrets;
         let list = LiveList::new(context.output);
         let command = format!("up {}", env.name);
         let _lock = context.lock(&unit, &command, &list)?;

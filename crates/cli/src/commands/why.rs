@@ -19,6 +19,9 @@ pub(crate) struct Why {
     /// Ask the registry whether the image's tag has moved
     #[arg(long)]
     pull: bool,
+    /// Also look whether secrets from files and commands have changed
+    #[arg(long)]
+    refresh_secrets: bool,
 }
 
 impl Why {
@@ -26,7 +29,8 @@ impl Why {
         let project = context.project()?;
         let env = project.env(self.unit.as_deref())?;
         let engine = context.engine();
-        let unit = context.unit(&engine, &project, env);
+        let mut unit = context.unit(&engine, &project, env);
+        unit.refresh_secrets = self.refresh_secrets;
         let store = context.store()?;
         if self.pull {
             unit.ask_registry(&LiveList::new(context.output), &context.cancel)?;

@@ -120,6 +120,7 @@ impl Unit<'_> {
         let spec = self.spec(&look)?;
         self.engine.check(&spec)?;
         let values = self.resolve_secrets()?;
+        self.secrets().keep(&values)?;
         let mut look = look;
         for (name, value) in &values {
             look.desired.resolve_secret(name, self.secrets().digest(value)?);

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use setpoint_model::fingerprint::{Class, Fingerprint};
-use setpoint_model::manifest::{EnvValue, Problem};
-use setpoint_model::names::SecretName;
+use setpoint_model::manifest::Problem;
 use setpoint_model::plan::{Plan, Step};
 
 use super::ApplyError;
@@ -14,7 +13,6 @@ use crate::engine::{LabelledLeaf, Labels, Mount, Seen, UnitSpec};
 use crate::facts::base_source;
 use crate::observe::{Look, Unit};
 use crate::paths::expand_home;
-use crate::secrets::Values;
 use crate::store::{self, NewUnit, Store, UnitKind};
 
 impl Unit<'_> {
@@ -70,18 +68,6 @@ impl Unit<'_> {
             network: self.env.network,
             limits: self.env.limits,
         })
-    }
-
-    pub(super) fn resolve_secrets(&self) -> Result<Values, ApplyError> {
-        let mut wanted: Vec<SecretName> =
-            self.env.env.values().flat_map(EnvValue::secrets).cloned().collect();
-        wanted.extend(
-            self.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets).cloned(),
-        );
-        wanted.sort();
-        wanted.dedup();
-        let declared = &self.project.manifest.secrets;
-        Ok(self.secrets().resolve(declared, &wanted, self.variables, self.home.as_deref())?)
     }
 
     /// The unit's row; one is made for a unit that is new, or that was found by its labels.
