@@ -10,6 +10,8 @@ mod init;
 mod logs;
 mod man;
 mod plan;
+#[cfg(test)]
+mod reference;
 mod reprovision;
 mod shell;
 mod status;
