@@ -2,12 +2,12 @@
 #
 # A bench has a folder of its own below the one that it is given (else /var/tmp), with its own state, and takes both
 # away when it ends. It measures in rounds, ours and the peers' in turn, so that a machine that slows down slows all
-# of them; a figure is the median of all runs. SETPOINT names the binary, ROUNDS and RUNS how often.
+# of them; a figure is the median of all runs. SETPOINT_BINARY names the binary, ROUNDS and RUNS how often.
 
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-setpoint=${SETPOINT:-$repository/target/release/setpoint}
+setpoint=${SETPOINT_BINARY:-$repository/target/release/setpoint}
 rounds=${ROUNDS:-5}
 runs=${RUNS:-10}
 commands=()
@@ -19,10 +19,7 @@ begin() {
     echo "hyperfine is missing: apt-get install hyperfine" >&2
     exit 2
   }
-  [ -x "$setpoint" ] || {
-    echo "there is no $setpoint: cargo build --release -p setpoint" >&2
-    exit 2
-  }
+  [ -x "$setpoint" ] || cargo build --release --locked -p setpoint --manifest-path "$repository/Cargo.toml"
   work=$(mktemp -d "${1:-/var/tmp}/setpoint-bench.XXXXXX")
   trap end EXIT
   trap 'exit 130' INT TERM

@@ -327,7 +327,7 @@ fn limits_are_changed_while_it_runs() {
     assert_eq!(life(&project), before, "it was restarted");
     let unit = &crate::leaks::units(&project.state())[0];
     let limit = || {
-        let groups = crate::leaks::groups(&[unit.clone()]);
+        let groups = crate::leaks::groups(std::slice::from_ref(unit));
         let file =
             |name: &str| groups.iter().find_map(|group| std::fs::read_to_string(group.join(name)).ok());
         file("pids.max").unwrap_or_else(|| panic!("no limit in {groups:?}")).trim().to_owned()

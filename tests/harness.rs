@@ -3,6 +3,8 @@
 //! Scripts tell that they ran by appending their name to the file `log` of the project: [`Project::effects`] takes what
 //! they wrote. When a project is dropped, its units are taken down, and nothing of them may be left.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -76,6 +78,8 @@ pub struct Project {
     /// Who runs the binary, if not this process's user.
     user: Option<u32>,
     variables: Vec<(String, String)>,
+    /// The units that there were at any time.
+    units: RefCell<BTreeSet<String>>,
 }
 
 impl Project {
@@ -91,10 +95,11 @@ impl Project {
 
     /// A project in a folder of this name.
     pub fn of(user: Option<u32>, name: &str, manifest: &str) -> Self {
+        leaks::adopt_orphans();
         // Not below /tmp: that may be a tmpfs, where an overlay's upper folder behaves differently.
         let place = tempfile::Builder::new().prefix("setpoint-test-").tempdir_in("/var/tmp").unwrap();
         let root = place.path().join(name);
-        let project = Self { root, user, variables: Vec::new(), place };
+        let project = Self { root, user, variables: Vec::new(), units: RefCell::default(), place };
         for folder in [project.place.path().to_owned(), project.root.clone(), project.at("home")] {
             fs::create_dir_all(&folder).unwrap();
             project.give(&folder);
@@ -207,7 +212,9 @@ impl Project {
 
     /// Runs the binary to its end.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
-        finish(self.start(&mut self.command(arguments)))
+        let outcome = finish(self.start(&mut self.command(arguments)));
+        self.units.borrow_mut().extend(leaks::units(&self.state()));
+        outcome
     }
 
     /// Runs the binary with this on its standard input.
@@ -278,24 +285,23 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let units = leaks::units(&self.state());
+        self.units.borrow_mut().extend(leaks::units(&self.state()));
         let gone = self.run(&["uninstall", "--yes"]);
-        if std::thread::panicking() {
-            // The failure is what counts; the surroundings are only kept clean for the other tests.
-            leaks::kill(self.place.path());
-            return;
-        }
-        if self.state().exists() && units.is_empty() {
-            return;
-        }
-        let left = wait_until(Duration::from_secs(5), || {
-            let left = leaks::left(self.place.path(), &units);
+        let is_last = leaks::is_last_project();
+        let units: Vec<_> = self.units.borrow().iter().cloned().collect();
+        let left = wait_until(Duration::from_secs(if std::thread::panicking() { 0 } else { 5 }), || {
+            let mut left = leaks::left(self.place.path(), &units);
+            if is_last {
+                left.extend(
+                    leaks::descendants().into_iter().map(|(pid, line)| format!("orphan {pid}: {line}")),
+                );
+            }
             if left.is_empty() { Ok(()) } else { Err(left) }
         });
-        if let Err(left) = left {
-            leaks::kill(self.place.path());
-            panic!("left behind: {left:#?}\nafter {gone}");
-        }
+        let Err(left) = left else { return };
+        leaks::kill(self.place.path(), is_last);
+        // A failure that is under way is what counts; the surroundings are only kept clean for the other tests.
+        assert!(std::thread::panicking(), "left behind: {left:#?}\nafter {gone}");
     }
 }
 

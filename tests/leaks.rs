@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The units of a state, by the names of their folders.
 pub fn units(state: &Path) -> Vec<String> {
@@ -23,29 +25,69 @@ pub fn left(place: &Path, units: &[String]) -> Vec<String> {
     left
 }
 
-/// Ends what mentions this place: only a test that failed leaves such.
-pub fn kill(place: &Path) {
-    for (pid, _) in processes(place) {
-        let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+/// How many projects live in this process.
+static PROJECTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes this process the parent of whatever a dead process below it leaves behind, and counts a project.
+pub fn adopt_orphans() {
+    PROJECTS.fetch_add(1, Ordering::SeqCst);
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+}
+
+/// Takes a project out of the count: whether none is left, in a process that runs this test alone, as nextest's do.
+pub fn is_last_project() -> bool {
+    PROJECTS.fetch_sub(1, Ordering::SeqCst) == 1 && std::env::var_os("NEXTEST").is_some()
+}
+
+/// The living processes below this one, by number, with their command lines.
+pub fn descendants() -> Vec<(u32, String)> {
+    let mut known: Vec<u32> = vec![std::process::id()];
+    let mut found = Vec::new();
+    let all: Vec<(u32, u32)> = numbers().filter_map(|pid| Some((pid, living_parent(pid)?))).collect();
+    let mut index = 0;
+    while index < known.len() {
+        let children = all.iter().filter(|(_, parent)| *parent == known[index]).map(|(pid, _)| *pid);
+        let children: Vec<_> = children.collect();
+        found.extend(children.iter().map(|pid| (*pid, command_line(*pid))));
+        known.extend(children);
+        index += 1;
+    }
+    found
+}
+
+fn numbers() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The parent of a process, unless it is dead and only waits to be collected.
+fn living_parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") { None } else { fields.next()?.parse().ok() }
+}
+
+fn command_line(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
+
+/// Ends what mentions this place, and what is below this process: only a test that failed leaves such.
+pub fn kill(place: &Path, with_descendants: bool) {
+    let below = if with_descendants { descendants() } else { Vec::new() };
+    for (pid, _) in processes(place).into_iter().chain(below) {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
     }
 }
 
 /// The processes that were started with this place in their command line, work in it, or are rooted in one of its mounts.
 pub fn processes(place: &Path) -> Vec<(u32, String)> {
     let place = place.to_string_lossy();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        if pid == std::process::id() {
-            continue;
-        }
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let cwd = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-        let mounts = fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+    for pid in numbers().filter(|pid| *pid != std::process::id()) {
+        let line = command_line(pid);
+        let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
         if line.contains(&*place) || cwd.to_string_lossy().starts_with(&*place) || mounts.contains(&*place) {
             found.push((pid, line));
         }

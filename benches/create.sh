@@ -12,10 +12,9 @@ measure "setpoint up, from nothing" "$setpoint up"
 if command -v bwrap >/dev/null; then
   measure "bwrap: a sandbox for one command" "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp true"
 fi
-if runc_bundle true; then
-  printf '#!/bin/sh\nexec runc run --bundle "%s/bundle" setpoint-bench-%s\n' "$work" "$$" >"$work/runc-once"
-  chmod +x "$work/runc-once"
-  if "$work/runc-once" >/dev/null 2>&1; then measure "runc run: one command, then gone" "$work/runc-once"; fi
+once="runc run --bundle $work/bundle setpoint-bench-$$"
+if runc_bundle true && $once </dev/null >/dev/null 2>&1; then
+  measure "runc run: one command, then gone" "$once"
 fi
 if has_docker; then measure "docker run --rm busybox true" "docker run --rm busybox true"; fi
 race "$setpoint -q down"
