@@ -191,7 +191,7 @@ fn nothing_of_the_hosts_homes_is_visible_but_what_is_declared() {
     assert_eq!(project.inside(&format!("cat {rustup}")), "toolchain");
     assert_eq!(project.run(&["exec", "--", "sh", "-c", &format!("echo x > {rustup}")]).code, 2);
     assert_ne!(project.run(&["exec", "--", "ls", home.join(".ssh").to_str().unwrap()]).code, 0);
-    for hidden in [project.state(), project.at("config"), "/work".into(), "/srv".into()] {
+    for hidden in [project.state(), project.at("config"), "/srv".into(), "/mnt".into()] {
         let hidden = hidden.display();
         assert_eq!(project.inside(&format!("ls -A {hidden} 2>/dev/null; true")), "", "{hidden}");
     }

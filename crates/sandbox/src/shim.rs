@@ -55,6 +55,11 @@ fn run(channel: &Channel) -> i32 {
         Ok(Fork::Child) => {}
         Err(error) => return answer(channel, &Err(SandboxError::io("fork in", "/proc/self", error))),
     }
+    // Held until this process ends: nobody else starts anything in the folder meanwhile.
+    let _held = match unit::hold(&order.folder) {
+        Ok(held) => held,
+        Err(error) => return answer(channel, &Err(error)),
+    };
     let group = match prepare(&order) {
         Ok(group) => group,
         Err(error) => return answer(channel, &Err(error)),
@@ -76,9 +81,9 @@ fn run(channel: &Channel) -> i32 {
         let _ = rustix::process::kill_process(first, Signal::KILL);
     }
     let ended = wait(first);
-    let _ = unit::write_exit(&order.folder, &Exit { ended });
     group.remove();
     unit::remove_group(&order.folder);
+    let _ = unit::write_exit(&order.folder, &Exit { ended });
     0
 }
 

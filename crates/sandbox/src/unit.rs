@@ -16,6 +16,15 @@ use crate::spec::{Ended, Limits, SandboxSpec};
 
 const RUNNING: &str = "running.json";
 const EXIT: &str = "exit.json";
+const STOPPING: &str = "stopping.json";
+const LOCK: &str = "shim.lock";
+
+/// Which process was asked to end.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stopping {
+    pid: i32,
+    start_time: u64,
+}
 
 /// A sandbox that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +65,8 @@ pub enum Observed {
 /// What the kernel refused; then nothing of it runs.
 pub fn start(spec: &SandboxSpec, folder: &Path) -> Result<Running, SandboxError> {
     let lost = |error: std::io::Error| SandboxError::io("talk to", "the sandbox's parent", error);
-    for old in [RUNNING, EXIT] {
+    finish(folder)?;
+    for old in [RUNNING, EXIT, STOPPING] {
         let _ = fs::remove_file(folder.join(old));
     }
     let quiet = || [Stdio::null(), Stdio::null(), Stdio::null()];
@@ -71,7 +81,10 @@ pub fn start(spec: &SandboxSpec, folder: &Path) -> Result<Running, SandboxError>
 /// Looks at a sandbox: a few small files are read, nothing is asked of any process.
 #[must_use]
 pub fn observe(folder: &Path) -> Observed {
-    let running = read::<Running>(&folder.join(RUNNING)).filter(is_alive);
+    let stopping = read::<Stopping>(&folder.join(STOPPING));
+    let running = read::<Running>(&folder.join(RUNNING))
+        .filter(is_alive)
+        .filter(|running| stopping != Some(Stopping { pid: running.pid, start_time: running.start_time }));
     match (running, read::<Exit>(&folder.join(EXIT))) {
         (Some(running), _) => Observed::Running(running),
         (None, Some(exit)) => Observed::Exited(exit),
@@ -91,6 +104,8 @@ pub fn stop(folder: &Path, grace: Duration, hurry: &dyn Fn() -> bool) -> Result<
         running.cgroup.remove();
         return Ok(());
     };
+    // Whoever comes after a death of this process has to know that it will not run for long.
+    write(&folder.join(STOPPING), &Stopping { pid: running.pid, start_time: running.start_time })?;
     let _ = rustix::process::pidfd_send_signal(&process, Signal::TERM);
     let asked = Instant::now();
     let mut killed = None;
@@ -109,9 +124,47 @@ pub fn stop(folder: &Path, grace: Duration, hurry: &dyn Fn() -> bool) -> Result<
             _ => {}
         }
     }
-    // The shim removes the group as well; whoever comes first, it is gone when this returns.
-    remove_group(folder);
+    // Its shim writes down how it ended and takes the group away; a shim that was killed cannot.
+    if !shim_ends_within(folder, Duration::from_secs(2)) || folder.join(EXIT).metadata().is_err() {
+        running.cgroup.remove();
+    }
     Ok(())
+}
+
+/// Sees to its end what an earlier process began: a stop, or a start that it did not live to hear of.
+fn finish(folder: &Path) -> Result<(), SandboxError> {
+    let began = Instant::now();
+    while !shim_ends_within(folder, Duration::from_millis(20)) {
+        stop(folder, Duration::from_millis(200), &|| false)?;
+        if began.elapsed() > Duration::from_secs(20) {
+            return Err(SandboxError::io("start in", folder, "an earlier sandbox in it does not end"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether no shim holds this folder any more, or ceases to within this time.
+fn shim_ends_within(folder: &Path, at_most: Duration) -> bool {
+    let began = Instant::now();
+    loop {
+        match fs::File::open(folder.join(LOCK)) {
+            Err(_) => return true,
+            Ok(file) if file.try_lock().is_ok() => return true,
+            Ok(_) if began.elapsed() > at_most => return false,
+            Ok(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Takes the folder for the shim that calls this, for as long as the file is open.
+pub(crate) fn hold(folder: &Path) -> Result<fs::File, SandboxError> {
+    let path = folder.join(LOCK);
+    let open = || {
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        file.try_lock().map_err(|_| std::io::Error::other("another sandbox runs in it"))?;
+        Ok::<_, std::io::Error>(file)
+    };
+    open().map_err(|error| SandboxError::io("take", &path, error))
 }
 
 /// Changes the limits of a running sandbox. `group` is the name of its control group.

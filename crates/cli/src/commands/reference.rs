@@ -19,7 +19,9 @@ fn every_exit_code_has_its_row() {
     for (exit, meaning) in Exit::TABLE {
         writeln!(page, "| {} | {meaning} |", exit as u8).unwrap();
     }
-    page.push_str("\n`exec` and `shell` pass on the code of what they ran; a signal gives 128 and its number.\n");
+    page.push_str(
+        "\n`exec` and `shell` pass on the code of what they ran; a signal gives 128 and its number.\n",
+    );
     check("exit-codes.md", &page);
 }
 

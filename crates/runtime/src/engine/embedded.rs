@@ -348,6 +348,8 @@ impl Engine for Embedded {
             return Err(state(unit, "is running"));
         }
         let (folder, gone) = (self.folder(unit), self.aside(unit, GONE));
+        // A stop that nobody saw to its end may still be under way.
+        sandbox::stop(&folder, Duration::ZERO, &|| true)?;
         match fs::rename(&folder, &gone) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(io("remove", &folder)(error)),
