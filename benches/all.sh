@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# All rows, one after the other.
-for bench in "$(dirname "$0")"/*.sh; do
-  case $bench in */lib.sh | */all.sh) ;; *) "$bench" ;; esac
+# Every bench, one after the other. `benches/all.sh [DIR]`; DIR is a folder on the file system to measure on.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+for bench in noop-up status exec pack create inputs; do
+  "$here/$bench.sh" "$@"
 done
