@@ -9,7 +9,7 @@ first=$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$work"/state/units/v1/*/running.js
 
 measure "setpoint exec -- true" "$setpoint exec -- true"
 if [ "$(id -u)" -eq 0 ]; then
-  measure "floor: nsenter into the same (util-linux)" "nsenter --target $first --mount --uts --ipc --pid true"
+  measure "floor: nsenter (util-linux)" "nsenter --target $first --mount --uts --ipc --pid true"
 fi
 name=setpoint-bench-$$
 if runc_bundle sleep 3600 && runc run --detach --bundle "$work/bundle" "$name" </dev/null >/dev/null 2>&1; then
