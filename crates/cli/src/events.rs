@@ -10,28 +10,49 @@ use crate::output::{ERROR, GOOD, Output, RESET, span};
 /// Shows the steps of an apply: a line each when it ended, and on a terminal what is under way below them.
 pub(crate) struct LiveList {
     output: Output,
-    bar: Mutex<ProgressBar>,
+    /// What is under way.
+    bar: Mutex<Option<ProgressBar>>,
 }
 
 impl LiveList {
     pub(crate) fn new(output: Output) -> Self {
-        let hidden = output.quiet || output.json;
-        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(None, target);
+        Self { output, bar: Mutex::new(None) }
+    }
+
+    fn begin(&self, phase: &str, detail: &str) {
+        if self.output.quiet || self.output.json {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("  {spinner} {prefix} {wide_msg}") {
             bar.set_style(style);
         }
-        Self { output, bar: Mutex::new(bar) }
+        bar.set_prefix(format!("{phase:<15}"));
+        bar.set_message(shorten(detail, 40));
+        bar.enable_steady_tick(std::time::Duration::from_millis(120));
+        if let Some(before) = self.bar.lock().ok().and_then(|mut slot| slot.replace(bar)) {
+            before.finish_and_clear();
+        }
     }
 
-    fn with_bar(&self, work: impl FnOnce(&ProgressBar)) {
-        if let Ok(bar) = self.bar.lock() {
-            work(&bar);
+    /// Takes away what is shown of the step under way.
+    fn end(&self) {
+        if let Some(bar) = self.bar.lock().ok().and_then(|mut slot| slot.take()) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn message(&self, text: String) {
+        if let Some(bar) = self.bar.lock().ok().as_deref().and_then(Option::as_ref) {
+            bar.set_message(text);
         }
     }
 
     fn line(&self, text: &str) {
-        self.with_bar(|bar| bar.suspend(|| self.output.progress(text)));
+        match self.bar.lock().ok().as_deref().and_then(Option::as_ref) {
+            Some(bar) => bar.suspend(|| self.output.progress(text)),
+            None => self.output.progress(text),
+        }
     }
 }
 
@@ -39,27 +60,20 @@ impl Watcher for LiveList {
     fn event(&self, event: &Event) {
         match event {
             Event::Waiting { holder } => self.line(&format!("waiting for {holder}")),
-            Event::Began { phase, detail } => self.with_bar(|bar| {
-                bar.set_prefix(format!("{phase:<15}"));
-                bar.set_message(shorten(detail, 40));
-                bar.enable_steady_tick(std::time::Duration::from_millis(120));
-            }),
-            Event::Output { line, .. } => {
-                if self.output.verbose > 0 {
-                    self.line(&format!("  | {line}"));
-                } else {
-                    self.with_bar(|bar| bar.set_message(shorten(line, 60)));
-                }
-            }
-            Event::Bytes { done, total } => self.with_bar(|bar| {
+            Event::Began { phase, detail } => self.begin(phase, detail),
+            Event::Output { line, .. } if self.output.verbose > 0 => self.line(&format!("  | {line}")),
+            Event::Output { line, .. } => self.message(shorten(line, 60)),
+            Event::Bytes { done, total } => {
                 let total = total.map_or_else(String::new, |total| format!(" of {} MB", total / 1_000_000));
-                bar.set_message(format!("{} MB{total}", done / 1_000_000));
-            }),
+                self.message(format!("{} MB{total}", done / 1_000_000));
+            }
             Event::Done { phase, detail, took } => {
+                self.end();
                 let detail = shorten(detail, 44);
                 self.line(&format!("  {GOOD}ok{RESET}      {phase:<15} {detail:<44} {:>7}", span(*took)));
             }
             Event::Failed { phase, detail, how, took } => {
+                self.end();
                 let detail = shorten(detail, 30);
                 let how = shorten(how.lines().next().unwrap_or_default(), 40);
                 self.line(&format!(
@@ -74,7 +88,7 @@ impl Watcher for LiveList {
 
 impl Drop for LiveList {
     fn drop(&mut self) {
-        self.with_bar(ProgressBar::finish_and_clear);
+        self.end();
     }
 }
 
