@@ -271,3 +271,9 @@ fn output_without_a_terminal_has_no_escapes() {
     project.run(&["up"]).exits(1).says_not("\u{1b}");
     project.run(&["status"]).says_not("\u{1b}");
 }
+
+#[test]
+fn an_image_that_is_a_path_has_to_be_there() {
+    let project = Project::new("setpoint = 1\n[env.dev]\nimage = \"./nope\"\n");
+    project.run(&["up"]).exits(4).says("./nope").says("setpoint.toml:3");
+}

@@ -123,7 +123,7 @@ pub(super) fn words(look: &Look, name: &UnitName) -> String {
     };
     let mut text = format!("{name}: {action}");
     for planned in &plan.steps {
-        text.push_str(&format!("\n  {:<28} {}", describe(&look.desired, &planned.step), because(planned)));
+        text.push_str(&format!("\n  {:<36} {}", describe(&look.desired, &planned.step), because(planned)));
     }
     text
 }

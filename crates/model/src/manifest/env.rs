@@ -188,6 +188,8 @@ pub enum Purpose {
     Hook(HookName),
     /// The root file system of an environment.
     Rootfs(UnitName),
+    /// The image of an environment, where it is a layout or an archive on this machine.
+    Image(UnitName),
 }
 
 impl std::fmt::Display for Purpose {
@@ -195,6 +197,7 @@ impl std::fmt::Display for Purpose {
         match self {
             Self::Pack(name) => write!(f, "the script of the pack `{name}`"),
             Self::Hook(name) => write!(f, "the script of the hook `{name}`"),
+            Self::Image(name) => write!(f, "the image of `{name}`"),
             Self::Rootfs(name) => write!(f, "the root file system of `{name}`"),
         }
     }
@@ -221,6 +224,11 @@ impl Env {
                 path: path.clone(),
                 at: self.base_at.clone(),
                 purpose: Purpose::Rootfs(self.name.clone()),
+            }),
+            Base::Image { reference } if reference.starts_with(['.', '/']) => Some(NeededFile {
+                path: reference.clone(),
+                at: self.base_at.clone(),
+                purpose: Purpose::Image(self.name.clone()),
             }),
             Base::Host | Base::Image { .. } | Base::Build { .. } => None,
         };

@@ -25,7 +25,9 @@ impl Problem {
                 "one word with a `/` is a script of the project; write it, or write the command as a list"
                     .to_owned()
             }
-            (None, Purpose::Rootfs(_)) => "name a folder or an archive that is there".to_owned(),
+            (None, Purpose::Rootfs(_) | Purpose::Image(_)) => {
+                "name a folder or an archive that is there".to_owned()
+            }
         };
         problem.at(file.at.clone()).hint(hint)
     }

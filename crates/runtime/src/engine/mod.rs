@@ -391,7 +391,9 @@ impl EngineError {
                 Some("take `user` out of the manifest, or run setpoint as root".to_owned())
             }
             Self::NoAccount { .. } => Some("name a user that its /etc/passwd has, or a number".to_owned()),
-            Self::Damaged { .. } => Some("`setpoint up --recreate` makes it anew".to_owned()),
+            Self::Damaged { .. } => {
+                Some("`setpoint down` removes it, and `setpoint up` makes it anew".to_owned())
+            }
             Self::State { .. } | Self::Io { .. } | Self::Cancelled => None,
         }
     }

@@ -33,6 +33,8 @@ pub enum Rule {
     BadLinkTarget,
     /// A kind of entry that is not a file, folder, link or fifo.
     UnknownKind,
+    /// A sparse file in the form of pax, which is not put together again.
+    Sparse,
 }
 
 impl fmt::Display for Rule {
@@ -50,6 +52,7 @@ impl fmt::Display for Rule {
             Rule::LinkLoop => "its parents are symlinks in a circle",
             Rule::BadWhiteout => "it is a whiteout of nothing, or one used as a folder",
             Rule::BadLinkTarget => "it is a symlink whose target is empty or too long",
+            Rule::Sparse => "it is a sparse file in the form of pax, which is not read",
             Rule::UnknownKind => "it is of a kind that layers do not hold",
         })
     }

@@ -202,16 +202,20 @@ impl Tree {
     }
 
     /// Makes room at a name for something that is not a folder.
-    fn clear(&mut self, parent: &OwnedFd, name: &OsStr) -> Result<(), Fail> {
+    fn clear(&mut self, parts: &[&OsStr], parent: &OwnedFd) -> Result<(), Fail> {
+        let Some(name) = parts.last() else { return Ok(()) };
         match self.look(parent, name)? {
             Was::Nothing => Ok(()),
             Was::Folder => {
                 self.last = None;
+                // What was to be set on it and on what lay below goes with it.
+                let gone: PathBuf = parts.iter().collect();
+                self.folders.retain(|path, _| !path.starts_with(&gone));
                 remove_tree_at(parent.as_fd(), name).map_err(Fail::Io)
             }
             Was::Whiteout | Was::Other => {
                 self.last = None;
-                Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
+                Ok(rustix::fs::unlinkat(parent, *name, AtFlags::empty())?)
             }
         }
     }
@@ -223,7 +227,7 @@ impl Tree {
             let at = self.parent(parents)?;
             let was = self.look(&at, name)?;
             if was != Was::Folder {
-                self.clear(&at, name)?;
+                self.clear(parts, &at)?;
                 rustix::fs::mkdirat(&at, *name, PRIVATE)?;
                 if was == Was::Whiteout {
                     self.set_opaque(at.as_fd(), name)?;
@@ -249,7 +253,7 @@ impl Tree {
     pub(super) fn file(&mut self, parts: &[&OsStr]) -> Result<File, Fail> {
         let (name, parents) = parts.split_last().ok_or(Rule::BadName)?;
         let parent = self.parent(parents)?;
-        self.clear(&parent, name)?;
+        self.clear(parts, &parent)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&parent, *name, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
@@ -279,7 +283,7 @@ impl Tree {
             return Err(Rule::BadLinkTarget.into());
         }
         let parent = self.parent(parents)?;
-        self.clear(&parent, name)?;
+        self.clear(parts, &parent)?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), &parent, *name)?;
         self.set_attrs_at(&parent, name, attrs)
     }
@@ -288,7 +292,7 @@ impl Tree {
     pub(super) fn fifo(&mut self, parts: &[&OsStr], attrs: &Attrs) -> Result<(), Fail> {
         let (name, parents) = parts.split_last().ok_or(Rule::BadName)?;
         let parent = self.parent(parents)?;
-        self.clear(&parent, name)?;
+        self.clear(parts, &parent)?;
         rustix::fs::mknodat(&parent, *name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
         self.set_attrs_at(&parent, name, attrs)?;
         Ok(rustix::fs::chmodat(&parent, *name, Mode::from_raw_mode(attrs.mode & 0o777), AtFlags::empty())?)
@@ -321,7 +325,7 @@ impl Tree {
         if self.same(&from, target_name, &parent, name)? {
             return Ok(());
         }
-        self.clear(&parent, name)?;
+        self.clear(parts, &parent)?;
         match rustix::fs::linkat(&from, *target_name, &parent, *name, AtFlags::empty()) {
             // Making room removed the target with it.
             Err(Errno::NOENT) => Err(Rule::HardLinkMissing.into()),

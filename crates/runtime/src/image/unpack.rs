@@ -119,7 +119,10 @@ impl Layer<'_> {
         if name.len() as u64 > self.meter.allowed(Bound::Path) {
             return Err(self.too_large(Bound::Path));
         }
-        let attrs = attributes(entry, owners).map_err(|e| self.unreadable(&e))?;
+        let attrs = attributes(entry, owners).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => self.fail(Rule::Sparse.into(), &name),
+            _ => self.unreadable(&error),
+        })?;
         let parts = if name.starts_with(b"/") {
             Err(Rule::AbsoluteName)
         } else {
@@ -247,6 +250,8 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, owners: Owners) -> io::Res
         match key {
             "uid" => attrs.uid = text.parse().unwrap_or(attrs.uid),
             "gid" => attrs.gid = text.parse().unwrap_or(attrs.gid),
+            // Sparse files in this form are not put together again; their content would be wrong.
+            _ if key.starts_with("GNU.sparse.") => return Err(io::Error::from(io::ErrorKind::Unsupported)),
             "mtime" => attrs.mtime = seconds(text).unwrap_or(attrs.mtime),
             _ => {
                 if let Some(name) = key.strip_prefix("SCHILY.xattr.")

@@ -108,6 +108,14 @@ fn a_device_node() {
 }
 
 #[test]
+fn a_sparse_file_that_would_come_out_wrong() {
+    let sparse = start()
+        .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0")])
+        .file("holes", b"1\n0\n4\ndata");
+    Canary::rule(sparse, Rule::Sparse);
+}
+
+#[test]
 fn a_disguised_whiteout() {
     Canary::rule(start().raw(EntryType::Char, "etc", "", 0o644, b""), Rule::FakeWhiteout);
 }
