@@ -81,6 +81,25 @@ impl Offer {
     }
 }
 
+/// Whether these limits can be kept here, before anything is made.
+///
+/// # Errors
+/// [`SandboxError::NoCgroup`] for the first that no controller can keep.
+pub fn check_limits(limits: &Limits) -> Result<(), SandboxError> {
+    let (offered, why) = match Offer::find() {
+        Offer::V1 { controllers } | Offer::V2 { controllers } => {
+            let why = format!("this machine offers {}", controllers.join(", "));
+            (controllers, why)
+        }
+        Offer::None { why } => (Vec::new(), why),
+    };
+    let missing = |name: &&str| is_limited(limits, name) && !offered.iter().any(|offer| offer == name);
+    match CONTROLLERS.into_iter().find(missing) {
+        Some(controller) => Err(SandboxError::NoCgroup { controller: controller.to_owned(), why }),
+        None => Ok(()),
+    }
+}
+
 /// The folder that our groups are made in with version 2: the root's for root, the delegated one of the caller's
 /// session otherwise.
 fn v2_home(mount: &Path, own: Option<&Path>) -> Option<PathBuf> {

@@ -25,7 +25,7 @@ mod syscalls;
 mod terminal;
 mod unit;
 
-pub use cgroup::{Cgroup, Offer};
+pub use cgroup::{Cgroup, Offer, check_limits};
 pub use error::SandboxError;
 pub use exec::{Process, exec, exec_on_host, main_init};
 pub use host_view::{prepare_host_view, prepare_overlay};

@@ -230,6 +230,7 @@ impl Engine for Embedded {
     }
 
     fn check(&self, spec: &UnitSpec) -> Result<(), EngineError> {
+        sandbox::check_limits(&limits(&spec.limits))?;
         let mut users = std::iter::once(&spec.user).chain(&spec.hook_users);
         let is_caller = |user: &str| matches!(user.split(':').next(), Some("root" | "0"));
         match users.find(|user| sandbox::is_rootless() && !is_caller(user)) {
