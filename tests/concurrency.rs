@@ -156,3 +156,18 @@ fn a_hook_that_ignores_the_request_is_killed_by_the_second_one() {
     finish(up).exits(130);
     assert!(began.elapsed() < std::time::Duration::from_secs(4), "it took {:?}", began.elapsed());
 }
+
+#[test]
+fn ctrl_c_while_an_image_is_fetched_stops_and_says_so() {
+    // A registry that takes the connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let project = Project::new(&format!("setpoint = 1\n[env.dev]\nimage = \"{address}/team/box:1\"\n"));
+    let up = project.start(&mut project.command(&["up"]));
+    let _connection = silent.accept().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let kill = std::process::Command::new("kill").args(["-INT", &up.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    crate::harness::finish(up).exits(130).says("stopped").says("the next `up` begins at image");
+    assert_eq!(project.status()["state"], "absent");
+}

@@ -111,7 +111,6 @@ impl From<EngineError> for Failure {
                 let missing = std::io::Error::from_raw_os_error(errno).kind() == std::io::ErrorKind::NotFound;
                 Self::new(if missing { Exit::NoProgram } else { Exit::CannotExecute }, "no-program", message)
             }
-            EngineError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
             error => {
                 let failure = Self::new(Exit::Engine, "engine", message);
                 match error.hint() {

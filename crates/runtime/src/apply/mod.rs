@@ -202,6 +202,11 @@ impl Applier<'_, '_> {
             failpoints::reached(&planned.step, "acted");
             let took = began.elapsed();
             if let Err(error) = result {
+                if self.settings.cancel.asked() && !matches!(error, ApplyError::Phase(_)) {
+                    // What the engine says of work that was cut short is no failure of its own.
+                    self.tell(&Event::Failed { phase, detail, how: "stopped".to_owned(), took });
+                    return Err(self.stopped(&steps[index..]));
+                }
                 let how = match &error {
                     ApplyError::Phase(failed) => failed.how.clone(),
                     other => other.to_string(),
@@ -386,7 +391,7 @@ impl Applier<'_, '_> {
             unit,
             detail: String::new(),
             phase,
-            how: "stopped before it began".to_owned(),
+            how: "stopped".to_owned(),
             at: None,
             tail: Vec::new(),
             cancelled: true,

@@ -394,7 +394,7 @@ impl EngineError {
             Self::Damaged { .. } => {
                 Some("`setpoint down` removes it, and `setpoint up` makes it anew".to_owned())
             }
-            Self::State { .. } | Self::Io { .. } | Self::Cancelled => None,
+            Self::State { .. } | Self::Io { .. } => None,
         }
     }
 }
@@ -450,7 +450,4 @@ pub enum EngineError {
         /// What is wrong with it.
         why: String,
     },
-    /// The work was stopped on request.
-    #[error("stopped on request")]
-    Cancelled,
 }
