@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use caps::{CapSet, Capability, CapsHashSet};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 
 use crate::error::SandboxError;
@@ -141,7 +142,11 @@ impl Filters {
         refuse.insert(libc::SYS_clone, clone);
         // Its flags lie in memory, where a filter cannot see them; libraries fall back to `clone`.
         let absent = always(&[libc::SYS_clone3]);
-        Ok(Self(vec![compile(refuse, libc::EPERM)?, compile(absent, libc::ENOSYS)?]))
+        let mut filters = vec![compile(refuse, libc::EPERM)?, compile(absent, libc::ENOSYS)?];
+        if cfg!(target_arch = "x86_64") {
+            filters.push(no_x32());
+        }
+        Ok(Self(filters))
     }
 
     /// Installs them for this process and all that it starts.
@@ -149,6 +154,23 @@ impl Filters {
         rustix::thread::set_no_new_privs(true).map_err(|error| refused("no_new_privs", error))?;
         self.0.iter().try_for_each(|program| seccompiler::apply_filter(program).map_err(filter))
     }
+}
+
+/// Refuses the numbers of the x32 variant of every call, by which a list of refusals would be bypassed where a kernel
+/// offers them.
+fn no_x32() -> BpfProgram {
+    const X32: u32 = 0x4000_0000;
+    let word = |code: u32| u16::try_from(code).unwrap_or(0);
+    let load = word(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+    let at_least = word(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
+    let end = word(libc::BPF_RET | libc::BPF_K);
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+    vec![
+        sock_filter { code: load, jt: 0, jf: 0, k: 0 },
+        sock_filter { code: at_least, jt: 0, jf: 1, k: X32 },
+        sock_filter { code: end, jt: 0, jf: 0, k: refused },
+        sock_filter { code: end, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ]
 }
 
 fn filter(error: impl std::fmt::Display) -> SandboxError {
