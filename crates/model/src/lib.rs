@@ -9,4 +9,5 @@ pub mod explain;
 pub mod fingerprint;
 pub mod manifest;
 pub mod names;
+pub mod pipeline;
 pub mod plan;

@@ -92,6 +92,17 @@ name!(
     "secret"
 );
 
+name!(
+    /// The name of a pipeline: `[pipeline.<name>]`.
+    PipelineName,
+    "pipeline"
+);
+name!(
+    /// The name of a step within its pipeline: `[pipeline.ci.step.<name>]`.
+    StepName,
+    "step"
+);
+
 /// A lifecycle hook of an environment. The order of the variants is the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

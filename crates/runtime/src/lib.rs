@@ -15,6 +15,7 @@ pub mod lock;
 pub mod logs;
 pub mod observe;
 pub mod paths;
+pub mod pipeline;
 pub mod project;
 pub mod record;
 pub mod secrets;

@@ -39,6 +39,7 @@ pub use env::{
 pub use env_value::{EnvValue, Part};
 pub use format::Malformed;
 pub use hook::{Command, Hook, Run, WhenChanged};
+pub(crate) use nearest::nearest;
 pub use problem::{Location, Problem};
 pub use project_name::ProjectName;
 pub use schema::json_schema;
