@@ -1,14 +1,17 @@
-//! Running a process in a sandbox that runs, or on the host, such that nothing that it starts outlives its caller.
+//! Running a process in a sandbox that runs, in one of its own, or on the host, such that nothing that it starts
+//! outlives its caller.
 //!
 //! Between the caller and the process stands a supervisor, inside the sandbox's process namespace. Orphans of the
 //! process come to it. While the caller holds its end of the channel, it passes on signals; when that end closes,
 //! for whatever reason, it kills everything that came of the process. When the process ends by itself, what it
-//! left in the background stays: it belongs to the sandbox.
+//! left in the background stays: it belongs to the sandbox. In a sandbox of its own the supervisor is the first
+//! process, and with it everything ends.
 
 use std::fs;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -19,20 +22,34 @@ use rustix::termios::Winsize;
 use rustix::thread::ThreadNameSpaceType;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Cgroup;
 use crate::channel::Channel;
 use crate::error::SandboxError;
 use crate::privileges::{self, Filters};
-use crate::reexec;
-use crate::spec::{Ended, ExecSpec, Io};
+use crate::spec::{Ended, ExecSpec, Io, SandboxSpec};
 use crate::syscalls::{self, Fork};
 use crate::unit::{self, Running};
+use crate::{ids, reexec, setup};
 
 /// What the supervisor is told.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
-    /// The sandbox to enter; none for the host.
-    running: Option<Running>,
+    place: Place,
     spec: ExecSpec,
+}
+
+/// Where a process runs.
+#[derive(Debug, Serialize, Deserialize)]
+enum Place {
+    Host,
+    /// In a sandbox that runs.
+    Running(Running),
+    /// In one that is made for it, and ends with it.
+    Own {
+        sandbox: Box<SandboxSpec>,
+        scratch: PathBuf,
+        rootless: bool,
+    },
 }
 
 /// What the supervisor says.
@@ -61,7 +78,20 @@ pub fn exec(running: &Running, spec: &ExecSpec) -> Result<Process, SandboxError>
     if running.rootless && spec.user.uid != 0 {
         return Err(SandboxError::SingleUser { uid: spec.user.uid });
     }
-    spawn(Some(running.clone()), spec)
+    spawn(Place::Running(running.clone()), spec)
+}
+
+/// Runs a process in a sandbox of its own, which ends with it: whatever it left in the background is killed.
+/// `scratch` is a folder of the caller's for the time being, which stays empty.
+///
+/// # Errors
+/// If the sandbox cannot be made, or the program cannot be started.
+pub fn run(sandbox: &SandboxSpec, scratch: &Path, spec: &ExecSpec) -> Result<Process, SandboxError> {
+    let rootless = ids::is_rootless();
+    if rootless && spec.user.uid != 0 {
+        return Err(SandboxError::SingleUser { uid: spec.user.uid });
+    }
+    spawn(Place::Own { sandbox: Box::new(sandbox.clone()), scratch: scratch.to_owned(), rootless }, spec)
 }
 
 /// Runs a process on the host, as the caller, with the same promise: nothing outlives the caller.
@@ -69,10 +99,10 @@ pub fn exec(running: &Running, spec: &ExecSpec) -> Result<Process, SandboxError>
 /// # Errors
 /// If the program cannot be started.
 pub fn exec_on_host(spec: &ExecSpec) -> Result<Process, SandboxError> {
-    spawn(None, spec)
+    spawn(Place::Host, spec)
 }
 
-fn spawn(running: Option<Running>, spec: &ExecSpec) -> Result<Process, SandboxError> {
+fn spawn(place: Place, spec: &ExecSpec) -> Result<Process, SandboxError> {
     let lost = |error: io::Error| SandboxError::io("talk to", "the supervisor", error);
     let (stdio, output) = match spec.io {
         Io::Inherit => ([Stdio::inherit(), Stdio::inherit(), Stdio::inherit()], None),
@@ -85,7 +115,7 @@ fn spawn(running: Option<Running>, spec: &ExecSpec) -> Result<Process, SandboxEr
     };
     let (supervisor, channel) = reexec::spawn(reexec::INIT, stdio).map_err(lost)?;
     let mut process = Process { channel, supervisor, output, terminal: None, ended: None };
-    process.channel.send(&Order { running, spec: spec.clone() }).map_err(lost)?;
+    process.channel.send(&Order { place, spec: spec.clone() }).map_err(lost)?;
     match process.channel.receive::<Said>().map_err(lost)? {
         Some(Said::Started) => {
             if matches!(spec.io, Io::Terminal { .. }) {
@@ -193,23 +223,34 @@ fn enter(channel: &Channel, order: &Order) -> i32 {
         let _ = channel.send(&Said::Refused(error));
         1
     };
-    let filters = match (&order.running, Filters::compile()) {
-        (None, _) => None,
-        (Some(_), Ok(filters)) => Some(filters),
-        (Some(_), Err(error)) => return refuse(error),
+    let (group, rootless) = match &order.place {
+        Place::Host => return supervise(channel, &order.spec, None, false),
+        Place::Running(running) => (join(running).map(|()| Cgroup::default()), running.rootless),
+        Place::Own { sandbox, rootless, .. } => (setup::prepare(sandbox, *rootless), *rootless),
     };
-    let Some(running) = &order.running else { return supervise(channel, order, None) };
-    if let Err(error) = join(running) {
-        return refuse(error);
-    }
+    let (group, filters) = match (group, Filters::compile()) {
+        (Ok(group), Ok(filters)) => (group, filters),
+        (Err(error), _) | (_, Err(error)) => return refuse(error),
+    };
     // The process namespace is entered by children only.
     match syscalls::fork() {
-        Ok(Fork::Child) => supervise(channel, order, filters.as_ref()),
+        Ok(Fork::Child) => {
+            if let Place::Own { sandbox, scratch, rootless } = &order.place
+                && let Err(error) = setup::become_first(sandbox, scratch, *rootless, &group)
+            {
+                return refuse(error);
+            }
+            supervise(channel, &order.spec, Some(&filters), rootless)
+        }
         Ok(Fork::Parent(supervisor)) => {
             while matches!(waitpid(Some(supervisor), WaitOptions::empty()), Err(rustix::io::Errno::INTR)) {}
+            group.remove();
             0
         }
-        Err(error) => refuse(SandboxError::io("fork in", "the sandbox", error)),
+        Err(error) => {
+            group.remove();
+            refuse(SandboxError::io("fork in", "the sandbox", error))
+        }
     }
 }
 
@@ -232,9 +273,7 @@ fn join(running: &Running) -> Result<(), SandboxError> {
         .map_err(|error| SandboxError::io("enter", format!("/proc/{}/ns", running.pid), error))
 }
 
-fn supervise(channel: &Channel, order: &Order, filters: Option<&Filters>) -> i32 {
-    let spec = &order.spec;
-    let rootless = order.running.as_ref().is_some_and(|running| running.rootless);
+fn supervise(channel: &Channel, spec: &ExecSpec, filters: Option<&Filters>, rootless: bool) -> i32 {
     match start(spec, filters, rootless) {
         Err(error) => {
             let _ = channel.send(&Said::Refused(error));

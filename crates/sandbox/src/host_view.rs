@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode};
 
@@ -45,33 +45,61 @@ pub(crate) fn flat(path: &str) -> String {
 pub fn prepare_host_view(state: &Path) -> Result<(), SandboxError> {
     let rootless = !rustix::process::geteuid().is_root();
     let fs_state = state.join("fs");
-    let overlays = TOPS
-        .iter()
-        .map(|top| ((*top).to_owned(), *top))
-        .chain(VAR_OVERLAYS.iter().map(|var| (flat(var), *var)));
-    for (name, path) in overlays {
-        let host = Path::new("/").join(path);
-        let is_folder = fs::symlink_metadata(&host).is_ok_and(|metadata| metadata.is_dir());
-        if is_folder {
-            prepare_overlay(&fs_state.join(name), Some(&host))?;
+    overlays().try_for_each(|(name, host)| prepare_overlay(&fs_state.join(name), Some(&host)))?;
+    personal(&fs_state)?;
+    hide_secrets(&fs_state.join("etc/upper"), rootless)
+}
+
+/// What a host view is made of besides the host's own folders: the root itself, and all in it that is personal.
+pub(crate) const REST: &str = "rest";
+
+/// The overlays of a layered view: the name of each in a state, and the folder of the host that it shows.
+pub(crate) fn overlays() -> impl Iterator<Item = (String, PathBuf)> {
+    let tops = TOPS.iter().map(|top| ((*top).to_owned(), *top));
+    let vars = VAR_OVERLAYS.iter().map(|var| (flat(var), *var));
+    let on_host = tops.chain(vars).map(|(name, path)| (name, Path::new("/").join(path)));
+    on_host.filter(|(_, host)| fs::symlink_metadata(host).is_ok_and(|metadata| metadata.is_dir()))
+}
+
+/// Makes the lowest state of layered views of the host: the folders that are everybody's own, the places where the
+/// host's folders go, and what hides the host's secrets.
+///
+/// # Errors
+/// If a folder or a file cannot be made.
+pub fn prepare_host_base(state: &Path) -> Result<(), SandboxError> {
+    let root = state.join("fs").join(REST).join("upper");
+    folder(&root, 0o755)?;
+    for top in TOPS {
+        let host = Path::new("/").join(top);
+        match fs::read_link(&host) {
+            Ok(link) => std::os::unix::fs::symlink(link, root.join(top))
+                .map_err(|error| SandboxError::io("make", root.join(top), error))?,
+            Err(_) if host.is_dir() => folder(&root.join(top), 0o755)?,
+            Err(_) => {}
         }
     }
-    for plain in PLAIN {
-        let mode = match plain {
-            "tmp" => 0o1777,
-            "root" => 0o700,
-            _ => 0o755,
-        };
-        folder(&fs_state.join(plain), mode)?;
+    for kernel in ["proc", "dev", "sys", "run"] {
+        folder(&root.join(kernel), 0o755)?;
     }
-    for (name, mode) in IN_VAR {
-        folder(&fs_state.join("var").join(name), mode)?;
+    personal(&root)?;
+    for var in VAR_OVERLAYS.iter().filter(|var| Path::new("/").join(var).is_dir()) {
+        folder(&root.join(var), 0o755)?;
     }
-    for (link, to) in [("run", "/run"), ("lock", "/run/lock")] {
-        let path = fs_state.join("var").join(link);
-        std::os::unix::fs::symlink(to, &path).map_err(|error| SandboxError::io("make", &path, error))?;
-    }
-    hide_secrets(&fs_state.join("etc/upper"), rootless)
+    let etc = state.join("fs/etc/upper");
+    let rootless = !rustix::process::geteuid().is_root();
+    folder(&etc, 0o755)?;
+    like(&etc, Path::new("/etc"), rootless).map_err(|error| SandboxError::io("make", &etc, error))?;
+    hide_secrets(&etc, rootless)
+}
+
+/// Makes the state of one layered view: the folders that keep what is written.
+///
+/// # Errors
+/// If a folder cannot be made.
+pub fn prepare_host_layer(state: &Path) -> Result<(), SandboxError> {
+    let fs_state = state.join("fs");
+    prepare_overlay(&fs_state.join(REST), None)?;
+    overlays().try_for_each(|(name, host)| prepare_overlay(&fs_state.join(name), Some(&host)))
 }
 
 /// Makes the folders that an overlay keeps its changes in; its root is made like `model`.
@@ -85,6 +113,26 @@ pub fn prepare_overlay(state: &Path, model: Option<&Path>) -> Result<(), Sandbox
     if let Some(model) = model {
         let rootless = !rustix::process::geteuid().is_root();
         like(&upper, model, rootless).map_err(|error| SandboxError::io("make", &upper, error))?;
+    }
+    Ok(())
+}
+
+/// Makes the folders that are nobody's of the host.
+fn personal(root: &Path) -> Result<(), SandboxError> {
+    for plain in PLAIN {
+        let mode = match plain {
+            "tmp" => 0o1777,
+            "root" => 0o700,
+            _ => 0o755,
+        };
+        folder(&root.join(plain), mode)?;
+    }
+    for (name, mode) in IN_VAR {
+        folder(&root.join("var").join(name), mode)?;
+    }
+    for (link, to) in [("run", "/run"), ("lock", "/run/lock")] {
+        let path = root.join("var").join(link);
+        std::os::unix::fs::symlink(to, &path).map_err(|error| SandboxError::io("make", &path, error))?;
     }
     Ok(())
 }

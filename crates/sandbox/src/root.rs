@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 
 use crate::error::SandboxError;
-use crate::host_view::{self, TOPS, VAR_OVERLAYS};
+use crate::host_view::{self, REST, TOPS, VAR_OVERLAYS};
 use crate::spec::{Home, Mount, Root, SandboxSpec};
 use crate::syscalls;
 
@@ -23,9 +23,10 @@ pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Resul
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private)
         .map_err(|error| SandboxError::io("make private", "/", error))?;
-    let builder = Builder { root: scratch, rootless };
+    let builder = Builder { root: scratch, rootless, volatile: spec.volatile };
     match &spec.root {
         Root::HostView { state } => builder.host_view(state)?,
+        Root::HostLayers { below, state } => builder.host_layers(below, state)?,
         Root::Layers { layers, state } => {
             let state = state.join("fs");
             builder.overlay(layers, &state, Path::new("/"))?;
@@ -33,6 +34,10 @@ pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Resul
     }
     builder.kernel_folders()?;
     builder.names()?;
+    for overlay in &spec.overlays {
+        builder.place(&overlay.target, true)?;
+        builder.overlay(&overlay.layers, &overlay.state, &overlay.target)?;
+    }
     for mount in &spec.mounts {
         builder.bind(mount)?;
     }
@@ -54,6 +59,7 @@ fn leave_old_root(root: &Path) -> Result<()> {
 struct Builder<'a> {
     root: &'a Path,
     rootless: bool,
+    volatile: bool,
 }
 
 impl Builder<'_> {
@@ -114,6 +120,21 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// An overlay as root, and one for each of the host's system folders, over what earlier ones like it left.
+    fn host_layers(&self, below: &[PathBuf], state: &Path) -> Result<()> {
+        // Most layers change little: a folder that a layer does not have is no layer.
+        let left = |name: &str| {
+            let uppers = below.iter().map(move |state| state.join("fs").join(name).join("upper"));
+            uppers.filter(|upper| upper.is_dir()).collect::<Vec<_>>()
+        };
+        self.overlay(&left(REST), &state.join("fs").join(REST), Path::new("/"))?;
+        for (name, host) in host_view::overlays() {
+            let layers: Vec<PathBuf> = std::iter::once(host.clone()).chain(left(&name)).collect();
+            self.overlay(&layers, &state.join("fs").join(&name), &host)?;
+        }
+        Ok(())
+    }
+
     /// Mounts an overlay of these folders, the lowest first, with what is written kept in `state`.
     fn overlay(&self, layers: &[PathBuf], state: &Path, target: &Path) -> Result<()> {
         let refused = |why: String| SandboxError::OverlayRefused { target: target.to_owned(), why };
@@ -122,6 +143,9 @@ impl Builder<'_> {
         if self.rootless {
             options.push(("userxattr", ""));
             options.retain(|(key, _)| *key != "metacopy" && *key != "redirect_dir");
+        }
+        if self.volatile {
+            options.push(("volatile", ""));
         }
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
             .map_err(|e| refused(e.to_string()))?;

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
-use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
@@ -16,10 +15,10 @@ use crate::channel::Channel;
 use crate::error::SandboxError;
 use crate::privileges::{self, Filters};
 use crate::reexec;
-use crate::spec::{Ended, Network, SandboxSpec};
+use crate::setup;
+use crate::spec::{Ended, SandboxSpec};
 use crate::syscalls::{self, Fork};
 use crate::unit::{self, Exit, Running};
-use crate::{ids, root};
 
 /// What the shim is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,7 +59,7 @@ fn run(channel: &Channel) -> i32 {
         Ok(held) => held,
         Err(error) => return answer(channel, &Err(error)),
     };
-    let group = match prepare(&order) {
+    let group = match setup::prepare(&order.spec, order.rootless) {
         Ok(group) => group,
         Err(error) => return answer(channel, &Err(error)),
     };
@@ -91,24 +90,6 @@ fn answer(channel: &Channel, answer: &Answer) -> i32 {
     let _ = channel.send(answer);
     channel.hang_up();
     i32::from(answer.is_err())
-}
-
-fn prepare(order: &Order) -> Result<Cgroup, SandboxError> {
-    let group = Cgroup::make(&order.spec.cgroup, &order.spec.limits)?;
-    let namespaces = || {
-        if order.rootless {
-            ids::become_root_inside()?;
-        }
-        syscalls::unshare(UnshareFlags::NEWPID)
-            .map_err(|error| SandboxError::io("unshare", "/proc/self/ns/pid", error))
-    };
-    match namespaces() {
-        Ok(()) => Ok(group),
-        Err(error) => {
-            group.remove();
-            Err(error)
-        }
-    }
 }
 
 /// Starts the first process of the sandbox, and waits until its root stands.
@@ -146,19 +127,9 @@ fn start_first(order: &Order, group: &Cgroup) -> Result<Pid, SandboxError> {
 }
 
 fn become_first(order: &Order, group: &Cgroup, filters: &Filters) -> Result<(), SandboxError> {
-    let death = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    death.map_err(|error| SandboxError::io("follow", "the shim", error))?;
-    group.join()?;
-    let mut namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
-    if order.spec.network == Network::None {
-        namespaces |= UnshareFlags::NEWNET;
-    }
-    syscalls::unshare(namespaces).map_err(|error| SandboxError::io("unshare", "/proc/self/ns", error))?;
-    rustix::system::sethostname(order.spec.hostname.as_bytes())
-        .map_err(|error| SandboxError::io("set", "the host name", error))?;
     let scratch = order.folder.join("root");
     fs::create_dir_all(&scratch).map_err(|error| SandboxError::io("make", &scratch, error))?;
-    root::enter(&order.spec, order.rootless, &scratch)?;
+    setup::become_first(&order.spec, &scratch, order.rootless, group)?;
     privileges::bound_capabilities()?;
     privileges::drop_capabilities()?;
     if order.rootless {

@@ -13,6 +13,10 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Folders and files of the host that appear inside, in this order.
     pub mounts: Vec<Mount>,
+    /// Overlays that appear inside, before the mounts.
+    pub overlays: Vec<Overlay>,
+    /// Whether what is written may be lost when the machine goes down: nothing is written back when it ends.
+    pub volatile: bool,
     /// The home of whoever works inside; made if it is not there.
     pub home: Option<Home>,
     /// Which network it has.
@@ -29,6 +33,14 @@ pub enum Root {
     /// A copy-on-write view of the host's own system folders, with homes of its own. See [`crate::prepare_host_view`].
     HostView {
         /// Keeps what is written, from one start to the next.
+        state: PathBuf,
+    },
+    /// A copy-on-write view of the host's own system folders, over what others like it left. See
+    /// [`crate::prepare_host_base`].
+    HostLayers {
+        /// What others left: their states, the lowest first. The first is that of the base.
+        below: Vec<PathBuf>,
+        /// Keeps what is written. See [`crate::prepare_host_layer`].
         state: PathBuf,
     },
     /// An overlay of folders.
@@ -49,6 +61,17 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether it may not be written.
     pub read_only: bool,
+}
+
+/// An overlay that appears inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Inside; made if it is not there.
+    pub target: PathBuf,
+    /// The read-only folders, the lowest first; at least one.
+    pub layers: Vec<PathBuf>,
+    /// Keeps what is written. See [`crate::prepare_overlay`].
+    pub state: PathBuf,
 }
 
 /// A home folder inside.

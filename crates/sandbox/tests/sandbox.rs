@@ -17,7 +17,7 @@ fn main() {
         Some("__shim") => sandbox::main_shim(),
         _ => {}
     }
-    let tests: [(&str, fn(&Place)); 14] = [
+    let tests: [(&str, fn(&Place)); 18] = [
         ("what_is_written_stays_inside_and_survives_a_restart", writes_stay_inside),
         ("homes_and_secrets_of_the_host_are_not_visible", nothing_personal),
         ("exit_codes_and_signals_come_through", ends),
@@ -32,6 +32,10 @@ fn main() {
         ("limits_can_be_set_while_it_runs", limits_later),
         ("a_mount_cannot_leave_the_root_by_a_link", mount_by_link),
         ("without_a_network_there_is_none", no_network),
+        ("one_process_may_have_a_sandbox_of_its_own", own_sandbox),
+        ("a_sandbox_of_its_own_ends_with_its_process", own_sandbox_ends),
+        ("a_sandbox_of_its_own_dies_with_its_caller", own_sandbox_dies_with_caller),
+        ("layers_of_the_host_view_build_on_each_other", layers_build_on_each_other),
     ];
     let arguments = Arguments::from_args();
     let trials = tests
@@ -74,6 +78,8 @@ impl Place {
             root: Root::HostView { state: self.folder.clone() },
             hostname: "inside".to_owned(),
             mounts: Vec::new(),
+            overlays: Vec::new(),
+            volatile: false,
             home: None,
             network: Network::Host,
             limits: Limits::default(),
@@ -294,4 +300,108 @@ fn limits_later(place: &Place) {
     let Observed::Running(now) = sandbox::observe(&place.folder) else { panic!("it ended") };
     let (ended, _) = say(&now, "i=0; while [ $i -lt 60 ]; do sleep 1 & i=$((i+1)); done; wait");
     assert_ne!(ended, Ended::Code(0));
+}
+
+/// A state with a base, for sandboxes of one process.
+struct Layered {
+    folder: PathBuf,
+}
+
+impl Layered {
+    fn new(place: &Place) -> Self {
+        let folder = place.folder.parent().unwrap().join("layered");
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(folder.join("source")).unwrap();
+        fs::write(folder.join("source/given"), "source\n").unwrap();
+        sandbox::prepare_host_base(&folder.join("base")).unwrap();
+        Self { folder }
+    }
+
+    /// Runs a script over what these layers left.
+    fn run(&self, name: &str, below: &[&str], script: &str) -> sandbox::Process {
+        let state = self.folder.join(name);
+        sandbox::prepare_host_layer(&state).unwrap();
+        sandbox::prepare_overlay(&state.join("workspace"), None).unwrap();
+        let scratch = self.folder.join(format!("{name}-scratch"));
+        fs::create_dir(&scratch).unwrap();
+        let states = |of: &dyn Fn(&str) -> PathBuf| below.iter().map(|name| of(name)).collect::<Vec<_>>();
+        let mut layers = vec![self.folder.join("source")];
+        layers.extend(states(&|name| self.folder.join(name).join("workspace/upper")));
+        let mut bases = vec![self.folder.join("base")];
+        bases.extend(states(&|name| self.folder.join(name)));
+        let spec = SandboxSpec {
+            root: Root::HostLayers { below: bases, state: state.clone() },
+            hostname: "step".to_owned(),
+            mounts: Vec::new(),
+            overlays: vec![sandbox::Overlay {
+                target: "/workspace".into(),
+                layers,
+                state: state.join("workspace"),
+            }],
+            volatile: true,
+            home: None,
+            network: Network::None,
+            limits: Limits::default(),
+            cgroup: "step".to_owned(),
+        };
+        let exec = ExecSpec { cwd: "/workspace".into(), ..shell(script, Io::Captured) };
+        sandbox::run(&spec, &scratch, &exec).unwrap()
+    }
+
+    fn says(&self, name: &str, below: &[&str], script: &str) -> String {
+        let mut process = self.run(name, below, script);
+        let mut said = String::new();
+        process.output().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(process.wait(None).unwrap(), Some(Ended::Code(0)), "{said}");
+        said
+    }
+}
+
+fn own_sandbox(place: &Place) {
+    let layered = Layered::new(place);
+    let said = layered.says("one", &[], "hostname; pwd; cat given; echo $$; ls -A /root /home; id -u");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..3], ["step", "/workspace", "source"], "{said}");
+    assert!(lines[3].parse::<u32>().unwrap() < 10, "a process namespace of its own: {said}");
+    assert_eq!(lines.last(), Some(&"0"), "{said}");
+    // Setting it up writes nothing into its layers.
+    let rest = layered.folder.join("one/fs/rest/upper");
+    assert_eq!(fs::read_dir(rest).unwrap().count(), 1, "only the mount point of the workspace");
+}
+
+fn own_sandbox_ends(place: &Place) {
+    let layered = Layered::new(place);
+    let mark = format!("31{}", std::process::id());
+    let said = layered.says("one", &[], &format!("setsid sleep {mark} & echo begun"));
+    assert_eq!(said, "begun\n");
+    assert!(!somewhere(&mark), "what it left in the background is gone");
+    let mut failed = layered.run("two", &[], "exit 3");
+    assert_eq!(failed.wait(None).unwrap(), Some(Ended::Code(3)));
+}
+
+fn own_sandbox_dies_with_caller(place: &Place) {
+    let layered = Layered::new(place);
+    let mark = format!("32{}", std::process::id());
+    let process = layered.run("one", &[], &format!("setsid sleep {mark} & sleep {mark}"));
+    until("it runs", || somewhere(&mark));
+    drop(process);
+    assert!(!somewhere(&mark), "the drop waits for the end of all");
+}
+
+fn layers_build_on_each_other(place: &Place) {
+    let layered = Layered::new(place);
+    layered.says(
+        "one",
+        &[],
+        "echo tool > /usr/bin/our-tool; echo x > /etc/our; echo y > /root/ours; mkdir /data; rm given; echo a > made",
+    );
+    let said = layered.says("two", &["one"], "cat /usr/bin/our-tool /etc/our /root/ours; ls -d /data; ls");
+    assert_eq!(said, "tool\nx\ny\n/data\nmade\n");
+    layered.says("three", &["one", "two"], "rm /usr/bin/our-tool made");
+    assert_eq!(
+        layered.says("four", &["one", "two", "three"], "ls; ls /usr/bin/our-tool || true"),
+        "ls: cannot access '/usr/bin/our-tool': No such file or directory\n"
+    );
+    assert!(!Path::new("/usr/bin/our-tool").exists() && !Path::new("/data").exists());
+    assert!(layered.folder.join("source/given").exists());
 }

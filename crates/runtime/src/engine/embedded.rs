@@ -134,6 +134,8 @@ impl Embedded {
                     read_only: mount.read_only,
                 })
                 .collect(),
+            overlays: Vec::new(),
+            volatile: false,
             home: Some(home),
             network: match spec.network {
                 Network::Host => sandbox::Network::Host,
