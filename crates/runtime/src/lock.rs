@@ -190,15 +190,18 @@ fn is_still_at(file: &File, path: &Path) -> bool {
 }
 
 fn open(path: &Path) -> Result<File, LockError> {
+    open_at(path).map_err(|source| LockError::Io { path: path.to_owned(), source })
+}
+
+/// Opens a file to lock, making it and its folder if they are not there.
+pub(crate) fn open_at(path: &Path) -> io::Result<File> {
     let try_open =
         || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     match (try_open(), path.parent()) {
         (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
-            make_private_folder(folder)
-                .map_err(|source| LockError::Io { path: folder.to_owned(), source })?;
+            make_private_folder(folder)?;
             try_open()
         }
         (result, _) => result,
     }
-    .map_err(|source| LockError::Io { path: path.to_owned(), source })
 }

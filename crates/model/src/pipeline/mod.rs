@@ -4,4 +4,5 @@
 
 pub mod graph;
 pub mod ir;
+pub mod key;
 pub mod outcome;

@@ -3,6 +3,7 @@
 //! SQL is written in this room and nowhere else. Reading never writes; all writes go through [`Store::write`],
 //! in one transaction each, which is on the disk when it returns.
 
+pub mod cache;
 mod error;
 mod journal;
 mod migrate;
