@@ -1,7 +1,7 @@
 //! Running hooks and packs: where they run, as whom, with what; their output, their deadline, their end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use crate::cancel::Cancel;
 use crate::engine::{Account, Ended, Engine, EngineError, ExecSpec, Io, Process, UnitId};
 use crate::events::{Event, Watcher};
 use crate::host;
+use crate::lines;
 use crate::logs::Log;
 use crate::secrets::{Mask, Values, expand};
 
@@ -261,21 +262,16 @@ impl<'a> Output<'a> {
 
     fn follow(&self, part: Option<String>, output: Option<Box<dyn Read + Send>>) {
         let (Some(output), Some(sender)) = (output, self.sender.clone()) else { return };
+        let mask = self.runner.mask.clone();
         std::thread::spawn(move || {
-            let mut reader = BufReader::new(output);
-            let mut line = Vec::new();
-            while let Ok(1..) = (&mut reader).take(64 * 1024).read_until(b'\n', &mut line) {
-                let text = String::from_utf8_lossy(&line);
-                if sender.send((part.clone(), text.trim_end_matches(['\n', '\r']).to_owned())).is_err() {
-                    break;
-                }
-                line.clear();
-            }
+            lines::read(output, &mask, |line| {
+                // Nobody listens any more once the phase has ended.
+                let _ = sender.send((part.clone(), line));
+            });
         });
     }
 
-    fn line(&mut self, part: Option<String>, line: &str) {
-        let line = self.runner.mask.apply(line);
+    fn line(&mut self, part: Option<String>, line: String) {
         let line = part.map_or_else(|| line.clone(), |part| format!("[{part}] {line}"));
         if let Some(log) = &mut self.log {
             log.line(&line);
@@ -292,10 +288,10 @@ impl<'a> Output<'a> {
     fn pump(&mut self, at_most: Duration) -> bool {
         match self.lines.recv_timeout(at_most) {
             Err(error) => return error == RecvTimeoutError::Disconnected,
-            Ok((part, line)) => self.line(part, &line),
+            Ok((part, line)) => self.line(part, line),
         }
         while let Ok((part, line)) = self.lines.try_recv() {
-            self.line(part, &line);
+            self.line(part, line);
         }
         false
     }
@@ -304,7 +300,7 @@ impl<'a> Output<'a> {
         let until = Instant::now() + DRAIN;
         let left = || until.saturating_duration_since(Instant::now());
         while let Ok((part, line)) = self.lines.recv_timeout(left()) {
-            self.line(part, &line);
+            self.line(part, line);
         }
     }
 }

@@ -27,6 +27,9 @@ const IN_VAR: [(&str, u32); 8] = [
     ("tmp", 0o1777),
     ("cache", 0o755),
 ];
+/// Folders that package managers do not make themselves.
+const EXPECTED_BY_PACKAGES: [&str; 3] =
+    ["var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/cache/debconf"];
 /// Files of `/etc` with keys or hashes of passwords, besides the host keys of ssh.
 const HIDDEN: [&str; 6] = ["shadow-", "gshadow-", "security/opasswd", "ssl/private", "sudoers", "sudoers.d"];
 /// Files with a hash of a password in the second field.
@@ -45,7 +48,8 @@ pub(crate) fn flat(path: &str) -> String {
 pub fn prepare_host_view(state: &Path) -> Result<(), SandboxError> {
     let rootless = !rustix::process::geteuid().is_root();
     let fs_state = state.join("fs");
-    overlays().try_for_each(|(name, host)| prepare_overlay(&fs_state.join(name), Some(&host)))?;
+    overlays(&VAR_OVERLAYS)
+        .try_for_each(|(name, host)| prepare_overlay(&fs_state.join(name), Some(&host)))?;
     personal(&fs_state)?;
     hide_secrets(&fs_state.join("etc/upper"), rootless)
 }
@@ -53,10 +57,13 @@ pub fn prepare_host_view(state: &Path) -> Result<(), SandboxError> {
 /// What a host view is made of besides the host's own folders: the root itself, and all in it that is personal.
 pub(crate) const REST: &str = "rest";
 
-/// The overlays of a layered view: the name of each in a state, and the folder of the host that it shows.
-pub(crate) fn overlays() -> impl Iterator<Item = (String, PathBuf)> {
+/// What of `/var` a layered view shows: caches change too often for results to be a function of them.
+pub(crate) const LAYERED_VAR: [&str; 1] = ["var/lib/dpkg"];
+
+/// The overlays of a view: the name of each in a state, and the folder of the host that it shows.
+pub(crate) fn overlays(vars: &'static [&'static str]) -> impl Iterator<Item = (String, PathBuf)> {
     let tops = TOPS.iter().map(|top| ((*top).to_owned(), *top));
-    let vars = VAR_OVERLAYS.iter().map(|var| (flat(var), *var));
+    let vars = vars.iter().map(|var| (flat(var), *var));
     let on_host = tops.chain(vars).map(|(name, path)| (name, Path::new("/").join(path)));
     on_host.filter(|(_, host)| fs::symlink_metadata(host).is_ok_and(|metadata| metadata.is_dir()))
 }
@@ -82,7 +89,7 @@ pub fn prepare_host_base(state: &Path) -> Result<(), SandboxError> {
         folder(&root.join(kernel), 0o755)?;
     }
     personal(&root)?;
-    for var in VAR_OVERLAYS.iter().filter(|var| Path::new("/").join(var).is_dir()) {
+    for var in LAYERED_VAR.iter().chain(&EXPECTED_BY_PACKAGES) {
         folder(&root.join(var), 0o755)?;
     }
     let etc = state.join("fs/etc/upper");
@@ -99,7 +106,7 @@ pub fn prepare_host_base(state: &Path) -> Result<(), SandboxError> {
 pub fn prepare_host_layer(state: &Path) -> Result<(), SandboxError> {
     let fs_state = state.join("fs");
     prepare_overlay(&fs_state.join(REST), None)?;
-    overlays().try_for_each(|(name, host)| prepare_overlay(&fs_state.join(name), Some(&host)))
+    overlays(&LAYERED_VAR).try_for_each(|(name, host)| prepare_overlay(&fs_state.join(name), Some(&host)))
 }
 
 /// Makes the folders that an overlay keeps its changes in; its root is made like `model`.

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 
 use crate::error::SandboxError;
-use crate::host_view::{self, REST, TOPS, VAR_OVERLAYS};
+use crate::host_view::{self, LAYERED_VAR, REST, TOPS, VAR_OVERLAYS};
 use crate::spec::{Home, Mount, Root, SandboxSpec};
 use crate::syscalls;
 
@@ -128,7 +128,7 @@ impl Builder<'_> {
             uppers.filter(|upper| upper.is_dir()).collect::<Vec<_>>()
         };
         self.overlay(&left(REST), &state.join("fs").join(REST), Path::new("/"))?;
-        for (name, host) in host_view::overlays() {
+        for (name, host) in host_view::overlays(&LAYERED_VAR) {
             let layers: Vec<PathBuf> = std::iter::once(host.clone()).chain(left(&name)).collect();
             self.overlay(&layers, &state.join("fs").join(&name), &host)?;
         }

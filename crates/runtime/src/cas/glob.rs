@@ -45,6 +45,39 @@ impl Globs {
     pub(super) fn patterns(&self) -> &[Pattern] {
         &self.0
     }
+
+    /// How many patterns there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no pattern.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The places of the patterns that fit this path, or a folder that it lies in.
+    #[must_use]
+    pub fn fitting(&self, path: &Path) -> Vec<usize> {
+        let fits = |pattern: &Pattern| {
+            path.ancestors().any(|path| {
+                let depth = path.components().count();
+                pattern.leads_to(path) && depth >= pattern.literal.len() && pattern.fits(path, depth)
+            })
+        };
+        self.0.iter().enumerate().filter(|(_, pattern)| fits(pattern)).map(|(at, _)| at).collect()
+    }
+
+    /// Whether a pattern may fit something in this folder.
+    #[must_use]
+    pub fn may_fit_below(&self, folder: &Path) -> bool {
+        let depth = folder.components().count();
+        self.0.iter().any(|pattern| {
+            pattern.leads_to(folder) && (depth < pattern.literal.len() || pattern.reaches_below(depth))
+        }) || !self.fitting(folder).is_empty()
+    }
 }
 
 impl Pattern {
@@ -89,6 +122,11 @@ impl Pattern {
             Some(_) if self.depth.is_some_and(|own| own != depth) => false,
             Some(matcher) => matcher.is_match(path),
         }
+    }
+
+    /// Whether its literal names lead to this path, or beyond it.
+    fn leads_to(&self, path: &Path) -> bool {
+        path.components().zip(&self.literal).all(|(part, name)| part.as_os_str() == name.as_str())
     }
 
     /// Whether it has no special character.

@@ -15,6 +15,7 @@ use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
 use setpoint_model::manifest::{Limits, Network};
 use setpoint_model::names::UnitName;
+use setpoint_model::pipeline::key;
 
 use crate::cancel::Cancel;
 use crate::events::Watcher;
@@ -369,6 +370,56 @@ pub trait Engine: Sync {
     /// # Errors
     /// If the unit does not run, or the program cannot be started.
     fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError>;
+
+    /// The engine, and the version of how it runs steps: part of their keys.
+    fn step_behaviour(&self) -> &'static str;
+
+    /// What a step sees of its base; nothing for an image that is not here yet, see [`Engine::prepare`].
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    fn step_base(&self, base: &BaseSource) -> Result<Option<key::Base>, EngineError>;
+
+    /// A digest of a folder or file of the host that a step sees, by what the kernel tells of it.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    fn seen_on_host(&self, path: &Path) -> Result<Digest, EngineError>;
+
+    /// Starts a step in a sandbox of its own, which ends with it. The base is prepared.
+    ///
+    /// # Errors
+    /// If the sandbox cannot be made, or the program cannot be started.
+    fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError>;
+}
+
+/// All that an engine needs to run a step of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepSpec {
+    /// Where its file system comes from.
+    pub base: BaseSource,
+    /// What the steps that it builds on left of their file systems: their states, the lowest first.
+    pub below: Vec<PathBuf>,
+    /// Keeps what it writes: a new folder, which may become the state of others.
+    pub state: PathBuf,
+    /// An empty folder, needed while it runs.
+    pub scratch: PathBuf,
+    /// The layers of its workspace, the lowest first; at least one.
+    pub workspace: Vec<PathBuf>,
+    /// What else of the host appears inside.
+    pub mounts: Vec<Mount>,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Added to the environment that its base declares.
+    pub env: BTreeMap<String, String>,
+    /// Where it starts.
+    pub cwd: PathBuf,
+    /// Who it runs as: a name or `uid[:gid]`; root if absent.
+    pub user: Option<String>,
+    /// Which network it has.
+    pub network: Network,
+    /// What it is connected to.
+    pub io: Io,
 }
 
 /// What a unit changed in its own layer.

@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use super::error::ImageError;
 use super::manifest::{Descriptor, Document, Manifest, choose, configuration};
 use super::stream::{sha256_hex, sha256_of};
-use super::{Config, ImageStore, remove, unpack};
+use super::{Config, ImageStore, unpack};
+use crate::remove::remove_tree;
 
 /// What a fetch found.
 pub(super) struct Fetched {
@@ -146,7 +147,7 @@ impl<'a> Job<'a> {
         if let Ok((found, true)) = placed {
             return Ok(found);
         }
-        let removed = remove::remove_tree(&temporary).or_else(|e| match e.kind() {
+        let removed = remove_tree(&temporary).or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(ImageError::Io { what: "remove", path: temporary, source: e }),
         });

@@ -12,7 +12,6 @@ mod layout;
 mod manifest;
 mod record;
 mod registry;
-mod remove;
 mod source;
 mod stream;
 mod tree;
@@ -31,6 +30,7 @@ pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
 pub use source::Source;
 
+use crate::remove::remove_tree;
 use job::Job;
 use record::{Record, Stat};
 
@@ -244,7 +244,7 @@ impl ImageStore {
                 }
                 let path = entry.path();
                 let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                let removed = if folder { remove::remove_tree(&path) } else { std::fs::remove_file(&path) };
+                let removed = if folder { remove_tree(&path) } else { std::fs::remove_file(&path) };
                 removed.map_err(ImageError::io("remove", &path))?;
             }
         }

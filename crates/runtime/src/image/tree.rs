@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, T
 use rustix::io::Errno;
 
 use super::error::Rule;
-use super::remove::remove_tree_at;
+use crate::remove::remove_tree_at;
 
 /// How owners and privileges of a layer are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEX
 const PRIVATE: Mode = Mode::RWXU;
 
 /// Removes a folder and all in it, however deep and with whatever modes, with few descriptors.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::INVAL.into());
     };
@@ -21,7 +21,7 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 /// The same below a descriptor: folders found on the way are first moved beside the one being emptied.
-pub(super) fn remove_tree_at(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+pub(crate) fn remove_tree_at(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut waiting = vec![name.to_owned()];
     let mut number = 0_u64;

@@ -1,9 +1,12 @@
 //! The embedded engine: sandboxes of our own, no daemon. All that it knows of a unit lies in the unit's folder.
 
+mod identity;
+mod steps;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,13 +14,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use setpoint_model::desired::Capabilities;
+use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::{Limits, Network};
+use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, Io, Labels, OwnChanges, Process, Pull, Seen,
-    UnitId, UnitSpec,
+    StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -148,7 +153,7 @@ impl Embedded {
 
     /// The control group's name is the machine's to share: two states must not meet in it.
     fn group_name(&self, unit: &UnitId) -> String {
-        let of_state = setpoint_model::digest::Digest::of_bytes(self.state.as_os_str().as_encoded_bytes());
+        let of_state = Digest::of_bytes(self.state.as_os_str().as_encoded_bytes());
         format!("{}-{}", unit.as_str(), of_state.short())
     }
 
@@ -184,22 +189,10 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EngineE
 }
 
 fn remove_tree(path: &Path) -> Result<(), EngineError> {
-    // What an overlay keeps in its work folders may not be read even by its owner.
-    if sandbox::is_rootless() {
-        open_up(path);
-    }
-    match fs::remove_dir_all(path) {
+    match crate::remove::remove_tree(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(error)),
         _ => Ok(()),
     }
-}
-
-fn open_up(folder: &Path) {
-    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .for_each(|entry| open_up(&entry.path()));
 }
 
 fn limits(limits: &Limits) -> sandbox::Limits {
@@ -446,6 +439,22 @@ impl Engine for Embedded {
             io,
         };
         Ok(Box::new(Running::new(sandbox::exec(&running, &inside)?)))
+    }
+
+    fn step_behaviour(&self) -> &'static str {
+        steps::BEHAVIOUR
+    }
+
+    fn step_base(&self, base: &BaseSource) -> Result<Option<key::Base>, EngineError> {
+        Embedded::step_base(self, base)
+    }
+
+    fn seen_on_host(&self, path: &Path) -> Result<Digest, EngineError> {
+        identity::tree(path).map_err(io("look at", path))
+    }
+
+    fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
+        Embedded::start_step(self, step)
     }
 }
 

@@ -1,0 +1,259 @@
+//! Snapshots: what steps wrote, kept as folders that overlays are mounted over.
+//!
+//! A state becomes a snapshot by a rename, whatever its size. In it lie `fs`, the changes of the file system, and
+//! `workspace`, those of the workspace; what changed nothing is not there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use setpoint_model::digest::Digest;
+
+use crate::paths::{Roots, make_private_folder};
+use crate::remove::remove_tree;
+
+/// What keeps the changes of an overlay.
+const UPPER: &str = "upper";
+/// What an overlay works in, and leaves behind.
+const WORK: &str = "work";
+/// The beginning of the names of folders that are on their way out.
+const GONE: &str = ".gone-";
+
+/// The folder of all snapshots.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    folder: PathBuf,
+}
+
+/// What a state holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// Changes of the file system.
+    pub system: bool,
+    /// Changes of the workspace.
+    pub workspace: bool,
+}
+
+/// How large something is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// The bytes of its files.
+    pub bytes: u64,
+    /// How many files, links and folders.
+    pub files: u64,
+}
+
+impl Snapshots {
+    /// The snapshots below a state root. Nothing is made until the first is.
+    #[must_use]
+    pub fn new(roots: &Roots) -> Self {
+        Self { folder: roots.state.join("snapshots/v1") }
+    }
+
+    /// Where a snapshot lies.
+    #[must_use]
+    pub fn path(&self, id: Digest) -> PathBuf {
+        self.folder.join(id.to_hex())
+    }
+
+    /// The changes of the workspace in a snapshot.
+    #[must_use]
+    pub fn workspace(&self, id: Digest) -> PathBuf {
+        workspace_of(&self.path(id))
+    }
+
+    /// Whether a snapshot is there.
+    #[must_use]
+    pub fn is_there(&self, id: Digest) -> bool {
+        self.path(id).is_dir()
+    }
+
+    /// Makes a state a snapshot, by renaming it. The state was sealed, and lies on the same file system.
+    ///
+    /// # Errors
+    /// If the folder cannot be made, or the state cannot be moved.
+    pub fn keep(&self, state: &Path, id: Digest) -> io::Result<()> {
+        match fs::rename(state, self.path(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_private_folder(&self.folder)?;
+                fs::rename(state, self.path(id))
+            }
+            other => other,
+        }
+    }
+
+    /// Puts aside every snapshot but those that are alive, and gives what was put aside, for [`Snapshots::remove`].
+    ///
+    /// # Errors
+    /// If the folder cannot be read, or a snapshot cannot be moved.
+    pub fn put_aside(&self, alive: &BTreeSet<Digest>) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut aside = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(GONE) {
+                aside.push(self.folder.join(name));
+            } else if Digest::parse(name).is_ok_and(|id| !alive.contains(&id)) {
+                let gone = self.folder.join(format!("{GONE}{name}"));
+                fs::rename(self.folder.join(name), &gone)?;
+                aside.push(gone);
+            }
+        }
+        Ok(aside)
+    }
+
+    /// Removes what was put aside. What somebody else is removing too is left to them.
+    pub fn remove(aside: &[PathBuf]) {
+        for folder in aside {
+            let _ = remove_tree(folder);
+        }
+    }
+
+    /// How large a snapshot is.
+    ///
+    /// # Errors
+    /// If something of it cannot be read.
+    pub fn size(&self, id: Digest) -> io::Result<Size> {
+        let mut size = Size::default();
+        count(&self.path(id), &mut size)?;
+        Ok(size)
+    }
+
+    /// Writes everything on the file system of the snapshots to the disk.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        let folder = fs::File::open(&self.folder)?;
+        Ok(rustix::fs::syncfs(folder)?)
+    }
+}
+
+/// The changes of the workspace in a state.
+#[must_use]
+pub fn workspace_of(state: &Path) -> PathBuf {
+    state.join("workspace").join(UPPER)
+}
+
+/// Takes away from a state what only its own overlays needed, and all that changed nothing.
+///
+/// # Errors
+/// If something cannot be read or removed.
+pub fn seal(state: &Path) -> io::Result<Sealed> {
+    Ok(Sealed { system: strip(&state.join("fs"))?, workspace: strip(&state.join("workspace"))? })
+}
+
+/// Says whether anything is left.
+fn strip(folder: &Path) -> io::Result<bool> {
+    let upper = folder.join(UPPER);
+    let is_left = if upper.is_dir() {
+        remove_tree(&folder.join(WORK))?;
+        fs::read_dir(&upper)?.next().is_some()
+    } else {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?.collect::<io::Result<Vec<_>>>()?,
+        };
+        entries.iter().try_fold(false, |left, entry| io::Result::Ok(strip(&entry.path())? || left))?
+    };
+    if !is_left {
+        remove_tree(folder)?;
+    }
+    Ok(is_left)
+}
+
+fn count(folder: &Path, size: &mut Size) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        size.files += 1;
+        if metadata.is_dir() {
+            count(&entry.path(), size)?;
+        } else {
+            // What is allocated counts: a sparse file takes no room.
+            size.bytes += metadata.blocks() * 512;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Snapshots) {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots { folder: folder.path().join("snapshots/v1") };
+        (folder, snapshots)
+    }
+
+    /// A state with these files, and the folders that overlays leave.
+    fn state(folder: &Path, files: &[&str]) -> PathBuf {
+        let state = folder.join("state");
+        for overlay in ["fs/usr", "fs/etc", "workspace"] {
+            fs::create_dir_all(state.join(overlay).join("upper")).unwrap();
+            fs::create_dir_all(state.join(overlay).join("work/incompat/volatile")).unwrap();
+        }
+        for file in files {
+            fs::create_dir_all(state.join(file).parent().unwrap()).unwrap();
+            fs::write(state.join(file), "0123456789").unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn sealing_leaves_what_was_changed_and_nothing_else() {
+        for (files, system, workspace) in [
+            (vec![], false, false),
+            (vec!["fs/usr/upper/bin/tool"], true, false),
+            (vec!["workspace/upper/out"], false, true),
+            (vec!["fs/etc/upper/x", "workspace/upper/a/b"], true, true),
+        ] {
+            let (folder, snapshots) = place();
+            let state = state(folder.path(), &files);
+            assert_eq!(seal(&state).unwrap(), Sealed { system, workspace }, "{files:?}");
+            let id = Digest::of_bytes(b"x");
+            snapshots.keep(&state, id).unwrap();
+            assert!(snapshots.is_there(id) && !state.exists());
+            let kept = snapshots.path(id);
+            assert_eq!(kept.join("fs").exists(), system);
+            assert_eq!(kept.join("workspace").exists(), workspace);
+            assert!(!kept.join("fs/usr/work").exists());
+            assert!(files.iter().all(|file| kept.join(file).exists()), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_alive_goes() {
+        let (folder, snapshots) = place();
+        let ids = [Digest::of_bytes(b"a"), Digest::of_bytes(b"b")];
+        for id in ids {
+            snapshots.keep(&state(folder.path(), &["workspace/upper/out"]), id).unwrap();
+        }
+        let aside = snapshots.put_aside(&BTreeSet::from([ids[0]])).unwrap();
+        assert!(snapshots.is_there(ids[0]) && !snapshots.is_there(ids[1]));
+        assert_eq!(aside.len(), 1);
+        Snapshots::remove(&aside);
+        assert!(!aside[0].exists());
+        assert_eq!(snapshots.put_aside(&BTreeSet::from([ids[0]])).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_size_counts_what_is_allocated() {
+        let (folder, snapshots) = place();
+        let id = Digest::of_bytes(b"a");
+        let state = state(folder.path(), &["workspace/upper/out"]);
+        fs::File::create(state.join("workspace/upper/sparse")).unwrap().set_len(1 << 30).unwrap();
+        seal(&state).unwrap();
+        snapshots.keep(&state, id).unwrap();
+        let size = snapshots.size(id).unwrap();
+        assert!(size.files == 4 && size.bytes <= 1 << 20, "{size:?}");
+    }
+}
