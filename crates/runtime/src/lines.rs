@@ -54,7 +54,7 @@ fn cut(line: &[u8], mask: &Mask, each: &mut impl FnMut(String)) -> Vec<u8> {
         at -= 1;
     }
     each(masked[..at].to_owned());
-    [masked[at..].as_bytes(), &line[whole..]].concat()
+    [&masked.as_bytes()[at..], &line[whole..]].concat()
 }
 
 #[cfg(test)]

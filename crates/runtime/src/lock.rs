@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use setpoint_model::digest::Encoder;
+use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::names::UnitName;
 
 use crate::paths::{Roots, make_private_folder, project_key};
@@ -117,6 +117,45 @@ fn read_holder(file: &File) -> Option<Holder> {
     let mut text = [0; 4096];
     let len = file.read_at(&mut text, 0).ok()?;
     serde_json::from_slice(text.get(..len)?).ok()
+}
+
+/// The right to make the result of one key. Whoever else wants it waits, and takes what was made.
+#[derive(Debug)]
+pub struct KeyLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl KeyLock {
+    /// Takes the lock of a key. While another holds it, `go_on` is asked every 20 ms whether to wait; nothing if it
+    /// says no.
+    ///
+    /// # Errors
+    /// [`LockError::Io`] if the lock's file cannot be made or locked.
+    pub fn acquire(
+        roots: &Roots,
+        key: Digest,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Option<Self>, LockError> {
+        let path = roots.state.join("locks/keys").join(key.to_hex());
+        loop {
+            let file = open(&path)?;
+            match file.try_lock() {
+                Ok(()) if is_still_at(&file, &path) => return Ok(Some(Self { path, _file: file })),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if go_on() => std::thread::sleep(RETRY),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(LockError::Io { path, source }),
+            }
+        }
+    }
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        // Still locked: whoever waits finds that it is gone, and makes it anew.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// A promise that a named thing is in use: nothing that is leased is evicted, pruned or collected. Many may

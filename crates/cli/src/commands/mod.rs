@@ -13,6 +13,7 @@ mod plan;
 #[cfg(test)]
 mod reference;
 mod reprovision;
+mod run;
 mod shell;
 mod status;
 mod stop;
@@ -67,6 +68,7 @@ enum Command {
     Why(why::Why),
     Status(status::Status),
     Shell(shell::Shell),
+    Run(run::Run),
     Init(init::Init),
     Exec(exec::Exec),
     Logs(logs::Logs),
@@ -109,6 +111,7 @@ impl Command {
             Self::Why(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Shell(command) => command.run(context),
+            Self::Run(command) => command.run(context),
             Self::Init(command) => command.run(context),
             Self::Exec(command) => command.run(context),
             Self::Logs(command) => command.run(context),

@@ -6,3 +6,5 @@ pub mod graph;
 pub mod ir;
 pub mod key;
 pub mod outcome;
+pub mod schedule;
+pub mod when;

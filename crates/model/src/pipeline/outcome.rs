@@ -46,6 +46,8 @@ pub enum How {
     Signal(i32),
     /// The kernel ended it for want of memory.
     Oom,
+    /// It could not be begun: there is no such program, working folder or user.
+    NotBegun(String),
     /// It ended well, and a pattern of its `outputs` or `artifacts` fits nothing.
     Missing(String),
 }
@@ -94,6 +96,7 @@ impl std::fmt::Display for How {
             Self::Exit(code) => write!(f, "exit {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
             Self::Oom => f.write_str("out of memory"),
+            Self::NotBegun(why) => f.write_str(why),
             Self::Missing(pattern) => write!(f, "`{pattern}` fits no file that it left"),
         }
     }

@@ -100,6 +100,52 @@ impl CacheWriter<'_> {
         Ok(Some(found))
     }
 
+    /// As [`CacheWriter::take`], if every layer of its own is there. Where one has vanished, all that lies on it is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the records cannot be read or written.
+    pub fn take_whole(
+        &self,
+        key: Digest,
+        not_before: Option<Timestamp>,
+        is_there: impl Fn(Digest) -> bool,
+    ) -> Result<Option<ResultRow>, StoreError> {
+        let Some(found) = self.take(key, not_before)? else { return Ok(None) };
+        if self.has_layer(found.id)? && !is_there(found.id) {
+            self.forget_layer(found.id)?;
+            return Ok(None);
+        }
+        Ok(Some(found))
+    }
+
+    /// As [`CacheWriter::find`], if every layer of its own is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the records cannot be read.
+    pub fn find_whole(
+        &self,
+        key: Digest,
+        is_there: impl Fn(Digest) -> bool,
+    ) -> Result<Option<ResultRow>, StoreError> {
+        let Some(found) = self.find(key)? else { return Ok(None) };
+        Ok((is_there(found.id) || !self.has_layer(found.id)?).then_some(found))
+    }
+
+    /// Whether a result has a layer of its own.
+    fn has_layer(&self, result: Digest) -> Result<bool, StoreError> {
+        self.sql(|sql| {
+            sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM layers WHERE id = ?1)")?
+                .query_row([result.as_bytes()], |row| row.get(0))
+        })
+    }
+
+    /// Why a layer could not be moved to its place.
+    #[must_use]
+    pub fn not_kept(&self, path: &std::path::Path, error: std::io::Error) -> StoreError {
+        StoreError::io(path, error)
+    }
+
     /// The current result of a key, only looked at.
     ///
     /// # Errors
@@ -110,20 +156,6 @@ impl CacheWriter<'_> {
                 .query_row([key.as_bytes()], result_row)
                 .optional()
         })
-    }
-
-    /// What a result lies on.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the records cannot be read.
-    pub fn chains(&self, result: Digest) -> Result<Chains, StoreError> {
-        let rows = self.sql(|sql| {
-            sql.prepare_cached("SELECT kind, layer FROM chains WHERE result = ?1 ORDER BY kind, position")?
-                .query_map([result.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, digest_at(row, 1)?)))?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        let of = |wanted| rows.iter().filter(|(kind, _)| *kind == wanted).map(|(_, layer)| *layer).collect();
-        Ok(Chains { system: of(SYSTEM), workspace: of(WORKSPACE) })
     }
 
     /// Records a result; its key leads to it from now on. Where it has a layer of its own, the caller moves it to
@@ -210,13 +242,26 @@ impl CacheWriter<'_> {
         Ok(())
     }
 
-    /// Says that all layers that are recorded are on the disk.
+    /// The layers of which nobody has said that they are on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the records cannot be read.
+    pub fn not_durable(&self) -> Result<Vec<Digest>, StoreError> {
+        self.sql(|sql| {
+            sql.prepare("SELECT id FROM layers WHERE durable = 0")?
+                .query_map([], |row| digest_at(row, 0))?
+                .collect()
+        })
+    }
+
+    /// Says that layers are on the disk.
     ///
     /// # Errors
     /// [`StoreError`] if the records cannot be written.
-    pub fn all_durable(&self) -> Result<usize, StoreError> {
+    pub fn durable(&self, layers: &[Digest]) -> Result<(), StoreError> {
         self.sql(|sql| {
-            sql.execute("UPDATE layers SET durable = 1 WHERE durable = 0 AND boot = ?1", [self.boot])
+            let mut update = sql.prepare_cached("UPDATE layers SET durable = 1 WHERE id = ?1")?;
+            layers.iter().try_for_each(|layer| update.execute([layer.as_bytes()]).map(drop))
         })
     }
 
@@ -245,6 +290,22 @@ impl CacheWriter<'_> {
 }
 
 impl CacheDb {
+    /// What a result lies on.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the records cannot be read.
+    pub fn chains(&self, result: Digest) -> Result<Chains, StoreError> {
+        let read = || -> rusqlite::Result<Vec<(i64, Digest)>> {
+            self.connection
+                .prepare_cached("SELECT kind, layer FROM chains WHERE result = ?1 ORDER BY kind, position")?
+                .query_map([result.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, digest_at(row, 1)?)))?
+                .collect()
+        };
+        let rows = read().map_err(|error| StoreError::sql(&self.path, error))?;
+        let of = |wanted| rows.iter().filter(|(kind, _)| *kind == wanted).map(|(_, layer)| *layer).collect();
+        Ok(Chains { system: of(SYSTEM), workspace: of(WORKSPACE) })
+    }
+
     /// All results, the one used last first.
     ///
     /// # Errors

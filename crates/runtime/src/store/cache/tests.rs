@@ -132,7 +132,7 @@ fn what_was_not_durable_when_the_machine_went_down_is_forgotten() {
     let (_folder, roots) = place();
     let mut cache = CacheDb::open(&roots).unwrap();
     with(&mut cache, &[("safe", &["safe"])]);
-    cache.write(|writer| writer.all_durable()).unwrap();
+    cache.write(|writer| writer.durable(&writer.not_durable()?)).unwrap();
     with(&mut cache, &[("lost", &["safe", "lost"])]);
     cache.connection.execute("UPDATE layers SET boot = 'an earlier one'", []).unwrap();
     drop(cache);

@@ -1,0 +1,42 @@
+//! What conditions of steps are about: the branch, the tags, the event, the caller's variables.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use setpoint_model::pipeline::when::Occasion;
+
+use super::error::RunError;
+use super::{Options, Runner};
+
+/// The occasion of a run; git is asked only if a step asks for what it knows.
+pub(super) fn occasion(runner: &Runner<'_>, options: &Options, ask_git: bool) -> Result<Occasion, RunError> {
+    let mut occasion = Occasion {
+        branch: None,
+        tags: Vec::new(),
+        event: if options.event.is_empty() { "manual".to_owned() } else { options.event.clone() },
+        env: runner.variables.clone(),
+    };
+    if ask_git {
+        // A commit that is checked out by itself is on no branch.
+        let branch = git(runner.project_root, "the branch", &["branch", "--show-current"])?;
+        occasion.branch = branch.lines().next().filter(|name| !name.is_empty()).map(str::to_owned);
+        let tags = git(runner.project_root, "tags", &["tag", "--points-at", "HEAD"]).unwrap_or_default();
+        occasion.tags = tags.lines().map(str::to_owned).collect();
+    }
+    Ok(occasion)
+}
+
+fn git(folder: &Path, what: &'static str, arguments: &[&str]) -> Result<String, RunError> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| RunError::Git { what, why: error.to_string() })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(RunError::Git { what, why: said.trim().lines().last().unwrap_or_default().to_owned() });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,455 @@
+//! One step, run: its sandbox, its output, its time, and what becomes of what it wrote.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use setpoint_model::digest::{Digest, Encoder};
+use setpoint_model::names::PipelineName;
+use setpoint_model::pipeline::ir::Step;
+use setpoint_model::pipeline::key;
+use setpoint_model::pipeline::outcome::{How, Outcome};
+use setpoint_sandbox::SandboxError;
+
+use super::result::Built;
+use crate::cancel::Cancel;
+use crate::cas::Globs;
+use crate::engine::{BaseSource, Ended, Engine, EngineError, Io, Mount, Process, StepSpec};
+use crate::lines;
+use crate::lock::KeyLock;
+use crate::paths::{Roots, make_private_folder};
+use crate::remove::remove_tree;
+use crate::secrets::Mask;
+use crate::snapshot::{self, Snapshots};
+use crate::store::StoreError;
+use crate::store::cache::{CacheDb, Chains, NewResult, ResultRow};
+use crate::workspace;
+
+/// Asks a process to end.
+const SIGTERM: u8 = 15;
+/// How long a step may take to end after it was asked to, before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a step that runs is looked after: whether it was cancelled, or is out of time.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What all steps of a run share.
+pub(super) struct Shared<'a> {
+    pub(super) roots: &'a Roots,
+    pub(super) engine: &'a dyn Engine,
+    pub(super) snapshots: &'a Snapshots,
+    pub(super) cache: &'a Mutex<CacheDb>,
+    /// The folder of the run, for the time being.
+    pub(super) scratch: &'a Path,
+    pub(super) mask: Mask,
+    pub(super) project: String,
+    pub(super) pipeline: &'a PipelineName,
+    pub(super) run: u64,
+}
+
+/// A step that is to run.
+pub(super) struct Job {
+    /// Its place in the pipeline.
+    pub(super) at: usize,
+    pub(super) step: Step,
+    pub(super) attempt: u32,
+    /// Its key, if its result may be kept for other runs.
+    pub(super) key: Option<Digest>,
+    /// Whether an earlier result may be taken, should another process make one meanwhile.
+    pub(super) may_take: bool,
+    pub(super) base: BaseSource,
+    /// What it builds on.
+    pub(super) below: Built,
+    /// The layers of its source, the lowest first.
+    pub(super) source: Vec<PathBuf>,
+    /// What it takes from others.
+    pub(super) take: Vec<Built>,
+    /// Whether any step builds on it, or takes from it.
+    pub(super) has_children: bool,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) cancel: Cancel,
+    /// Whether to keep what it left when it fails.
+    pub(super) keep_failed: bool,
+}
+
+/// What a step tells while it runs.
+pub(super) enum Told {
+    /// It waits for another process that makes the same result.
+    Waits(usize),
+    /// It began.
+    Began(usize),
+    /// A line of its output.
+    Line(usize, String),
+    /// It ended.
+    Ended(usize, Box<Finish>),
+}
+
+/// How a step ended, and what it left.
+pub(super) struct Finish {
+    pub(super) outcome: Outcome,
+    pub(super) took: Duration,
+    /// What others may build on.
+    pub(super) built: Option<Built>,
+    /// The result that another process made meanwhile.
+    pub(super) taken: Option<ResultRow>,
+    /// What it left when it failed, if that is kept.
+    pub(super) failed: Option<StepSpec>,
+}
+
+/// Why a step could not be run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Lock(#[from] crate::lock::LockError),
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Pattern(#[from] crate::cas::InvalidPattern),
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StepError {
+    move |source| StepError::Io { what, path: path.to_owned(), source }
+}
+
+/// Runs a step to its end, and tells of it.
+pub(super) fn work(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>) {
+    let began = Instant::now();
+    let finish = attempt(shared, job, tell, began).unwrap_or_else(|error| {
+        let outcome = if job.cancel.asked() { Outcome::Cancelled } else { errored(&error) };
+        Finish { outcome, took: began.elapsed(), built: None, taken: None, failed: None }
+    });
+    // Whoever leads the run listens until every step has ended.
+    let _ = tell.send(Told::Ended(job.at, Box::new(finish)));
+}
+
+/// What could not be begun by the step's own fault is its failure; everything else is not its doing.
+fn errored(error: &StepError) -> Outcome {
+    let not_begun = match error {
+        StepError::Engine(EngineError::Sandbox(SandboxError::Exec { .. })) => true,
+        StepError::Engine(EngineError::Sandbox(SandboxError::Io { what, .. })) => what == "enter",
+        StepError::Engine(EngineError::NoAccount { .. }) => true,
+        _ => false,
+    };
+    if not_begun {
+        return Outcome::Failed { how: How::NotBegun(error.to_string()) };
+    }
+    let mut what = error.to_string();
+    if let StepError::Engine(error) = error
+        && let Some(hint) = error.hint()
+    {
+        what.push_str(&format!("; {hint}"));
+    }
+    if let StepError::Store(error) = error
+        && let Some(hint) = error.hint()
+    {
+        what.push_str(&format!("; {hint}"));
+    }
+    Outcome::Errored { what }
+}
+
+fn attempt(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>, began: Instant) -> Result<Finish, StepError> {
+    let ended = |outcome, built, taken| Finish { outcome, took: began.elapsed(), built, taken, failed: None };
+    let mut told = false;
+    let _lock = match job.key {
+        None => None,
+        Some(key) => {
+            let lock = KeyLock::acquire(shared.roots, key, || {
+                if !std::mem::replace(&mut told, true) {
+                    let _ = tell.send(Told::Waits(job.at));
+                }
+                !job.cancel.asked()
+            })?;
+            let Some(lock) = lock else { return Ok(ended(Outcome::Cancelled, None, None)) };
+            if told
+                && job.may_take
+                && let Some(row) = take(shared, key)?
+            {
+                return Ok(ended(Outcome::Cached, Some(Built::Stored(row.id)), Some(row)));
+            }
+            Some(lock)
+        }
+    };
+    let folder = Folder::new(shared, job)?;
+    let spec = spec(shared, job, &folder)?;
+    let _ = tell.send(Told::Began(job.at));
+    let mut process = shared.engine.start_step(&spec)?;
+    let end = watch(shared, job, tell, process.as_mut(), began)?;
+    drop(process);
+    let mut outcome = end;
+    let mut built = None;
+    if outcome == Outcome::Passed {
+        match missing(shared, job, &spec)? {
+            Some(pattern) => outcome = Outcome::Failed { how: How::Missing(pattern) },
+            None => built = Some(keep(shared, job, &spec, began.elapsed())?),
+        }
+    }
+    let kept = job.keep_failed && matches!(outcome, Outcome::Failed { .. } | Outcome::TimedOut { .. });
+    let failed = kept.then_some(spec);
+    if failed.is_some() {
+        folder.leave();
+    }
+    Ok(Finish { failed, ..ended(outcome, built, None) })
+}
+
+/// The result of a key that is there by now, if its snapshot is.
+fn take(shared: &Shared<'_>, key: Digest) -> Result<Option<ResultRow>, StepError> {
+    let mut cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(super::result::take(&mut cache, shared.snapshots, key)?)
+}
+
+/// The folder of a step, for the time being: removed when it is dropped.
+struct Folder {
+    path: PathBuf,
+    leave: bool,
+}
+
+impl Folder {
+    fn new(shared: &Shared<'_>, job: &Job) -> Result<Self, StepError> {
+        let path = shared.scratch.join(format!("{}-{}", job.step.name, job.attempt));
+        let folder = Self { path, leave: false };
+        for (name, mode) in [("state", 0o755), ("root", 0o700), ("tmp", 0o1777)] {
+            let path = folder.path.join(name);
+            fs::create_dir_all(&path).map_err(io("make", &path))?;
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+                .map_err(io("make", &path))?;
+        }
+        Ok(folder)
+    }
+
+    fn leave(mut self) {
+        self.leave = true;
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.leave {
+            // What stays behind goes with the folder of the run.
+            let _ = remove_tree(&self.path);
+        }
+    }
+}
+
+fn spec(shared: &Shared<'_>, job: &Job, folder: &Folder) -> Result<StepSpec, StepError> {
+    let (system, mut workspace) = {
+        let cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let system = job.below.system(&cache, shared.snapshots)?;
+        let mut layers = job.source.clone();
+        layers.extend(job.below.workspace(&cache, shared.snapshots)?);
+        for taken in &job.take {
+            layers.extend(taken.own_workspace(&cache, shared.snapshots)?);
+        }
+        (system, layers)
+    };
+    // A layer that comes twice, by two ways, is where it comes last.
+    let mut seen = std::collections::BTreeSet::new();
+    workspace.reverse();
+    workspace.retain(|layer| seen.insert(layer.clone()));
+    workspace.reverse();
+    let mut mounts =
+        vec![Mount { source: folder.path.join("tmp"), target: PathBuf::from("/tmp"), read_only: false }];
+    for shared_folder in &job.step.cache_dirs {
+        let source = cache_dir(shared.roots, shared_folder);
+        make_private_folder(source.parent().unwrap_or(&source)).map_err(io("make", &source))?;
+        fs::create_dir_all(&source).map_err(io("make", &source))?;
+        let target = Path::new(setpoint_model::pipeline::ir::WORKSPACE).join(shared_folder);
+        mounts.push(Mount { source, target, read_only: false });
+    }
+    mounts.extend(job.mounts.iter().cloned());
+    Ok(StepSpec {
+        base: job.base.clone(),
+        below: system,
+        state: folder.path.join("state"),
+        scratch: folder.path.join("root"),
+        workspace,
+        mounts,
+        argv: job.step.run.argv(),
+        env: job.env.clone(),
+        cwd: PathBuf::from(key::workdir(&job.step)),
+        user: job.step.user.clone(),
+        network: job.step.network,
+        io: Io::Captured,
+    })
+}
+
+/// Where a folder lies that steps share from run to run, by its path inside.
+fn cache_dir(roots: &Roots, path: &str) -> PathBuf {
+    let name = Encoder::new("setpoint.cache_dir", 1).text(path).finish().short();
+    let readable: String = path
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect::<String>()
+        .trim_matches('-')
+        .chars()
+        .take(60)
+        .collect();
+    roots.state.join("cache_dirs/v1").join(format!("{readable}-{name}"))
+}
+
+/// Follows the process to its end.
+fn watch(
+    shared: &Shared<'_>,
+    job: &Job,
+    tell: &Sender<Told>,
+    process: &mut dyn Process,
+    began: Instant,
+) -> Result<Outcome, StepError> {
+    let limit = job.step.timeout_ms.map(Duration::from_millis);
+    let output = process.output();
+    std::thread::scope(|scope| {
+        let reader = output.map(|output| {
+            let tell = tell.clone();
+            scope.spawn(move || {
+                lines::read(output, &shared.mask, |line| {
+                    let _ = tell.send(Told::Line(job.at, line));
+                });
+            })
+        });
+        let mut stopping: Option<(Instant, Outcome)> = None;
+        let ended = loop {
+            if let Some(ended) = process.wait(TICK)? {
+                break ended;
+            }
+            if stopping.is_none() {
+                let why = match limit {
+                    _ if job.cancel.asked() => Some(Outcome::Cancelled),
+                    Some(limit) if began.elapsed() > limit => Some(Outcome::TimedOut {
+                        limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+                    }),
+                    _ => None,
+                };
+                if let Some(why) = why {
+                    process.signal(SIGTERM);
+                    stopping = Some((Instant::now(), why));
+                }
+            }
+            if let Some((since, _)) = &stopping
+                && (since.elapsed() > GRACE || job.cancel.insisted())
+            {
+                process.kill();
+            }
+        };
+        // With its first process everything in the sandbox has ended: the output ends too.
+        if let Some(reader) = reader {
+            let _ = reader.join();
+        }
+        Ok(match (stopping, ended) {
+            (Some((_, why)), _) => why,
+            (None, Ended::Code(0)) => Outcome::Passed,
+            (None, Ended::Code(code)) => Outcome::Failed { how: How::Exit(code) },
+            (None, Ended::Signal(signal)) => Outcome::Failed { how: How::Signal(signal) },
+        })
+    })
+}
+
+/// The first pattern of its outputs or artifacts that fits nothing.
+fn missing(shared: &Shared<'_>, job: &Job, spec: &StepSpec) -> Result<Option<String>, StepError> {
+    let declared: Vec<&String> = job.step.outputs.iter().flatten().chain(&job.step.artifacts).collect();
+    if declared.is_empty() {
+        return Ok(None);
+    }
+    let globs = Globs::new(&declared)?;
+    let mut layers = spec.workspace.clone();
+    layers.push(snapshot::workspace_of(&spec.state));
+    let found = workspace::find(&layers, &globs).map_err(io("read", shared.scratch))?;
+    Ok(found.unmatched.first().map(|at| declared[*at].clone()))
+}
+
+/// Makes what the step wrote something that others can build on, as far as anybody can need it.
+fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Result<Built, StepError> {
+    let state = &spec.state;
+    let id = result_id(shared, job);
+    if job.key.is_none() && !job.has_children && job.step.artifacts.is_empty() {
+        return Ok(Built::Nothing(id));
+    }
+    if let Some(outputs) = &job.step.outputs {
+        let kept: Vec<&String> = outputs.iter().chain(&job.step.artifacts).collect();
+        let upper = snapshot::workspace_of(state);
+        workspace::narrow(&upper, &Globs::new(&kept)?).map_err(io("read", &upper))?;
+    }
+    let sealed = snapshot::seal(state).map_err(io("seal", state))?;
+    let Some(key) = job.key else {
+        let own = shared.scratch.join("kept").join(id.to_hex());
+        if let Some(parent) = own.parent() {
+            make_private_folder(parent).map_err(io("make", parent))?;
+        }
+        fs::rename(state, &own).map_err(io("keep", &own))?;
+        let mut workspace = spec.workspace[job.source.len().min(spec.workspace.len())..].to_vec();
+        let mut system = spec.below.clone();
+        let own_workspace = sealed.workspace.then(|| snapshot::workspace_of(&own));
+        workspace.extend(own_workspace.clone());
+        if sealed.system {
+            system.push(own);
+        }
+        return Ok(Built::Unkept { id, system, workspace, own_workspace });
+    };
+    let mut cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut chains = Chains::default();
+    let below = job.below.chains(&cache)?;
+    chains.system = below.system;
+    chains.workspace = below.workspace;
+    for taken in &job.take {
+        let own = taken.id();
+        if taken.own_workspace(&cache, shared.snapshots)?.is_some() {
+            chains.workspace.retain(|layer| *layer != own);
+            chains.workspace.push(own);
+        }
+    }
+    if sealed.system {
+        chains.system.push(id);
+    }
+    if sealed.workspace {
+        chains.workspace.push(id);
+    }
+    let new = NewResult {
+        id,
+        key,
+        project: shared.project.clone(),
+        pipeline: shared.pipeline.clone(),
+        step: job.step.name.clone(),
+        run: shared.run,
+        took,
+        chains,
+    };
+    cache.write(|writer| {
+        writer.record(&new)?;
+        if sealed != snapshot::Sealed::default() {
+            shared.snapshots.keep(state, id).map_err(|error| writer.not_kept(state, error))?;
+        }
+        Ok(())
+    })?;
+    Ok(Built::Stored(id))
+}
+
+/// The id of a result: of this very run of the step, for nobody has looked at what it wrote.
+fn result_id(shared: &Shared<'_>, job: &Job) -> Digest {
+    let mut encoder = Encoder::new("setpoint.result", 1);
+    encoder.bytes(shared.scratch.as_os_str().as_encoded_bytes()).text(&shared.project).number(shared.run);
+    encoder.text(job.step.name.as_str()).number(u64::from(job.attempt));
+    encoder.number(u64::from(std::process::id()));
+    encoder.number(jiff::Timestamp::now().as_nanosecond().cast_unsigned() as u64);
+    encoder.finish()
+}
+
+/// Runs a program in the place of a step that failed, as the step left it, on this terminal.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn shell(
+    engine: &dyn Engine,
+    failed: &StepSpec,
+    argv: &[String],
+) -> Result<Box<dyn Process>, EngineError> {
+    let refused = |source| EngineError::Io { what: "look into", path: failed.state.clone(), source };
+    // An overlay that was volatile is not mounted again with the work folder that it had.
+    snapshot::seal(&failed.state).map_err(refused)?;
+    let spec = StepSpec { argv: argv.to_vec(), io: Io::Terminal, ..failed.clone() };
+    engine.start_step(&spec)
+}

@@ -1,0 +1,99 @@
+//! What a run needs for the time being, and what is put right before and after it: leases, orphans, bounds.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::error::RunError;
+use crate::lock::{Lease, Retirement};
+use crate::paths::{Roots, make_private_folder};
+use crate::remove::remove_tree;
+use crate::snapshot::Snapshots;
+use crate::store::StoreError;
+use crate::store::cache::{Bounds, CacheDb, Evicted};
+
+const SCRATCH: &str = "scratch/v1";
+
+/// The folder of a run, with the lease that says that its process lives. Removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+    _lease: Lease,
+}
+
+impl Scratch {
+    pub(super) fn new(roots: &Roots) -> Result<Self, RunError> {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        let name = format!("run-{}-{now:x}", std::process::id());
+        let lease = Lease::take(roots, &name)?;
+        let folder = roots.state.join(SCRATCH).join(&name);
+        make_private_folder(&folder).map_err(|source| RunError::Io {
+            what: "make",
+            path: folder.clone(),
+            source,
+        })?;
+        Ok(Self { name, folder, _lease: lease })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is swept by the next run.
+        let _ = remove_tree(&self.folder);
+    }
+}
+
+/// Ends the leases of runs whose processes died, and removes what they left. Costs next to nothing if none did.
+pub(super) fn sweep(roots: &Roots, cache: &mut CacheDb, snapshots: &Snapshots) -> Result<(), RunError> {
+    let scratch = roots.state.join(SCRATCH);
+    let known: BTreeSet<String> = cache.write(|writer| writer.leases())?.into_iter().collect();
+    let folders = std::fs::read_dir(&scratch).into_iter().flatten().filter_map(Result::ok);
+    let folders = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut found_dead = false;
+    for name in known.iter().cloned().chain(folders).collect::<BTreeSet<_>>() {
+        let Some(_retired) = Retirement::begin(roots, &name)? else { continue };
+        found_dead = true;
+        let _ = remove_tree(&scratch.join(&name));
+        cache.write(|writer| writer.end_lease(&name))?;
+    }
+    if found_dead {
+        sweep_snapshots(cache, snapshots)?;
+    }
+    Ok(())
+}
+
+/// Removes every snapshot that nothing lies on; gives how many there were.
+pub(crate) fn sweep_snapshots(cache: &mut CacheDb, snapshots: &Snapshots) -> Result<usize, StoreError> {
+    // Within the transaction nobody moves a snapshot to its place.
+    let aside = cache.write(|writer| {
+        let alive: BTreeSet<_> = writer.live_layers()?.into_iter().collect();
+        snapshots.put_aside(&alive).map_err(|error| writer.not_kept(Path::new("snapshots"), error))
+    })?;
+    Snapshots::remove(&aside);
+    Ok(aside.len())
+}
+
+/// Puts the cache in order after a run that added to it: counts what is new, makes it durable, and forgets what is
+/// out of bounds.
+pub(super) fn settle(
+    cache: &mut CacheDb,
+    snapshots: &Snapshots,
+    lease: &str,
+    bounds: Bounds,
+) -> Result<Evicted, StoreError> {
+    let (uncounted, not_durable) = cache.write(|writer| Ok((writer.uncounted()?, writer.not_durable()?)))?;
+    let sizes: Vec<_> =
+        uncounted.into_iter().filter_map(|layer| Some((layer, snapshots.size(layer).ok()?))).collect();
+    // If the disk refuses, the layers are not called durable; they are good as long as the machine runs.
+    let durable = if !not_durable.is_empty() && snapshots.sync().is_ok() { not_durable } else { Vec::new() };
+    let evicted = cache.write(|writer| {
+        sizes.iter().try_for_each(|(layer, size)| writer.counted(*layer, size.bytes, size.files))?;
+        writer.durable(&durable)?;
+        writer.end_lease(lease)?;
+        writer.evict(bounds)
+    })?;
+    if evicted.results > 0 {
+        sweep_snapshots(cache, snapshots)?;
+    }
+    Ok(evicted)
+}
