@@ -90,9 +90,10 @@ enum State {
     Waiting,
     /// It is being looked up.
     Resolving,
-    /// It has to run, and waits for its turn.
+    /// It has to run, and waits for its turn; with how its last try ended, if it had one.
     Ready {
         attempt: u32,
+        last: Option<Outcome>,
     },
     Running {
         attempt: u32,
@@ -106,9 +107,9 @@ enum State {
 }
 
 impl State {
-    /// Whether it has not begun, or not begun again.
+    /// Whether it has not begun.
     fn is_pending(&self) -> bool {
-        matches!(self, Self::Waiting | Self::Resolving | Self::Ready { .. })
+        matches!(self, Self::Waiting | Self::Resolving | Self::Ready { last: None, .. })
     }
 }
 
@@ -172,7 +173,7 @@ impl Schedule {
                 if self.states[step] == State::Resolving {
                     match found {
                         Found::Hit => self.end(step, Outcome::Cached, &mut actions),
-                        Found::Miss => self.states[step] = State::Ready { attempt: 1 },
+                        Found::Miss => self.states[step] = State::Ready { attempt: 1, last: None },
                         Found::NotPart(why) => {
                             let outcome = Outcome::Skipped { because: Because::When(why) };
                             self.end(step, outcome, &mut actions);
@@ -186,8 +187,8 @@ impl Schedule {
                 }
             }
             Event::Due(step) => {
-                if let State::Sleeping { attempt, .. } = self.states[step] {
-                    self.states[step] = State::Ready { attempt: attempt + 1 };
+                if let State::Sleeping { attempt, last } = self.states[step].clone() {
+                    self.states[step] = State::Ready { attempt: attempt + 1, last: Some(last) };
                 }
             }
             Event::Cancel => self.stop(Ending::Cancelled, &mut actions),
@@ -246,7 +247,7 @@ impl Schedule {
             match &self.states[step] {
                 State::Running { .. } => actions.push(Action::Stop(step)),
                 // It failed before anybody asked: that it would have been tried again changes nothing.
-                State::Sleeping { last, .. } => {
+                State::Sleeping { last, .. } | State::Ready { last: Some(last), .. } => {
                     let last = last.clone();
                     self.end(step, last, actions);
                 }
@@ -334,7 +335,7 @@ impl Schedule {
         self.options.keep_going || self.first_bad.is_none() || self.survivors().contains(&step)
     }
 
-    /// Without `keep_going`, ends what nobody waits for once a step has ended badly.
+    /// Without `keep_going`, ends what has not begun and nobody waits for once a step has ended badly.
     fn give_up(&mut self, actions: &mut Vec<Action>) {
         let (Some(first_bad), false) = (self.first_bad, self.options.keep_going) else { return };
         let survivors = self.survivors();
@@ -349,6 +350,7 @@ impl Schedule {
     /// The steps that go on after one has ended badly: those that come `after` it whatever became of it, what
     /// depends on those, and all that these wait for.
     fn survivors(&self) -> BTreeSet<usize> {
+        // Also those that have survived to their end: what depends on them goes on too.
         let mut survivors = BTreeSet::new();
         // What can no longer run, because of what it depends on.
         let mut doomed = BTreeSet::new();
@@ -358,7 +360,7 @@ impl Schedule {
                     && !matches!(outcome, Outcome::Skipped { because: Because::When(_) }))
         };
         for step in 0..self.states.len() {
-            if !self.states[step].is_pending() && !matches!(self.states[step], State::Sleeping { .. }) {
+            if is_lost(&step, &doomed) {
                 continue;
             }
             let parents = self.graph.parents(step);
@@ -383,7 +385,7 @@ impl Schedule {
             .iter()
             .enumerate()
             .filter_map(|(step, state)| match state {
-                State::Ready { attempt } => Some((step, *attempt)),
+                State::Ready { attempt, .. } => Some((step, *attempt)),
                 _ => None,
             })
             .collect();
