@@ -2,6 +2,7 @@
 
 mod accounts;
 pub mod apply;
+pub mod cache;
 pub mod cancel;
 pub mod cas;
 pub mod engine;

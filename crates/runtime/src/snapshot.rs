@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use setpoint_model::digest::Digest;
+use setpoint_model::digest::{Digest, Encoder};
 
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
@@ -36,13 +37,15 @@ pub struct Sealed {
     pub workspace: bool,
 }
 
-/// How large something is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How large a snapshot is, and what it looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// The bytes of its files.
     pub bytes: u64,
     /// How many files, links and folders.
     pub files: u64,
+    /// A digest of all names, kinds, modes, owners, sizes and times: whatever was damaged by hand shows in it.
+    pub shape: Digest,
 }
 
 impl Snapshots {
@@ -120,9 +123,9 @@ impl Snapshots {
     /// # Errors
     /// If something of it cannot be read.
     pub fn size(&self, id: Digest) -> io::Result<Size> {
-        let mut size = Size::default();
-        count(&self.path(id), &mut size)?;
-        Ok(size)
+        let mut counter = Counter { bytes: 0, files: 0, shape: Encoder::new("setpoint.snapshot", 1) };
+        counter.folder(&self.path(id))?;
+        Ok(Size { bytes: counter.bytes, files: counter.files, shape: counter.shape.finish() })
     }
 
     /// Writes everything on the file system of the snapshots to the disk.
@@ -168,19 +171,33 @@ fn strip(folder: &Path) -> io::Result<bool> {
     Ok(is_left)
 }
 
-fn count(folder: &Path, size: &mut Size) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        size.files += 1;
-        if metadata.is_dir() {
-            count(&entry.path(), size)?;
-        } else {
-            // What is allocated counts: a sparse file takes no room.
-            size.bytes += metadata.blocks() * 512;
+struct Counter {
+    bytes: u64,
+    files: u64,
+    shape: Encoder,
+}
+
+impl Counter {
+    fn folder(&mut self, folder: &Path) -> io::Result<()> {
+        let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_unstable_by_key(fs::DirEntry::file_name);
+        self.shape.list(entries.len());
+        for entry in entries {
+            let metadata = entry.metadata()?;
+            self.files += 1;
+            self.shape.bytes(entry.file_name().as_bytes()).number(u64::from(metadata.mode()));
+            self.shape.number(u64::from(metadata.uid())).number(u64::from(metadata.gid()));
+            if metadata.is_dir() {
+                self.folder(&entry.path())?;
+            } else {
+                // What is allocated counts: a sparse file takes no room.
+                self.bytes += metadata.blocks() * 512;
+                self.shape.number(metadata.size()).number(metadata.mtime().cast_unsigned());
+                self.shape.number(metadata.mtime_nsec().cast_unsigned());
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -173,10 +173,10 @@ proptest! {
         let with = |run: &str, value: &str| {
             let mut step = step();
             step.run = Run::Shell(run.to_owned());
-            let text = value.replace('$', "").replace('\0', "");
+            let text = value.replace(['$', '\0'], "");
             step.env.insert("A".to_owned(), EnvValue::try_from(text).unwrap());
             key(&step, &surroundings()).digest()
         };
-        prop_assert_eq!(with(&a, &b) == with(&b, &a), a == b || b.replace(['$', '\0'], "") == a.replace(['$', '\0'], "") && a == b);
+        prop_assert_eq!(with(&a, &b) == with(&b, &a), a == b);
     }
 }

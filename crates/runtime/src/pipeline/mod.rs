@@ -24,6 +24,7 @@ use setpoint_model::pipeline::ir::Pipeline;
 
 pub use error::RunError;
 pub use step::shell;
+pub(crate) use tidy::sweep_snapshots;
 
 use crate::cancel::Cancel;
 use crate::engine::{Engine, StepSpec};

@@ -87,7 +87,7 @@ pub(super) fn settle(
     // If the disk refuses, the layers are not called durable; they are good as long as the machine runs.
     let durable = if !not_durable.is_empty() && snapshots.sync().is_ok() { not_durable } else { Vec::new() };
     let evicted = cache.write(|writer| {
-        sizes.iter().try_for_each(|(layer, size)| writer.counted(*layer, size.bytes, size.files))?;
+        sizes.iter().try_for_each(|(layer, size)| writer.counted(*layer, size))?;
         writer.durable(&durable)?;
         writer.end_lease(lease)?;
         writer.evict(bounds)

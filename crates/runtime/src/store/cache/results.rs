@@ -9,6 +9,7 @@ use setpoint_model::names::{PipelineName, StepName};
 
 use super::super::{StoreError, digest_at, milliseconds, nonsense, time_at, took_at};
 use super::{CacheDb, CacheWriter};
+use crate::snapshot::Size;
 
 /// The layers that a result lies on, by their ids, the lowest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct LayerRow {
     pub bytes: Option<u64>,
     /// How many files it has, if somebody has counted.
     pub files: Option<u64>,
+    /// The digest of their names, sizes and times, if somebody has counted.
+    pub shape: Option<Digest>,
 }
 
 const COLUMNS: &str = "id, key, current, project, pipeline, step, run, made_at, took, used_at";
@@ -231,13 +234,16 @@ impl CacheWriter<'_> {
     ///
     /// # Errors
     /// [`StoreError`] if the records cannot be written.
-    pub fn counted(&self, layer: Digest, bytes: u64, files: u64) -> Result<(), StoreError> {
+    pub fn counted(&self, layer: Digest, size: &Size) -> Result<(), StoreError> {
         self.sql(|sql| {
-            sql.prepare_cached("UPDATE layers SET bytes = ?2, files = ?3 WHERE id = ?1")?.execute(params![
-                layer.as_bytes(),
-                bytes.cast_signed(),
-                files.cast_signed()
-            ])
+            sql.prepare_cached("UPDATE layers SET bytes = ?2, files = ?3, shape = ?4 WHERE id = ?1")?.execute(
+                params![
+                    layer.as_bytes(),
+                    size.bytes.cast_signed(),
+                    size.files.cast_signed(),
+                    size.shape.as_bytes()
+                ],
+            )
         })?;
         Ok(())
     }
@@ -327,11 +333,12 @@ impl CacheDb {
     pub fn layers(&self) -> Result<Vec<LayerRow>, StoreError> {
         let read = || -> rusqlite::Result<Vec<LayerRow>> {
             self.connection
-                .prepare("SELECT id, bytes, files FROM layers")?
+                .prepare("SELECT id, bytes, files, shape FROM layers")?
                 .query_map([], |row| {
                     let number =
                         |at| row.get::<_, Option<i64>>(at).map(|number| number.map(i64::cast_unsigned));
-                    Ok(LayerRow { id: digest_at(row, 0)?, bytes: number(1)?, files: number(2)? })
+                    let shape = row.get::<_, Option<[u8; 32]>>(3)?.map(Digest::from_bytes);
+                    Ok(LayerRow { id: digest_at(row, 0)?, bytes: number(1)?, files: number(2)?, shape })
                 })?
                 .collect()
         };

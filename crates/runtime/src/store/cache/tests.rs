@@ -3,6 +3,7 @@ use std::time::Duration;
 use setpoint_model::fingerprint::{Class, Fingerprint};
 
 use super::*;
+use crate::snapshot::Size;
 use setpoint_model::digest::Digest;
 use setpoint_model::names::{PipelineName, StepName};
 
@@ -36,7 +37,7 @@ fn with(cache: &mut CacheDb, results: &[(&str, &[&str])]) {
             for (name, layers) in results {
                 writer.record(&new(name, layers))?;
                 if layers.last() == Some(name) {
-                    writer.counted(id(name), 100, 1)?;
+                    writer.counted(id(name), &Size { bytes: 100, files: 1, shape: id(name) })?;
                 }
             }
             Ok(())

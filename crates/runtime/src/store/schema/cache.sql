@@ -18,13 +18,15 @@ CREATE TABLE results (
 CREATE UNIQUE INDEX results_by_key ON results (key) WHERE current = 1;
 CREATE INDEX results_by_use ON results (used);
 
--- The folders that hold what steps wrote. `bytes` and `files` are absent until somebody has counted.
+-- The folders that hold what steps wrote. `bytes`, `files` and `shape`, a digest of names, sizes and times, are
+-- absent until somebody has counted.
 CREATE TABLE layers (
     id         BLOB PRIMARY KEY,
     boot       TEXT NOT NULL,
     durable    INTEGER NOT NULL,
     bytes      INTEGER,
-    files      INTEGER
+    files      INTEGER,
+    shape      BLOB
 ) WITHOUT ROWID;
 
 -- The layers that a result lies on, the lowest first, its own the last. `kind` is 0 for the system, 1 for the
