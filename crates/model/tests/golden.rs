@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use setpoint_model::manifest::{Layer, json_schema, parse, set_layer};
+use setpoint_model::pipeline::ir::Pipeline;
 
 const HOW: &str = "if that is meant: SETPOINT_UPDATE_GOLDEN=1 cargo test -p setpoint-model";
 
@@ -68,4 +69,40 @@ fn the_schema_for_editors_is_that_of_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/manifest.schema.json");
     let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
     assert!(golden(&path, &schema).is_none(), "docs/reference/manifest.schema.json is out of date\n{HOW}");
+}
+
+/// The pipelines of a manifest, as they are handed over.
+fn emitted(text: &str) -> String {
+    let manifest = parse(&[Layer { name: "setpoint.toml", text }], "shop").unwrap_or_else(|problems| {
+        panic!("{}", problems.iter().map(|problem| format!("{problem}\n")).collect::<String>())
+    });
+    manifest.pipelines.values().map(Pipeline::to_json).collect()
+}
+
+#[test]
+fn every_pipeline_is_handed_over_as_it_should_be() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ir");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    assert!(files.len() >= 6, "only {} pipelines", files.len());
+    let different: Vec<String> = files
+        .iter()
+        .filter_map(|path| {
+            let json = emitted(&fs::read_to_string(path).unwrap());
+            let read = Pipeline::parse(&json).unwrap();
+            assert_eq!(read.to_json(), json, "what is written reads back");
+            golden(&path.with_extension("json"), &json)
+        })
+        .collect();
+    assert!(different.is_empty(), "{}\n{HOW}", different.join("\n"));
+}
+
+#[test]
+fn the_schema_of_pipelines_is_that_of_the_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/ir.schema.json");
+    let text =
+        format!("{}\n", serde_json::to_string_pretty(&setpoint_model::pipeline::ir::json_schema()).unwrap());
+    if let Some(different) = golden(&path, &text) {
+        panic!("{different}\n{HOW}");
+    }
 }

@@ -197,6 +197,8 @@ const FORMATS: &[Known] = &[
     known::<crate::names::UnitName>(),
     known::<crate::names::PackName>(),
     known::<crate::names::SecretName>(),
+    known::<crate::names::PipelineName>(),
+    known::<crate::names::StepName>(),
     known::<super::project_name::ProjectName>(),
     known::<super::byte_size::ByteSize>(),
     known::<super::scalars::Timeout>(),
@@ -211,6 +213,13 @@ const FORMATS: &[Known] = &[
     known::<super::paths::VisiblePath>(),
     known::<super::paths::InputGlob>(),
     known::<super::hook::CommandText>(),
+    known::<super::pipeline::StepCommand>(),
+    known::<super::pipeline::SharedFolder>(),
+    known::<super::pipeline::Workdir>(),
+    known::<super::pipeline::OutputGlob>(),
+    known::<super::pipeline::MatrixKey>(),
+    known::<super::pipeline::CacheWord>(),
+    known::<super::pipeline::StepEnvValue>(),
 ];
 
 #[cfg(test)]

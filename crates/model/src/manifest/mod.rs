@@ -16,6 +16,7 @@ mod missing_file;
 mod nearest;
 mod not_yet;
 mod paths;
+mod pipeline;
 mod problem;
 mod project_name;
 mod resolve;
@@ -40,13 +41,15 @@ pub use env_value::{EnvValue, Part};
 pub use format::Malformed;
 pub use hook::{Command, Hook, Run, WhenChanged};
 pub(crate) use nearest::nearest;
+pub use pipeline::CacheSettings;
 pub use problem::{Location, Problem};
 pub use project_name::ProjectName;
 pub use schema::json_schema;
 pub use secret::{Secret, SecretSource};
 pub use set::set_layer;
 
-use crate::names::{SecretName, UnitName};
+use crate::names::{PipelineName, SecretName, UnitName};
+use crate::pipeline::ir::Pipeline;
 use document::Document;
 use source::Sources;
 use tree::Node;
@@ -71,6 +74,10 @@ pub struct Manifest {
     pub secrets: BTreeMap<SecretName, Secret>,
     /// Its environments.
     pub envs: BTreeMap<UnitName, Env>,
+    /// Its pipelines.
+    pub pipelines: BTreeMap<PipelineName, Pipeline>,
+    /// How much the cache of pipelines may hold.
+    pub cache: CacheSettings,
     /// What a user should know about how it was read.
     pub notes: Vec<Note>,
 }

@@ -24,12 +24,17 @@ const fn later(path: &'static [&'static str], what: &'static str) -> NotYet {
 }
 
 const NOT_YET: &[NotYet] = &[
-    later(&["pipeline"], "pipelines are not supported by this version yet"),
+    NotYet {
+        hint: Some("start what it needs in the step itself"),
+        ..later(
+            &["pipeline", "*", "step", "*", "services"],
+            "`services` of a step is not supported by this version yet: it needs services",
+        )
+    },
     later(&["service"], "services are not supported by this version yet"),
     later(&["stack"], "stacks are not supported by this version yet"),
     later(&["alerts"], "alerts are not supported by this version yet"),
     later(&["release"], "releases are not supported by this version yet"),
-    later(&["cache"], "settings of the cache are not supported by this version yet"),
     NotYet {
         hint: Some("say it here: `image`, `user`, `mounts`, `[env.NAME.hooks]`"),
         ..later(&["env", "*", "devcontainer"], "`devcontainer` is not supported by this version yet")

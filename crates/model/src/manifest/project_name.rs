@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::format::{Format, Malformed, in_schema};
-use crate::names::{InvalidName, PackName, SecretName, UnitName};
+use crate::names::{InvalidName, PackName, PipelineName, SecretName, StepName, UnitName};
 
 /// The name of a project: `[a-z][a-z0-9-]{0,62}`, like that of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,6 +79,8 @@ name_format! {
     UnitName, "unit-name", "unit", "dev";
     PackName, "pack-name", "pack", "uv";
     SecretName, "secret-name", "secret", "api-token";
+    PipelineName, "pipeline-name", "pipeline", "ci";
+    StepName, "step-name", "step", "test";
     ProjectName, "project-name", "project", "shop";
 }
 

@@ -13,9 +13,10 @@ use super::env_value::{EnvName, EnvValue};
 use super::format::Named;
 use super::hook::{CommandText, WhenChanged};
 use super::paths::{HostPath, InputGlob, InsidePath, VisiblePath};
+use super::pipeline::{CacheWord, MatrixKey, OutputGlob, SharedFolder, StepCommand, StepEnvValue, Workdir};
 use super::project_name::ProjectName;
 use super::scalars::{ImageReference, NonEmpty, Port, Timeout, User};
-use crate::names::{PackName, SecretName, UnitName};
+use crate::names::{PackName, PipelineName, SecretName, StepName, UnitName};
 
 /// What a project is made of. See the reference of the manifest.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,6 +39,12 @@ pub(super) struct ManifestFile {
     /// Environments, by name.
     #[serde(default)]
     pub(super) env: Named<UnitName, EnvSection>,
+    /// Pipelines, by name.
+    #[serde(default)]
+    pub(super) pipeline: Named<PipelineName, PipelineSection>,
+    /// How much the cache of pipelines may hold.
+    #[serde(default)]
+    pub(super) cache: CacheSection,
     /// The single script of older projects.
     #[serde(default)]
     pub(super) scripts: ScriptsSection,
@@ -250,4 +257,201 @@ pub(super) enum CommandEntry {
 pub(super) struct ScriptsSection {
     /// The `post_create` hook of the only environment.
     pub(super) provision: Option<CommandText>,
+}
+
+/// How much the cache of pipelines may hold.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CacheSection {
+    /// The room that it may take. Default: `20GiB`.
+    pub(super) max_size: Option<ByteSize>,
+    /// How long a result is kept after its last use. Default: `30d`.
+    pub(super) max_age: Option<Timeout>,
+}
+
+/// A pipeline: steps, and what is common to them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PipelineSection {
+    /// The image that its steps start from. Default: the host's own system.
+    pub(super) image: Option<ImageReference>,
+    /// What of the host's homes its steps see, read-only; on the host's own system only.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["~/.cargo/bin"]]))]
+    pub(super) host_paths: Vec<VisiblePath>,
+    /// Environment variables of its steps.
+    #[serde(default)]
+    pub(super) env: Named<EnvName, EnvValue>,
+    /// Who runs its steps. Default: root.
+    pub(super) user: Option<User>,
+    /// The network that its steps see.
+    pub(super) network: Option<Network>,
+    /// Where its steps start: absolute, or from the workspace.
+    pub(super) workdir: Option<Workdir>,
+    /// How long a run of it may take.
+    pub(super) timeout: Option<Timeout>,
+    /// Its steps, by name.
+    #[schemars(extend("minProperties" = 1))]
+    pub(super) step: Named<StepName, StepSection>,
+}
+
+/// A step: a command in a sandbox of its own, whose result is kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepSection {
+    /// What it runs: a text for `/bin/sh -c`, or a program with its arguments.
+    pub(super) run: StepRun,
+    /// The step from whose file system and workspace it starts.
+    pub(super) from: Option<StepName>,
+    /// Steps that have to end well before it begins.
+    pub(super) needs: Option<Steps>,
+    /// Steps that have to end before it begins, in whatever way.
+    pub(super) after: Option<Steps>,
+    /// Steps whose outputs are laid over its workspace, in this order.
+    pub(super) take: Option<Steps>,
+    /// The image that it starts from.
+    pub(super) image: Option<ImageReference>,
+    /// What of the host's homes it sees, read-only; on the host's own system only.
+    #[schemars(extend("examples" = [["~/.cargo/bin"]]))]
+    pub(super) host_paths: Option<Vec<VisiblePath>>,
+    /// The files of the source that it sees, as patterns. Default: all of it.
+    #[schemars(extend("examples" = [["Cargo.*", "crates/**"]]))]
+    pub(super) inputs: Option<Vec<InputEntry>>,
+    /// The files that it leaves in the workspace for others, as patterns. Default: all that it writes.
+    #[schemars(extend("examples" = [["dist/**"]]))]
+    pub(super) outputs: Option<Vec<OutputGlob>>,
+    /// The files of its workspace that a run hands out, as patterns.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["dist/**"]]))]
+    pub(super) artifacts: Vec<OutputGlob>,
+    /// Folders that it shares with every other step that names them, from run to run.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["/root/.cargo/registry"]]))]
+    pub(super) cache_dirs: Vec<SharedFolder>,
+    /// Environment variables.
+    #[serde(default)]
+    pub(super) env: Named<EnvName, StepEnvValue>,
+    /// When an earlier result may be taken. Default: whenever all that it sees is the same.
+    pub(super) cache: Option<CacheEntry>,
+    /// How long it may take, each try for itself.
+    pub(super) timeout: Option<Timeout>,
+    /// How often it is tried again when it fails.
+    #[serde(default)]
+    pub(super) retries: u32,
+    /// Where it starts: absolute, or from the workspace.
+    pub(super) workdir: Option<Workdir>,
+    /// Who runs it.
+    pub(super) user: Option<User>,
+    /// The network that it sees.
+    pub(super) network: Option<Network>,
+    /// Whether the history of the repository is part of what it sees: `.git`.
+    #[serde(default)]
+    pub(super) git: bool,
+    /// When it is part of a run at all.
+    #[serde(default)]
+    pub(super) when: WhenSection,
+    /// Makes a step of each combination of these values, which stand where `${matrix.KEY}` does.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "profile": ["dev", "release"] }]))]
+    pub(super) matrix: Named<MatrixKey, Vec<String>>,
+}
+
+/// What a step runs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum StepRun {
+    /// A text for `/bin/sh -c`.
+    Text(StepCommand),
+    /// A program with its arguments, without a shell.
+    Argv(#[schemars(length(min = 1))] Vec<String>),
+}
+
+/// One step, or several.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Steps {
+    /// One.
+    One(StepName),
+    /// Several.
+    Several(Vec<StepName>),
+}
+
+/// A pattern of files that a step sees.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum InputEntry {
+    /// It has to fit something.
+    Glob(InputGlob),
+    /// It says itself whether it has to.
+    Table(InputTable),
+}
+
+/// A pattern that may fit nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "glob": "docs/**", "optional": true }]))]
+pub(super) struct InputTable {
+    /// The pattern.
+    pub(super) glob: InputGlob,
+    /// Whether it may fit nothing.
+    #[serde(default)]
+    pub(super) optional: bool,
+}
+
+/// When an earlier result may be taken.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum CacheEntry {
+    /// By a word.
+    Word(CacheWord),
+    /// With what it is about.
+    Table(CacheTable),
+    /// Several, all of which have to hold.
+    Several(Vec<CachePart>),
+}
+
+/// One of several policies.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum CachePart {
+    /// By a word.
+    Word(CacheWord),
+    /// With what it is about.
+    Table(CacheTable),
+}
+
+/// A policy of the cache: exactly one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1, "examples" = [{ "ttl": "1d" }]))]
+pub(super) struct CacheTable {
+    /// For so long after it was made; it sees no source, unless it declares inputs.
+    pub(super) ttl: Option<Timeout>,
+    /// As long as these files are the same: `inputs` by another name.
+    pub(super) on_change: Option<Vec<InputGlob>>,
+}
+
+/// When a step is part of a run. Patterns; of each key one has to fit.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhenSection {
+    /// The branch that is checked out.
+    pub(super) branch: Option<Patterns>,
+    /// A tag of the commit that is checked out.
+    pub(super) tag: Option<Patterns>,
+    /// What led to the run: `setpoint run --event push`. Default there: `manual`.
+    pub(super) event: Option<Patterns>,
+    /// Variables of the caller.
+    #[serde(default)]
+    pub(super) env: Named<EnvName, NonEmpty>,
+}
+
+/// One pattern, or several.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Patterns {
+    /// One.
+    One(NonEmpty),
+    /// Several.
+    Several(Vec<NonEmpty>),
 }

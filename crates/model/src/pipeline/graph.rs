@@ -197,7 +197,14 @@ fn order(steps: &[Step]) -> Vec<usize> {
 }
 
 /// The steps in the order of the format. They have no faults.
-pub(super) fn in_order(steps: Vec<Step>) -> Vec<Step> {
+pub(super) fn in_order(mut steps: Vec<Step>) -> Vec<Step> {
+    for step in &mut steps {
+        // Sets, whatever they are written as.
+        for names in [&mut step.needs, &mut step.after] {
+            names.sort();
+            names.dedup();
+        }
+    }
     let order = order(&steps);
     let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
     order.into_iter().filter_map(|at| steps[at].take()).collect()

@@ -2,6 +2,8 @@
 
 mod env;
 mod hooks;
+mod matrix;
+mod pipeline;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,11 +36,19 @@ pub(super) fn manifest(file: ManifestFile, document: &mut Document<'_>, folder_n
     let mut notes = Vec::new();
     scripts(file.scripts, &mut envs, &mut notes, document);
     let project = project(file.project, document, folder_name);
-    if document.keys(&steps!["env"]).is_empty() && !document.lacks(&[]) {
-        let problem = Problem::new("missing-env", "there is no environment in this manifest");
+    let is_empty = ["env", "pipeline"].iter().all(|key| document.keys(&steps![*key]).is_empty());
+    if is_empty && !document.lacks(&[]) {
+        let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
     }
-    Manifest { project, engine, secrets, envs, notes }
+    let pipelines = file
+        .pipeline
+        .0
+        .into_iter()
+        .filter_map(|(name, section)| Some((name.clone(), pipeline::pipeline(name, section, document)?)));
+    let pipelines = pipelines.collect();
+    let cache = pipeline::cache(&file.cache);
+    Manifest { project, engine, secrets, envs, pipelines, cache, notes }
 }
 
 fn project(section: ProjectSection, document: &mut Document<'_>, folder_name: &str) -> Project {
