@@ -14,6 +14,7 @@ mod inside;
 mod leaks;
 mod matrix;
 mod mistakes;
+mod pipelines;
 #[path = "../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;

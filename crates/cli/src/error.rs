@@ -4,6 +4,7 @@ use setpoint_model::manifest::Problem;
 use setpoint_runtime::apply::ApplyError;
 use setpoint_runtime::engine::EngineError;
 use setpoint_runtime::facts::FactsError;
+use setpoint_runtime::pipeline::RunError;
 use setpoint_runtime::project::ProjectError;
 use setpoint_runtime::secrets::SecretError;
 use setpoint_runtime::store::StoreError;
@@ -31,6 +32,8 @@ pub(crate) enum Exit {
     Engine = 7,
     /// The state is damaged, or was written by a newer version.
     State = 8,
+    /// A pipeline ran out of time.
+    TimedOut = 9,
     /// The program is there and cannot be executed, as in a shell.
     CannotExecute = 126,
     /// There is no such program, as in a shell.
@@ -41,16 +44,17 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// All codes, with what they mean: the table in `docs/reference/exit-codes.md`.
-    pub(crate) const TABLE: [(Self, &'static str); 12] = [
+    pub(crate) const TABLE: [(Self, &'static str); 13] = [
         (Self::Success, "done, or nothing to do"),
-        (Self::Failed, "a hook, a pack or a check failed"),
+        (Self::Failed, "a hook, a pack, a check or a step of a pipeline failed"),
         (Self::Usage, "the command line is wrong"),
         (Self::Drift, "something is to be done (`plan --exit-code`, `status --exit-code`)"),
         (Self::Manifest, "the manifest is wrong; nothing was touched"),
-        (Self::NotFound, "there is no such project, unit, hook or log"),
+        (Self::NotFound, "there is no such project, unit, hook, pipeline, run or log"),
         (Self::Consent, "consent is needed and there is nobody to ask; nothing was done"),
         (Self::Engine, "the engine, the kernel, a registry or the disk failed"),
         (Self::State, "the state is damaged, or was written by a newer version"),
+        (Self::TimedOut, "a step of a pipeline, or a run, ran out of time"),
         (Self::CannotExecute, "`exec`: the program cannot be executed"),
         (Self::NoProgram, "`exec`: there is no such program"),
         (Self::Interrupted, "stopped on request (Ctrl-C)"),
@@ -94,6 +98,8 @@ impl From<ProjectError> for Failure {
                 Self { problems, ..Self::new(Exit::Manifest, "manifest", message) }
             }
             ProjectError::Io { .. } => Self::new(Exit::Manifest, "manifest-unreadable", message),
+            ProjectError::NoUnits => Self::new(Exit::NotFound, "no-unit", message)
+                .hint("it has pipelines: `setpoint run`; an environment is declared as `[env.dev]`"),
             ProjectError::NoUnit { .. } => Self::new(Exit::NotFound, "no-unit", message),
             ProjectError::Ambiguous { .. } => Self::new(Exit::Usage, "which-unit", message),
         }
@@ -149,6 +155,27 @@ impl From<SecretError> for Failure {
             SecretError::Command { .. } | SecretError::Io { .. } => None,
         };
         Self { hint, ..Self::new(Exit::Engine, "secret", error.to_string()) }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        let failure = match error {
+            RunError::Engine(error) => return error.into(),
+            RunError::Store(error) => return error.into(),
+            RunError::Secret(error) => return error.into(),
+            RunError::NoStep { .. } => Self::new(Exit::NotFound, "no-step", message),
+            RunError::Unmatched(_)
+            | RunError::Pattern { .. }
+            | RunError::NoHostPath { .. }
+            | RunError::NoSecret { .. } => Self::new(Exit::Manifest, "pipeline", message),
+            RunError::Source(_) => Self::new(Exit::Engine, "source", message),
+            RunError::Git { .. } => Self::new(Exit::Engine, "git", message),
+            RunError::Lock(_) | RunError::Io { .. } => Self::new(Exit::State, "state", message),
+            RunError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
+        };
+        Self { hint, ..failure }
     }
 }
 

@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod json;
 mod output;
+mod view;
 
 use std::process::ExitCode;
 

@@ -101,6 +101,21 @@ pub(crate) fn span(took: std::time::Duration) -> String {
     }
 }
 
+/// A size in a few characters: `0`, `512B`, `1.5MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return if bytes == 0 { "0".to_owned() } else { format!("{bytes}B") };
+    }
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if amount < 10.0 { format!("{amount:.1}{}", UNITS[unit]) } else { format!("{amount:.0}{}", UNITS[unit]) }
+}
+
 /// How long ago, in a few characters: `3s`, `5m`, `2h`, `6d`.
 pub(crate) fn ago(since: jiff::Timestamp, now: jiff::Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(since.as_second()).max(0);
@@ -121,6 +136,12 @@ mod tests {
     fn spans_are_short() {
         let told = [6, 3_100, 60_000, 125_000].map(|ms| span(Duration::from_millis(ms)));
         assert_eq!(told, ["6ms", "3.1s", "1m 00s", "2m 05s"]);
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        let told = [0, 1023, 1536, 20 << 20, 5 << 40].map(size);
+        assert_eq!(told, ["0", "1023B", "1.5KiB", "20MiB", "5.0TiB"]);
     }
 
     #[test]

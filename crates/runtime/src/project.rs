@@ -8,6 +8,8 @@ use setpoint_model::names::UnitName;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "setpoint.toml";
+/// The folder of packs, scripts and pipelines in Python.
+pub const PIPELINES: &str = ".setpoint";
 /// The layer above it, which a person keeps to himself.
 pub const LOCAL: &str = "setpoint.local.toml";
 
@@ -37,6 +39,9 @@ pub enum ProjectError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There are only pipelines.
+    #[error("there is no environment in this project")]
+    NoUnits,
     /// There is no such environment.
     #[error("there is no environment `{name}`; there is: {known}")]
     NoUnit {
@@ -91,6 +96,32 @@ impl Project {
         if missing.is_empty() { Ok(project) } else { Err(ProjectError::Problems(missing)) }
     }
 
+    /// A project without a manifest, in the nearest folder that has pipelines in Python; nothing if there is none.
+    ///
+    /// # Errors
+    /// If a folder cannot be looked at.
+    pub fn without_manifest(from: &Path) -> Result<Option<Self>, ProjectError> {
+        let from = canonical(from)?;
+        let has_pipelines = |folder: &&Path| {
+            let entries = fs::read_dir(folder.join(PIPELINES)).into_iter().flatten().filter_map(Result::ok);
+            entries.into_iter().any(|entry| entry.path().extension().is_some_and(|ending| ending == "py"))
+        };
+        Ok(from.ancestors().find(has_pipelines).map(|root| Self::of(root.to_owned())))
+    }
+
+    /// A project that is nothing but its folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be looked at.
+    pub fn bare(folder: &Path) -> Result<Self, ProjectError> {
+        Ok(Self::of(canonical(folder)?))
+    }
+
+    fn of(root: PathBuf) -> Self {
+        let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Self { manifest: Manifest::empty(&name), root }
+    }
+
     fn missing_files(&self) -> Vec<Problem> {
         let mut missing = Vec::new();
         for env in self.manifest.envs.values() {
@@ -109,6 +140,9 @@ impl Project {
     /// # Errors
     /// If there is no such environment, or several and none is named.
     pub fn env(&self, name: Option<&str>) -> Result<&Env, ProjectError> {
+        if self.manifest.envs.is_empty() {
+            return Err(ProjectError::NoUnits);
+        }
         let known = || self.manifest.envs.keys().map(UnitName::as_str).collect::<Vec<_>>().join(", ");
         match name {
             Some(name) => self
@@ -127,6 +161,10 @@ impl Project {
             }
         }
     }
+}
+
+fn canonical(folder: &Path) -> Result<PathBuf, ProjectError> {
+    folder.canonicalize().map_err(|source| ProjectError::Io { path: folder.to_owned(), source })
 }
 
 fn read(path: &Path) -> Result<Option<String>, ProjectError> {

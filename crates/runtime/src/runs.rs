@@ -8,6 +8,12 @@ use setpoint_model::names::PipelineName;
 use crate::paths::{Roots, make_private_folder, project_key};
 use crate::pipeline::events::{Event, Listener};
 
+/// What the runs of a project are kept under.
+#[must_use]
+pub fn project_id(project_root: &Path) -> String {
+    project_key(project_root, None).to_hex()[..16].to_owned()
+}
+
 /// The log of a run, while it goes on.
 #[derive(Debug)]
 pub struct RunLog {
@@ -22,7 +28,7 @@ impl RunLog {
     /// # Errors
     /// If its folder cannot be made.
     pub fn begin(roots: &Roots, project_root: &Path, _pipeline: &PipelineName) -> std::io::Result<Self> {
-        let project = project_key(project_root, None).to_hex()[..16].to_owned();
+        let project = project_id(project_root);
         let runs = roots.state.join("runs/v1").join(&project);
         make_private_folder(&runs)?;
         let mut number = 1;

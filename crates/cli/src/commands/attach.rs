@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::manifest::{EnvValue, Hook};
 use setpoint_model::names::HookName;
-use setpoint_runtime::engine::{Account, ExecSpec, Io, Labels, Seen};
+use setpoint_runtime::engine::{Account, Ended, ExecSpec, Io, Labels, Process, Seen};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::hooks::{Failed, Runner};
 use setpoint_runtime::observe::Unit;
@@ -124,10 +124,7 @@ pub(super) fn tell(context: &Context, unit: &Unit<'_>, name: HookName, failed: &
 pub(super) fn enter(unit: &Unit<'_>, spec: &ExecSpec) -> Result<u8, Failure> {
     let mut process = unit.engine.exec(&unit.id, spec)?;
     let ended = if spec.io == Io::Terminal {
-        let resized = Arc::default();
-        signal_hook::flag::register(signal_hook::consts::SIGWINCH, Arc::clone(&resized))
-            .map_err(|error| Failure::new(Exit::Engine, "signals", error.to_string()))?;
-        process.attach(&resized)?
+        join(process.as_mut())?
     } else {
         let mut signals = passed_on()?;
         loop {
@@ -141,6 +138,14 @@ pub(super) fn enter(unit: &Unit<'_>, spec: &ExecSpec) -> Result<u8, Failure> {
         }
     };
     Ok(u8::try_from(ended.code()).unwrap_or(Exit::Failed as u8))
+}
+
+/// Joins this terminal to a process's own, until it ends.
+pub(super) fn join(process: &mut dyn Process) -> Result<Ended, Failure> {
+    let resized = Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGWINCH, Arc::clone(&resized))
+        .map_err(|error| Failure::new(Exit::Engine, "signals", error.to_string()))?;
+    Ok(process.attach(&resized)?)
 }
 
 /// The signals that are for the command rather than for this process. A Ctrl-C on a terminal reaches the command

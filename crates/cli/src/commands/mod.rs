@@ -1,6 +1,7 @@
 //! The commands, one file each; a command's doc comment is its help.
 
 mod attach;
+mod cache;
 mod check;
 mod completions;
 mod doctor;
@@ -9,9 +10,11 @@ mod exec;
 mod init;
 mod logs;
 mod man;
+mod pipelines;
 mod plan;
 #[cfg(test)]
 mod reference;
+mod render;
 mod reprovision;
 mod run;
 mod shell;
@@ -69,6 +72,9 @@ enum Command {
     Status(status::Status),
     Shell(shell::Shell),
     Run(run::Run),
+    Pipelines(pipelines::Pipelines),
+    Render(render::Render),
+    Cache(cache::Cache),
     Init(init::Init),
     Exec(exec::Exec),
     Logs(logs::Logs),
@@ -112,6 +118,9 @@ impl Command {
             Self::Status(command) => command.run(context),
             Self::Shell(command) => command.run(context),
             Self::Run(command) => command.run(context),
+            Self::Pipelines(command) => command.run(context),
+            Self::Render(command) => command.run(context),
+            Self::Cache(command) => command.run(context),
             Self::Init(command) => command.run(context),
             Self::Exec(command) => command.run(context),
             Self::Logs(command) => command.run(context),

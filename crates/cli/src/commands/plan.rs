@@ -4,7 +4,7 @@ use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::observe::Look;
-use setpoint_runtime::project::Project;
+use setpoint_runtime::project::{Project, ProjectError};
 
 use super::SUCCESS;
 use crate::context::Context;
@@ -57,6 +57,9 @@ impl Plan {
 pub(super) fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a Env>, Failure> {
     if !names.is_empty() {
         return names.iter().map(|name| Ok(project.env(Some(name))?)).collect();
+    }
+    if project.manifest.envs.is_empty() {
+        return Err(ProjectError::NoUnits.into());
     }
     Ok(match &project.manifest.project.up {
         Some(up) => up.iter().filter_map(|name| project.manifest.envs.get(name)).collect(),

@@ -18,9 +18,28 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// The folders that are ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 13] = [
-    "blobs", "cas", "images", "layers", "leases", "logs", "run", "secrets", "sessions", "stat", "tmp",
-    "units", "locks",
+const OF_STATE: [&str; 21] = [
+    "bases",
+    "blobs",
+    "cache_dirs",
+    "cas",
+    "dsl",
+    "images",
+    "layers",
+    "leases",
+    "logs",
+    "run",
+    "runs",
+    "scratch",
+    "sdk",
+    "secrets",
+    "sessions",
+    "snapshots",
+    "source",
+    "stat",
+    "tmp",
+    "units",
+    "locks",
 ];
 /// The files that are ours within the root of the configuration.
 const OF_CONFIG: [&str; 1] = ["fingerprint.key"];
@@ -109,7 +128,7 @@ fn contents(context: &Context) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> 
 }
 
 fn is_of_state(name: &str) -> bool {
-    name.starts_with("state.") || OF_STATE.contains(&name)
+    name.starts_with("state.") || name.starts_with("cache.") || OF_STATE.contains(&name)
 }
 
 fn sorted(root: &Path, is_own: impl Fn(&str) -> bool) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {

@@ -44,6 +44,7 @@ pub(crate) use nearest::nearest;
 pub use pipeline::CacheSettings;
 pub use problem::{Location, Problem};
 pub use project_name::ProjectName;
+pub use scalars::parse_duration;
 pub use schema::json_schema;
 pub use secret::{Secret, SecretSource};
 pub use set::set_layer;
@@ -80,6 +81,22 @@ pub struct Manifest {
     pub cache: CacheSettings,
     /// What a user should know about how it was read.
     pub notes: Vec<Note>,
+}
+
+impl Manifest {
+    /// The manifest of a folder that has none.
+    #[must_use]
+    pub fn empty(folder_name: &str) -> Self {
+        Self {
+            project: Project { name: ProjectName::from_folder(folder_name), version: None, up: None },
+            engine: EngineKind::default(),
+            secrets: BTreeMap::new(),
+            envs: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+            cache: CacheSettings::default(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// The project as a whole.

@@ -11,6 +11,14 @@ use super::format::{Format, Malformed, in_schema, text_format};
 #[serde(try_from = "String")]
 pub(super) struct Timeout(pub(super) Duration);
 
+/// Reads how long something may take, as the manifest writes it: `90s`, `10m`, `1h 30m`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_duration(text: &str) -> Result<Duration, Malformed> {
+    Timeout::parse(text).map(|timeout| timeout.0)
+}
+
 impl Format for Timeout {
     const NAME: &'static str = "duration";
     const DESCRIPTION: &'static str = "How long: numbers with units, such as `90s`, `10m` or `1h 30m`.";
