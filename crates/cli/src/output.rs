@@ -38,6 +38,18 @@ impl Output {
         }
     }
 
+    /// A line about what went wrong, also when quiet.
+    pub(crate) fn problem(self, text: impl AsRef<str>) {
+        let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
+    }
+
+    /// One value as one line of JSON.
+    pub(crate) fn event(self, value: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string(value) {
+            self.line(text);
+        }
+    }
+
     /// The result as JSON.
     pub(crate) fn value(self, value: &impl Serialize) {
         if let Ok(text) = serde_json::to_string_pretty(value) {

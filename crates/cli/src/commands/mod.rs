@@ -14,6 +14,8 @@ mod pipelines;
 mod plan;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+pub(crate) use reference::golden;
 mod render;
 mod reprovision;
 mod run;

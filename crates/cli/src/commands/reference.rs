@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use crate::error::Exit;
 
-fn check(page: &str, made: &str) {
-    let path = format!("{}/../../docs/reference/{page}", env!("CARGO_MANIFEST_DIR"));
+/// Compares with a file of the repository, or writes it.
+pub(crate) fn golden(file: &str, made: &str) {
+    let path = format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("SETPOINT_UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, made).unwrap();
     }
     let documented = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(documented, made, "run with SETPOINT_UPDATE_GOLDEN=1 to write docs/reference/{page} anew");
+    assert_eq!(documented, made, "run with SETPOINT_UPDATE_GOLDEN=1 to write {file} anew");
 }
 
 #[test]
@@ -22,7 +23,7 @@ fn every_exit_code_has_its_row() {
     page.push_str(
         "\n`exec` and `shell` pass on the code of what they ran; a signal gives 128 and its number.\n",
     );
-    check("exit-codes.md", &page);
+    golden("docs/reference/exit-codes.md", &page);
 }
 
 #[test]
@@ -31,10 +32,16 @@ fn every_command_has_its_section() {
     let mut command = super::command_line().term_width(100);
     command.build();
     write!(page, "\n## setpoint\n\n```\n{}```\n", command.render_help()).unwrap();
-    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
-        let name = sub.get_name().to_owned();
-        let mut sub = sub.clone().mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
-        write!(page, "\n## setpoint {name}\n\n```\n{}```\n", sub.render_help()).unwrap();
+    sections(&command, "setpoint", "##", &mut page);
+    golden("docs/reference/commands.md", &page);
+}
+
+/// A section for each command of a command, and for each of theirs.
+fn sections(command: &clap::Command, path: &str, heading: &str, page: &mut String) {
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let path = format!("{path} {}", sub.get_name());
+        let mut shown = sub.clone().mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
+        write!(page, "\n{heading} {path}\n\n```\n{}```\n", shown.render_help()).unwrap();
+        sections(sub, &path, &format!("{heading}#"), page);
     }
-    check("commands.md", &page);
 }

@@ -1,28 +1,23 @@
-//! Shows a run while it goes on.
+//! Shows a run while it goes on: a live list on a terminal, plain lines elsewhere, events for machines.
 
-use setpoint_runtime::pipeline::events::{Event, Listener};
+mod json;
+mod live;
+mod plain;
+mod text;
 
-use crate::output::{Output, span};
+use std::io::IsTerminal as _;
+
+use setpoint_runtime::pipeline::events::Listener;
+
+use crate::output::Output;
 
 /// What shows a run on this output.
-pub(crate) fn choose(output: Output, _plain: bool) -> Box<dyn Listener> {
-    Box::new(Plain(output))
-}
-
-struct Plain(Output);
-
-impl Listener for Plain {
-    fn hear(&mut self, event: &Event) {
-        match event {
-            Event::Output { step, line } => self.0.progress(format!("{step} | {line}")),
-            Event::StepEnded { report } => {
-                self.0.progress(format!("{} {} {}", report.step, report.outcome.word(), span(report.took)))
-            }
-            Event::RunEnded { report } => {
-                self.0.note(format!("{} in {}", report.outcome.word(), span(report.took)));
-            }
-            Event::Note { text, .. } => self.0.progress(format!("note: {text}")),
-            _ => {}
-        }
+pub(crate) fn choose(output: Output, plain: bool) -> Box<dyn Listener> {
+    if output.json {
+        Box::new(json::Json::new(output))
+    } else if plain || output.quiet || !std::io::stderr().is_terminal() {
+        Box::new(plain::Plain::new(output))
+    } else {
+        Box::new(live::Live::new(output))
     }
 }
