@@ -53,7 +53,7 @@ pub enum CasError {
 }
 
 impl CasError {
-    pub(super) fn new(path: &Path, error: impl Into<io::Error>) -> Self {
+    pub(crate) fn new(path: &Path, error: impl Into<io::Error>) -> Self {
         let (path, source) = (path.to_owned(), error.into());
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing { path },
@@ -62,7 +62,7 @@ impl CasError {
         }
     }
 
-    pub(super) fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })
     }
 }

@@ -29,8 +29,11 @@ use std::time::Duration;
 pub use error::CasError;
 pub use glob::{Globs, InvalidPattern};
 pub use inputs::{InputFile, Inputs};
+pub(crate) use patience::{Progress, watch};
+pub(crate) use read::content;
 pub use read::{Script, read_once};
 pub use stat_cache::StatCache;
+pub(crate) use stat_cache::{Stamp, now};
 pub use tree::{FileDigest, FileKind, Files};
 
 /// Digests files through the cache, and gives up when the file system does not answer for as long as `patience`.

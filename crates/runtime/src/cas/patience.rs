@@ -11,14 +11,14 @@ use super::CasError;
 
 /// Says what is being looked at. Cheap enough to be told of every file.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     steps: AtomicU64,
     at: Mutex<Vec<u8>>,
 }
 
 impl Progress {
     /// The next file is looked at.
-    pub(super) fn look_at(&self, path: &Path) {
+    pub(crate) fn look_at(&self, path: &Path) {
         let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         at.clear();
         at.extend_from_slice(path.as_os_str().as_bytes());
@@ -27,7 +27,7 @@ impl Progress {
     }
 
     /// The same file, but something has come of it.
-    pub(super) fn alive(&self) {
+    pub(crate) fn alive(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -45,7 +45,7 @@ impl Progress {
 /// Does the work on a thread of its own, and gives up when nothing has moved for as long as `patience`. Work
 /// that is long but goes on is never given up. What hangs in the kernel cannot be ended: its thread stays
 /// behind, and ends with the process.
-pub(super) fn watch<T: Send + 'static>(
+pub(crate) fn watch<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce(&Progress) -> T + Send + 'static,
 ) -> Result<T, CasError> {

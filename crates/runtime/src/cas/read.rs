@@ -38,7 +38,7 @@ pub fn read_once(path: &Path) -> Result<Script, CasError> {
 }
 
 /// The digest of an open file's content, and what it looked like while it had it.
-pub(super) fn content(file: File, path: &Path, progress: &Progress) -> Result<(Stamp, Digest), CasError> {
+pub(crate) fn content(file: File, path: &Path, progress: &Progress) -> Result<(Stamp, Digest), CasError> {
     read_stable(file, path, |_| (), || progress.alive())
 }
 

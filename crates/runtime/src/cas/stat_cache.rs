@@ -32,21 +32,21 @@ const SPARE: usize = 1_000;
 
 /// What a file looks like from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub(super) key: Key,
-    pub(super) size: u64,
+pub(crate) struct Stamp {
+    pub(crate) key: Key,
+    pub(crate) size: u64,
     /// Nanoseconds since 1970.
-    pub(super) mtime: i64,
+    pub(crate) mtime: i64,
     /// Nanoseconds since 1970.
-    pub(super) ctime: i64,
-    pub(super) mode: u32,
+    pub(crate) ctime: i64,
+    pub(crate) mode: u32,
 }
 
 /// Which file it is: device and inode.
-pub(super) type Key = (u64, u64);
+pub(crate) type Key = (u64, u64);
 
 impl Stamp {
-    pub(super) fn new(stat: &Stat) -> Self {
+    pub(crate) fn new(stat: &Stat) -> Self {
         let ns = |s: i64, ns: u64| s.saturating_mul(1_000_000_000).saturating_add(ns.cast_signed());
         Self {
             key: (stat.st_dev, stat.st_ino),
@@ -66,18 +66,18 @@ impl Stamp {
         }
     }
 
-    pub(super) fn file_type(&self) -> FileType {
+    pub(crate) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }
 
     /// Whether anyone may execute it: all of the mode that counts.
-    pub(super) fn executable(&self) -> bool {
+    pub(crate) fn executable(&self) -> bool {
         self.mode & 0o111 != 0
     }
 
     /// Whether a change from `now` on would show. One within the same tick of the file system's clock might not:
     /// the file is "racily clean", and its digest must not be kept.
-    fn is_settled(&self, now: i64) -> bool {
+    pub(crate) fn is_settled(&self, now: i64) -> bool {
         let latest = self.mtime.max(self.ctime);
         let coarse = self.ctime % 1_000_000_000 == 0;
         let tick = if coarse { COARSE_TICK } else { TICK };
@@ -98,7 +98,7 @@ pub(super) fn describe(kind: FileType) -> &'static str {
 }
 
 /// The time by which a reading that begins now is judged.
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let time = clock_gettime(ClockId::Realtime);
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }
