@@ -159,9 +159,13 @@ fn run(key: &mut Leaves, run: &Run) {
 
 /// What of the workspace is kept: it decides what those see that build on the step.
 fn kept(key: &mut Leaves, step: &Step) {
+    // A pattern of either that fits nothing is a failure of the step.
+    for pattern in &step.artifacts {
+        key.shown(&format!("artifacts {pattern}"), "kept");
+    }
     let Some(outputs) = &step.outputs else { return };
     key.shown("outputs", "declared");
-    for pattern in outputs.iter().chain(&step.artifacts) {
+    for pattern in outputs {
         key.shown(&format!("outputs {pattern}"), "kept");
     }
 }

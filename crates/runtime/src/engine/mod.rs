@@ -404,7 +404,7 @@ pub struct StepSpec {
     pub state: PathBuf,
     /// An empty folder, needed while it runs.
     pub scratch: PathBuf,
-    /// The layers of its workspace, the lowest first; at least one.
+    /// The layers of its workspace, the lowest first; none for an empty one.
     pub workspace: Vec<PathBuf>,
     /// What else of the host appears inside.
     pub mounts: Vec<Mount>,

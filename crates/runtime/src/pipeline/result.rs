@@ -6,7 +6,7 @@ use setpoint_model::digest::Digest;
 
 use crate::snapshot::Snapshots;
 use crate::store::StoreError;
-use crate::store::cache::{CacheDb, Chains, ResultRow};
+use crate::store::cache::{CacheDb, Chains};
 
 /// What a step left.
 #[derive(Debug, Clone)]
@@ -82,13 +82,4 @@ impl Built {
             }
         }
     }
-}
-
-/// The result of a key, if all that it left is there. What has vanished is forgotten.
-pub(super) fn take(
-    cache: &mut CacheDb,
-    snapshots: &Snapshots,
-    key: Digest,
-) -> Result<Option<ResultRow>, StoreError> {
-    cache.write(|writer| writer.take_whole(key, None, |id| snapshots.is_there(id)))
 }

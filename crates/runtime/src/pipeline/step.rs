@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::names::PipelineName;
 use setpoint_model::pipeline::ir::Step;
@@ -57,8 +58,10 @@ pub(super) struct Job {
     pub(super) attempt: u32,
     /// Its key, if its result may be kept for other runs.
     pub(super) key: Option<Digest>,
-    /// Whether an earlier result may be taken, should another process make one meanwhile.
+    /// Whether an earlier result may be taken, should somebody make one meanwhile.
     pub(super) may_take: bool,
+    /// Since when it has to be, to be good still.
+    pub(super) not_before: Option<Timestamp>,
     pub(super) base: BaseSource,
     /// What it builds on.
     pub(super) below: Built,
@@ -167,9 +170,9 @@ fn attempt(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>, began: Instant) 
                 !job.cancel.asked()
             })?;
             let Some(lock) = lock else { return Ok(ended(Outcome::Cancelled, None, None)) };
-            if told
-                && job.may_take
-                && let Some(row) = take(shared, key)?
+            // Somebody may have made it since it was looked up: another process, or an equal step of this run.
+            if job.may_take
+                && let Some(row) = take(shared, key, job.not_before)?
             {
                 return Ok(ended(Outcome::Cached, Some(Built::Stored(row.id)), Some(row)));
             }
@@ -199,9 +202,13 @@ fn attempt(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>, began: Instant) 
 }
 
 /// The result of a key that is there by now, if its snapshot is.
-fn take(shared: &Shared<'_>, key: Digest) -> Result<Option<ResultRow>, StepError> {
+fn take(
+    shared: &Shared<'_>,
+    key: Digest,
+    not_before: Option<Timestamp>,
+) -> Result<Option<ResultRow>, StepError> {
     let mut cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(super::result::take(&mut cache, shared.snapshots, key)?)
+    Ok(cache.write(|writer| writer.take_whole(key, not_before, |id| shared.snapshots.is_there(id)))?)
 }
 
 /// The folder of a step, for the time being: removed when it is dropped.
@@ -434,7 +441,7 @@ fn result_id(shared: &Shared<'_>, job: &Job) -> Digest {
     encoder.bytes(shared.scratch.as_os_str().as_encoded_bytes()).text(&shared.project).number(shared.run);
     encoder.text(job.step.name.as_str()).number(u64::from(job.attempt));
     encoder.number(u64::from(std::process::id()));
-    encoder.number(jiff::Timestamp::now().as_nanosecond().cast_unsigned() as u64);
+    encoder.number(Timestamp::now().as_nanosecond().cast_unsigned() as u64);
     encoder.finish()
 }
 

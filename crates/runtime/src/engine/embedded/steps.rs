@@ -65,6 +65,15 @@ impl Embedded {
         })
     }
 
+    /// A folder with nothing in it: an overlay needs something to lie on.
+    fn empty(&self) -> Result<PathBuf, EngineError> {
+        let folder = self.made_once("empty", |folder| {
+            let place = folder.join("upper");
+            fs::create_dir(&place).map_err(io("make", &place))
+        })?;
+        Ok(folder.join("upper"))
+    }
+
     /// A folder among the bases, made whole or not at all.
     fn made_once(
         &self,
@@ -141,7 +150,7 @@ impl Embedded {
                 .collect(),
             overlays: vec![sandbox::Overlay {
                 target: WORKSPACE.into(),
-                layers: step.workspace.clone(),
+                layers: if step.workspace.is_empty() { vec![self.empty()?] } else { step.workspace.clone() },
                 state: workspace,
             }],
             volatile: true,
