@@ -23,3 +23,4 @@ mod session;
 #[path = "../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;
+mod warm;
