@@ -17,8 +17,6 @@ use crate::remove::remove_tree;
 
 /// What keeps the changes of an overlay.
 const UPPER: &str = "upper";
-/// What an overlay works in, and leaves behind.
-const WORK: &str = "work";
 /// The beginning of the names of folders that are on their way out.
 const GONE: &str = ".gone-";
 
@@ -73,15 +71,15 @@ impl Snapshots {
         self.path(id).is_dir()
     }
 
-    /// Makes a state a snapshot, by renaming it. The state was sealed, and lies on the same file system.
+    /// Makes what was sealed a snapshot, by renaming it. It lies on the same file system.
     ///
     /// # Errors
-    /// If the folder cannot be made, or the state cannot be moved.
-    pub fn keep(&self, state: &Path, id: Digest) -> io::Result<()> {
-        match fs::rename(state, self.path(id)) {
+    /// If the folder cannot be made, or what was sealed cannot be moved.
+    pub fn keep(&self, sealed: &Path, id: Digest) -> io::Result<()> {
+        match fs::rename(sealed, self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make_private_folder(&self.folder)?;
-                fs::rename(state, self.path(id))
+                fs::rename(sealed, self.path(id))
             }
             other => other,
         }
@@ -144,31 +142,39 @@ pub fn workspace_of(state: &Path) -> PathBuf {
     state.join("workspace").join(UPPER)
 }
 
-/// Takes away from a state what only its own overlays needed, and all that changed nothing.
+/// Moves what was changed out of a state, into a folder of the same shape that is made if there is anything. What
+/// stays behind is what its overlays worked in, and folders that hold nothing.
 ///
 /// # Errors
-/// If something cannot be read or removed.
-pub fn seal(state: &Path) -> io::Result<Sealed> {
-    Ok(Sealed { system: strip(&state.join("fs"))?, workspace: strip(&state.join("workspace"))? })
+/// If something cannot be read or moved.
+pub fn seal(state: &Path, into: &Path) -> io::Result<Sealed> {
+    Ok(Sealed {
+        system: move_changes(&state.join("fs"), &into.join("fs"))?,
+        workspace: move_changes(&state.join("workspace"), &into.join("workspace"))?,
+    })
 }
 
-/// Says whether anything is left.
-fn strip(folder: &Path) -> io::Result<bool> {
+/// Says whether there was anything.
+fn move_changes(folder: &Path, into: &Path) -> io::Result<bool> {
     let upper = folder.join(UPPER);
-    let is_left = if upper.is_dir() {
-        remove_tree(&folder.join(WORK))?;
-        fs::read_dir(&upper)?.next().is_some()
-    } else {
-        let entries = match fs::read_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            other => other?.collect::<io::Result<Vec<_>>>()?,
-        };
-        entries.iter().try_fold(false, |left, entry| io::Result::Ok(strip(&entry.path())? || left))?
-    };
-    if !is_left {
-        remove_tree(folder)?;
+    match fs::read_dir(&upper) {
+        Ok(mut entries) => {
+            if entries.next().transpose()?.is_none() {
+                return Ok(false);
+            }
+            make_private_folder(into)?;
+            fs::rename(upper, into.join(UPPER))?;
+            return Ok(true);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
-    Ok(is_left)
+    let mut is_any = false;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        is_any |= move_changes(&entry.path(), &into.join(entry.file_name()))?;
+    }
+    Ok(is_any)
 }
 
 struct Counter {
@@ -234,11 +240,14 @@ mod tests {
             (vec!["fs/etc/upper/x", "workspace/upper/a/b"], true, true),
         ] {
             let (folder, snapshots) = place();
-            let state = state(folder.path(), &files);
-            assert_eq!(seal(&state).unwrap(), Sealed { system, workspace }, "{files:?}");
+            let (state, sealed) = (state(folder.path(), &files), folder.path().join("sealed"));
+            assert_eq!(seal(&state, &sealed).unwrap(), Sealed { system, workspace }, "{files:?}");
+            assert_eq!(sealed.exists(), system || workspace);
             let id = Digest::of_bytes(b"x");
-            snapshots.keep(&state, id).unwrap();
-            assert!(snapshots.is_there(id) && !state.exists());
+            if sealed.exists() {
+                snapshots.keep(&sealed, id).unwrap();
+                assert!(snapshots.is_there(id));
+            }
             let kept = snapshots.path(id);
             assert_eq!(kept.join("fs").exists(), system);
             assert_eq!(kept.join("workspace").exists(), workspace);
@@ -268,8 +277,9 @@ mod tests {
         let id = Digest::of_bytes(b"a");
         let state = state(folder.path(), &["workspace/upper/out"]);
         fs::File::create(state.join("workspace/upper/sparse")).unwrap().set_len(1 << 30).unwrap();
-        seal(&state).unwrap();
-        snapshots.keep(&state, id).unwrap();
+        let sealed = folder.path().join("sealed");
+        seal(&state, &sealed).unwrap();
+        snapshots.keep(&sealed, id).unwrap();
         let size = snapshots.size(id).unwrap();
         assert!(size.files == 4 && size.bytes <= 1 << 20, "{size:?}");
     }

@@ -124,12 +124,15 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StepErr
 /// Runs a step to its end, and tells of it.
 pub(super) fn work(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>) {
     let began = Instant::now();
-    let finish = attempt(shared, job, tell, began).unwrap_or_else(|error| {
+    let mut folder = None;
+    let finish = attempt(shared, job, tell, began, &mut folder).unwrap_or_else(|error| {
         let outcome = if job.cancel.asked() { Outcome::Cancelled } else { errored(&error) };
         Finish { outcome, took: began.elapsed(), built: None, taken: None, failed: None }
     });
-    // Whoever leads the run listens until every step has ended.
+    // Whoever leads the run listens until every step has ended. What is left of this one is removed while others
+    // begin already.
     let _ = tell.send(Told::Ended(job.at, Box::new(finish)));
+    drop(folder);
 }
 
 /// What could not be begun by the step's own fault is its failure; everything else is not its doing.
@@ -157,7 +160,13 @@ fn errored(error: &StepError) -> Outcome {
     Outcome::Errored { what }
 }
 
-fn attempt(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>, began: Instant) -> Result<Finish, StepError> {
+fn attempt(
+    shared: &Shared<'_>,
+    job: &Job,
+    tell: &Sender<Told>,
+    began: Instant,
+    held: &mut Option<Folder>,
+) -> Result<Finish, StepError> {
     let ended = |outcome, built, taken| Finish { outcome, took: began.elapsed(), built, taken, failed: None };
     let mut told = false;
     let _lock = match job.key {
@@ -179,8 +188,8 @@ fn attempt(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>, began: Instant) 
             Some(lock)
         }
     };
-    let folder = Folder::new(shared, job)?;
-    let spec = spec(shared, job, &folder)?;
+    let folder = held.insert(Folder::new(shared, job)?);
+    let spec = spec(shared, job, folder)?;
     let _ = tell.send(Told::Began(job.at));
     let mut process = shared.engine.start_step(&spec)?;
     let end = watch(shared, job, tell, process.as_mut(), began)?;
@@ -230,7 +239,7 @@ impl Folder {
         Ok(folder)
     }
 
-    fn leave(mut self) {
+    fn leave(&mut self) {
         self.leave = true;
     }
 }
@@ -238,8 +247,11 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.leave {
-            // What stays behind goes with the folder of the run.
-            let _ = remove_tree(&self.path);
+            // What stays behind goes with the folder of the run. Only root, who may remove all, makes what others
+            // may not.
+            if std::fs::remove_dir_all(&self.path).is_err() {
+                let _ = remove_tree(&self.path);
+            }
         }
     }
 }
@@ -381,13 +393,9 @@ fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Resu
         let upper = snapshot::workspace_of(state);
         workspace::narrow(&upper, &Globs::new(&kept)?).map_err(io("read", &upper))?;
     }
-    let sealed = snapshot::seal(state).map_err(io("seal", state))?;
+    let own = shared.scratch.join(format!("sealed-{}", id.short()));
+    let sealed = snapshot::seal(state, &own).map_err(io("seal", state))?;
     let Some(key) = job.key else {
-        let own = shared.scratch.join("kept").join(id.to_hex());
-        if let Some(parent) = own.parent() {
-            make_private_folder(parent).map_err(io("make", parent))?;
-        }
-        fs::rename(state, &own).map_err(io("keep", &own))?;
         let mut workspace = spec.workspace[job.source.len().min(spec.workspace.len())..].to_vec();
         let mut system = spec.below.clone();
         let own_workspace = sealed.workspace.then(|| snapshot::workspace_of(&own));
@@ -428,7 +436,7 @@ fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Resu
     cache.write(|writer| {
         writer.record(&new)?;
         if sealed != snapshot::Sealed::default() {
-            shared.snapshots.keep(state, id).map_err(|error| writer.not_kept(state, error))?;
+            shared.snapshots.keep(&own, id).map_err(|error| writer.not_kept(&own, error))?;
         }
         Ok(())
     })?;
@@ -455,8 +463,13 @@ pub fn shell(
     argv: &[String],
 ) -> Result<Box<dyn Process>, EngineError> {
     let refused = |source| EngineError::Io { what: "look into", path: failed.state.clone(), source };
-    // An overlay that was volatile is not mounted again with the work folder that it had.
-    snapshot::seal(&failed.state).map_err(refused)?;
-    let spec = StepSpec { argv: argv.to_vec(), io: Io::Terminal, ..failed.clone() };
+    // An overlay that was volatile is not mounted again with the work folder that it had: what the step wrote is
+    // laid below a new one.
+    let sealed = failed.scratch.with_file_name("sealed");
+    snapshot::seal(&failed.state, &sealed).map_err(refused)?;
+    let mut spec = StepSpec { argv: argv.to_vec(), io: Io::Terminal, ..failed.clone() };
+    spec.state = failed.scratch.with_file_name("shell");
+    spec.below.push(sealed.clone());
+    spec.workspace.extend(Some(snapshot::workspace_of(&sealed)).filter(|upper| upper.is_dir()));
     engine.start_step(&spec)
 }

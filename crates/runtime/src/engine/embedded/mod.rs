@@ -8,8 +8,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,8 @@ const EXAMPLES: usize = 5;
 pub struct Embedded {
     state: PathBuf,
     variables: BTreeMap<String, String>,
+    /// The lowest state of the host's view, once it was looked for.
+    host_base: OnceLock<PathBuf>,
 }
 
 /// What is kept of a unit beside its file system.
@@ -63,7 +65,7 @@ impl Embedded {
     /// The engine over this state. The variables are the caller's, for registry credentials.
     #[must_use]
     pub fn new(roots: &Roots, variables: BTreeMap<String, String>) -> Self {
-        Self { state: roots.state.clone(), variables }
+        Self { state: roots.state.clone(), variables, host_base: OnceLock::new() }
     }
 
     fn folder(&self, unit: &UnitId) -> PathBuf {

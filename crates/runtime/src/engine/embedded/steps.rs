@@ -41,6 +41,9 @@ impl Embedded {
     /// The lowest state of the host's view. It holds copies of files of the host, so it is made anew when those
     /// change.
     fn host_base(&self) -> Result<PathBuf, EngineError> {
+        if let Some(known) = self.host_base.get() {
+            return Ok(known.clone());
+        }
         let etc = identity::tree(Path::new("/etc")).map_err(io("look at", Path::new("/etc")))?;
         let top = fs::read_dir("/").map_err(io("read", Path::new("/")))?;
         let mut names: Vec<_> = top.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
@@ -50,11 +53,12 @@ impl Embedded {
         for name in names {
             encoder.bytes(name.as_encoded_bytes());
         }
-        self.made_once(&encoder.finish().short(), |folder| {
+        let base = self.made_once(&encoder.finish().short(), |folder| {
             sandbox::prepare_host_base(folder)?;
             let place = folder.join("fs/rest/upper").join(WORKSPACE.trim_start_matches('/'));
             fs::create_dir(&place).map_err(io("make", &place))
-        })
+        })?;
+        Ok(self.host_base.get_or_init(|| base).clone())
     }
 
     /// The layer above those of an image: the places where things of ours appear.
