@@ -18,6 +18,7 @@ pub mod paths;
 pub mod pipeline;
 pub mod project;
 pub mod record;
+pub mod runs;
 pub mod secrets;
 pub mod session;
 pub mod store;
