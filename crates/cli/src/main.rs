@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod json;
 mod output;
+mod run_view;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@ mod plan;
 #[cfg(test)]
 mod reference;
 mod reprovision;
+mod runs;
 mod shell;
 mod status;
 mod stop;
@@ -70,6 +71,7 @@ enum Command {
     Init(init::Init),
     Exec(exec::Exec),
     Logs(logs::Logs),
+    Runs(runs::Runs),
     Check(check::Check),
     Stop(stop::Stop),
     Down(down::Down),
@@ -112,6 +114,7 @@ impl Command {
             Self::Init(command) => command.run(context),
             Self::Exec(command) => command.run(context),
             Self::Logs(command) => command.run(context),
+            Self::Runs(command) => command.run(context),
             Self::Check(command) => command.run(context),
             Self::Stop(command) => command.run(context),
             Self::Down(command) => command.run(context),
