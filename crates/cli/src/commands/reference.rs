@@ -26,6 +26,12 @@ fn every_exit_code_has_its_row() {
 }
 
 #[test]
+fn every_event_is_in_the_schema() {
+    let schema = serde_json::to_string_pretty(&crate::json::run::schema()).unwrap();
+    check("events.schema.json", &(schema + "\n"));
+}
+
+#[test]
 fn every_command_has_its_section() {
     let mut page = String::from("# Commands\n\nEvery command also takes the options of the first section.\n");
     let mut command = super::command_line().term_width(100);
@@ -35,6 +41,12 @@ fn every_command_has_its_section() {
         let name = sub.get_name().to_owned();
         let mut sub = sub.clone().mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
         write!(page, "\n## setpoint {name}\n\n```\n{}```\n", sub.render_help()).unwrap();
+        for below in sub.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+            let below_name = below.get_name().to_owned();
+            let mut below =
+                below.clone().mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
+            write!(page, "\n## setpoint {name} {below_name}\n\n```\n{}```\n", below.render_help()).unwrap();
+        }
     }
     check("commands.md", &page);
 }

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
 use crate::output::{Output, ago, span};
-use crate::run_view::text::{columns, fit, prefixed, shown};
+use crate::run_view::text::{bare, columns, fit, prefixed, shown};
 
 /// How often a run that goes on is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -323,10 +323,12 @@ fn picture(run: &Run, now: Timestamp) -> Vec<String> {
 fn ending(report: &StepReport) -> String {
     let word = report.outcome.word();
     match &report.outcome {
-        Outcome::Cached => report.made_in.map_or_else(|| word.to_owned(), |run| format!("{word} (run {run})")),
-        Outcome::Failed { how } => format!("{word}: {how}"),
-        Outcome::Errored { what } => format!("{word}: {}", what.lines().next().unwrap_or_default()),
-        Outcome::Skipped { because } => format!("{word} {because}"),
+        Outcome::Cached => {
+            report.made_in.map_or_else(|| word.to_owned(), |run| format!("{word} (run {run})"))
+        }
+        Outcome::Failed { how } => bare(&format!("{word}: {how}")),
+        Outcome::Errored { what } => bare(&format!("{word}: {}", what.lines().next().unwrap_or_default())),
+        Outcome::Skipped { because } => bare(&format!("{word}, {because}")),
         Outcome::Passed | Outcome::TimedOut { .. } | Outcome::Cancelled => word.to_owned(),
     }
 }

@@ -19,8 +19,8 @@ use crate::output::{ask, can_ask};
 
 /// The folders that are ours within the root of the state. The database's files all begin with `state.`.
 const OF_STATE: [&str; 14] = [
-    "blobs", "cas", "images", "layers", "leases", "logs", "run", "runs", "secrets", "sessions", "stat", "tmp",
-    "units", "locks",
+    "blobs", "cas", "images", "layers", "leases", "logs", "run", "runs", "secrets", "sessions", "stat",
+    "tmp", "units", "locks",
 ];
 /// The files that are ours within the root of the configuration.
 const OF_CONFIG: [&str; 1] = ["fingerprint.key"];

@@ -238,7 +238,9 @@ impl From<&events::Event> for Event {
             events::Event::StepFetches { step, done, total } => {
                 Self::StepFetches { step: step.to_string(), done: *done, total: *total }
             }
-            events::Event::Output { step, line } => Self::Output { step: step.to_string(), line: line.clone() },
+            events::Event::Output { step, line } => {
+                Self::Output { step: step.to_string(), line: line.clone() }
+            }
             events::Event::StepRetries { step, attempt, outcome, delay } => Self::StepRetries {
                 step: step.to_string(),
                 attempt: *attempt,

@@ -5,9 +5,9 @@
 
 mod json;
 mod plain;
-pub(crate) mod text;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 mod tree;
 pub(crate) mod words;
 
@@ -34,7 +34,8 @@ impl RunView {
             return Box::new(json::Json::new(Box::new(move |text| output.event(text)), jiff::Timestamp::now));
         }
         let sink: Sink = Box::new(move |text| output.told(text));
-        let live = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let live =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         if output.quiet {
             Box::new(plain::Quiet::new(sink))
         } else if plain || output.verbose > 0 || !live {

@@ -131,7 +131,7 @@ impl Listener for Quiet {
             }
             Event::RunEnded { report } => {
                 let next = next(&self.known, report).map(|next| format!("Next: {next}"));
-                std::iter::once(last_line(&self.known, report)).chain(next).collect()
+                last_line(&self.known, report, WIDTH).into_iter().chain(next).collect()
             }
             _ => return,
         };

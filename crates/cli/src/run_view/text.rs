@@ -55,7 +55,9 @@ pub(crate) fn prefixed(step: &str, line: &str) -> String {
 fn order(text: &str) -> &str {
     let bytes = text.as_bytes();
     let end = match bytes.get(1) {
-        Some(b'[') => bytes.iter().skip(2).position(|byte| !(0x20..0x40).contains(byte)).map(|at| (at + 2, 1)),
+        Some(b'[') => {
+            bytes.iter().skip(2).position(|byte| !(0x20..0x40).contains(byte)).map(|at| (at + 2, 1))
+        }
         Some(b']' | b'P' | b'X' | b'^' | b'_') => {
             let bell = text.find('\x07').map(|at| (at, 1));
             let ended = text.find("\x1b\\").map(|at| (at, 2));

@@ -71,8 +71,12 @@ impl Tree {
             match running.iter_mut().find(|running| running.step == *step) {
                 Some(running) => change(running),
                 None => {
-                    let mut new =
-                        Running { step: step.clone(), since: Instant::now(), attempt: 1, doing: String::new() };
+                    let mut new = Running {
+                        step: step.clone(),
+                        since: Instant::now(),
+                        attempt: 1,
+                        doing: String::new(),
+                    };
                     change(&mut new);
                     running.push(new);
                 }
@@ -85,7 +89,8 @@ impl Tree {
 
     /// Begins to draw what runs. The lines are made at each drawing, for the size that the terminal has then.
     fn draw(&self) -> Option<ProgressBar> {
-        let (running, screen, names) = (Arc::clone(&self.running), self.screen, self.known.names(self.width()));
+        let (running, screen, names) =
+            (Arc::clone(&self.running), self.screen, self.known.names(self.width()));
         let style = ProgressStyle::with_template("{steps}").ok()?.with_key(
             "steps",
             move |_: &ProgressState, to: &mut dyn std::fmt::Write| {
@@ -197,7 +202,10 @@ fn below(running: &[Running], names: usize, (columns, rows): (usize, usize), now
     let mut lines: Vec<_> = running.iter().take(shown).map(line).collect();
     if running.len() > shown {
         let more = running.len() - shown;
-        lines.push(cut(&format!("  {} {more} {}", SPINNER[0], if shown == 0 { "run" } else { "more run" }), width));
+        lines.push(cut(
+            &format!("  {} {more} {}", SPINNER[0], if shown == 0 { "run" } else { "more run" }),
+            width,
+        ));
     }
     lines
 }

@@ -77,7 +77,7 @@ pub(super) fn detail(report: &StepReport) -> String {
         Outcome::Passed | Outcome::Errored { .. } => parts.extend(took),
         Outcome::Cached => parts.extend(report.saved.map(|saved| format!("{} saved", span(saved)))),
         Outcome::Failed { how: How::Missing(_) } => {
-            parts.push("no output".to_owned());
+            parts.push("no such file".to_owned());
             parts.extend(took);
         }
         Outcome::Failed { how } => {
@@ -109,10 +109,11 @@ pub(super) fn step_line(known: &Known, report: &StepReport, width: usize) -> Str
         Outcome::Skipped { .. } => detail,
         _ => {
             let command = known.command(&report.step);
-            let left = room.saturating_sub(columns(&detail) + 2);
-            // What would be no more than a few letters says nothing.
-            let command = if left < 8 { " ".repeat(left) } else { fit(&command, left) };
-            format!("{command}  {detail}")
+            match room.saturating_sub(columns(&detail) + 2) {
+                // What would be no more than a few letters says nothing.
+                left if left < 8 => " ".repeat(room - columns(&detail)) + &detail,
+                left => format!("{}  {detail}", fit(&command, left)),
+            }
         }
     };
     let line = format!("  {colour}{}{reset} {name}  {rest}", fit(word, WORD));
@@ -151,14 +152,20 @@ pub(super) fn summary(known: &Known, report: &RunReport, width: usize) -> Vec<St
         Some(saved) => format!("{} {}", step.step, span(saved)),
         None => step.step.to_string(),
     };
-    lines.extend(costliest("  ran     ", report.steps.iter().filter(|step| ran(step)), |step| step.took, cost, width));
+    lines.extend(costliest(
+        "  ran     ",
+        report.steps.iter().filter(|step| ran(step)),
+        |step| step.took,
+        cost,
+        width,
+    ));
     let cached = report.steps.iter().filter(|step| step.outcome == Outcome::Cached);
     lines.extend(costliest("  cached  ", cached, |step| step.saved.unwrap_or_default(), saved, width));
     lines.extend(outside(known, report, width));
     if let Some((files, path)) = &report.artifacts {
         lines.push(format!("  artifacts: {} in {}", counted(*files, "file"), bare(&path.to_string_lossy())));
     }
-    lines.push(last_line(known, report));
+    lines.extend(last_line(known, report, width));
     lines.extend(next(known, report).map(|next| format!("Next: {next}")));
     lines
 }
@@ -201,24 +208,26 @@ fn outside(known: &Known, report: &RunReport, width: usize) -> Vec<String> {
     lines
 }
 
-/// `ci passed in 33.5s: 2 passed, 3 cached (15.0s saved)`
-pub(super) fn last_line(known: &Known, report: &RunReport) -> String {
+/// `ci passed in 33.5s: 2 passed, 3 cached (15.0s saved)`; the counts stand below where there is no room.
+pub(super) fn last_line(known: &Known, report: &RunReport, width: usize) -> Vec<String> {
     let colour = match report.outcome {
         RunOutcome::Passed => GOOD,
         RunOutcome::Cancelled => "",
         RunOutcome::TimedOut | RunOutcome::Failed | RunOutcome::Errored => ERROR,
     };
     let reset = if colour.is_empty() { "" } else { RESET };
-    let counts = match counts(&report.steps) {
-        counts if counts.is_empty() => "no steps".to_owned(),
-        counts => counts,
-    };
-    let (word, took) = (report.outcome.word(), span(report.took));
-    format!("{} {colour}{word}{reset} in {took}: {counts}", known.pipeline)
+    let (pipeline, word, took) = (&known.pipeline, report.outcome.word(), span(report.took));
+    let counts = counts(&report.steps);
+    let lead = format!("{pipeline} {colour}{word}{reset} in {took}:");
+    let seen = columns(pipeline) + columns(word) + columns(&took) + " in : ".len() + 1;
+    match list("", &counts, width.saturating_sub(seen)).as_slice() {
+        [line] if seen + columns(line) <= width => vec![format!("{lead} {line}")],
+        _ => std::iter::once(lead).chain(list("  ", &counts, width)).collect(),
+    }
 }
 
-/// `2 passed, 3 cached (15.0s saved), 1 failed`; empty for no steps.
-pub(crate) fn counts(steps: &[StepReport]) -> String {
+/// `2 passed`, `3 cached (15.0s saved)`, `1 failed`; or `no steps`.
+fn counts(steps: &[StepReport]) -> Vec<String> {
     let words = ["passed", "cached", "failed", "timed out", "errored", "cancelled", "skipped"];
     let saved: Duration = steps.iter().filter_map(|step| step.saved).sum();
     let part = |word: &&str| {
@@ -230,7 +239,8 @@ pub(crate) fn counts(steps: &[StepReport]) -> String {
         };
         (count > 0).then(|| format!("{count} {word}{saved}"))
     };
-    words.iter().filter_map(part).collect::<Vec<_>>().join(", ")
+    let counts: Vec<_> = words.iter().filter_map(part).collect();
+    if counts.is_empty() { vec!["no steps".to_owned()] } else { counts }
 }
 
 /// What to do next, where there is something.
