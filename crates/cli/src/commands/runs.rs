@@ -348,9 +348,8 @@ impl Logs {
         if self.follow {
             context.stop_on_signals()?;
         }
-        let alone = step.is_some();
-        let mut follower = Follower::new(runs, number, step);
-        let mut printer = Printer::new(context.output, number, alone, self.follow);
+        let mut follower = Follower::new(runs, number, step.clone());
+        let mut printer = Printer::new(context.output, number, step.is_some(), self.follow);
         loop {
             let more = follower.poll(&mut |step, line| printer.line(step, line))?;
             printer.print();
@@ -359,8 +358,30 @@ impl Logs {
             }
             std::thread::sleep(LOOK);
         }
-        printer.end();
+        let silent = printer.end();
+        let run = runs.read(Some(number))?;
+        if let Some(remark) = remark(&run, step.as_ref().filter(|_| silent)) {
+            context.output.progress(remark);
+        }
         Ok(SUCCESS)
+    }
+}
+
+/// What there is to say below the lines of a run: that it did not come to its end, or that a step was silent.
+fn remark(run: &Run, silent: Option<&StepName>) -> Option<String> {
+    let number = run.number;
+    if run.state == State::Interrupted {
+        return Some(format!("run {number} was interrupted: its process died before it ended"));
+    }
+    let step = silent?;
+    match run.steps.iter().find(|report| report.step == *step).map(|report| &report.outcome) {
+        // Told before.
+        Some(Outcome::Skipped { .. }) => None,
+        Some(Outcome::Cached) => {
+            Some(format!("{step} was cached; `setpoint runs logs {number} {step}` shows more"))
+        }
+        Some(_) => Some(format!("{step} said nothing in run {number}")),
+        None => Some(format!("{step} has said nothing yet in run {number}")),
     }
 }
 
@@ -448,16 +469,19 @@ struct Printer {
     /// Only one step is shown: its name need not stand before each line.
     alone: bool,
     follow: bool,
+    /// Whether there was no line yet.
+    silent: bool,
     held: String,
     collected: Vec<Line>,
 }
 
 impl Printer {
     fn new(output: Output, run: u64, alone: bool, follow: bool) -> Self {
-        Self { output, run, alone, follow, held: String::new(), collected: Vec::new() }
+        Self { output, run, alone, follow, silent: true, held: String::new(), collected: Vec::new() }
     }
 
     fn line(&mut self, step: &StepName, line: &str) {
+        self.silent = false;
         if self.output.json {
             self.json_line(step.as_str(), line);
             return;
@@ -492,10 +516,12 @@ impl Printer {
         }
     }
 
-    fn end(self) {
+    /// Prints what was collected; says whether there was no line at all.
+    fn end(self) -> bool {
         if self.output.json && !self.follow {
             self.output.value(&Log { setpoint: json::VERSION, run: self.run, lines: self.collected });
         }
+        self.silent
     }
 }
 

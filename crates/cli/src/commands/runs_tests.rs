@@ -133,7 +133,21 @@ fn a_step_that_is_not_there_is_told_with_the_nearest() {
     assert!(named(&empty, "lint").unwrap_err().hint.unwrap().contains("not come so far"));
 }
 
-/// The logs of a project with two runs, of which the second took the first one's results.
+#[test]
+fn a_silence_is_told_from_a_death() {
+    let said = |run: &Run, step: &str| remark(run, Some(&name(step)));
+    assert_eq!(said(&failed(), "lint").as_deref(), Some("lint said nothing in run 14"));
+    assert_eq!(said(&failed(), "report"), None);
+    assert_eq!(
+        said(&run(3, State::Running, vec![]), "lint").as_deref(),
+        Some("lint has said nothing yet in run 3")
+    );
+    assert_eq!(remark(&failed(), None), None);
+    let died = remark(&run(3, State::Interrupted, vec![]), None).unwrap();
+    assert!(died.starts_with("run 3 was interrupted"), "{died}");
+}
+
+/// The logs of a project whose later runs took the results of the first.
 mod kept {
     use super::*;
     use setpoint_runtime::paths::Roots;
