@@ -4,6 +4,7 @@ use setpoint_model::names::PipelineName;
 use setpoint_model::pipeline::outcome::{Because, How, RunOutcome};
 use setpoint_runtime::pipeline::events::StepPlan;
 
+use super::logs::{meant, named, remark, said_in};
 use super::*;
 
 fn name(step: &str) -> StepName {
