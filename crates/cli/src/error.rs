@@ -172,7 +172,9 @@ impl From<RunError> for Failure {
             | RunError::NoSecret { .. } => Self::new(Exit::Manifest, "pipeline", message),
             RunError::Source(_) => Self::new(Exit::Engine, "source", message),
             RunError::Git { .. } => Self::new(Exit::Engine, "git", message),
-            RunError::Lock(_) | RunError::Io { .. } => Self::new(Exit::State, "state", message),
+            RunError::Lock(_) | RunError::Io { .. } | RunError::Runs(_) => {
+                Self::new(Exit::State, "state", message)
+            }
             RunError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
         };
         Self { hint, ..failure }

@@ -1,5 +1,7 @@
 //! What `--json` gives. Every value carries `setpoint`, the version of these shapes.
 
+pub(crate) mod run;
+
 use serde::Serialize;
 use setpoint_model::explain::Explained;
 use setpoint_model::manifest::Problem;

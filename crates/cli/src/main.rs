@@ -6,7 +6,7 @@ mod error;
 mod events;
 mod json;
 mod output;
-mod view;
+mod run_view;
 
 use std::process::ExitCode;
 

@@ -38,16 +38,16 @@ impl Output {
         }
     }
 
-    /// A line about what went wrong, also when quiet.
-    pub(crate) fn problem(self, text: impl AsRef<str>) {
-        let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
+    /// Lines of a run for people to read, at once and even when quiet: whoever calls has left out what is too much.
+    pub(crate) fn told(self, lines: &str) {
+        let _ = anstream::stderr().lock().write_all(lines.as_bytes());
     }
 
-    /// One value as one line of JSON.
-    pub(crate) fn event(self, value: &impl Serialize) {
-        if let Ok(text) = serde_json::to_string(value) {
-            self.line(text);
-        }
+    /// A line of JSON on standard output, at once.
+    pub(crate) fn event(self, line: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(line.as_bytes());
+        let _ = out.flush();
     }
 
     /// The result as JSON.
@@ -87,6 +87,14 @@ pub(crate) const ERROR: &str = "\x1b[1;31m";
 pub(crate) const HINT: &str = "\x1b[36m";
 pub(crate) const GOOD: &str = "\x1b[32m";
 pub(crate) const RESET: &str = "\x1b[0m";
+
+/// The columns and rows of the terminal that progress is shown on.
+pub(crate) fn terminal_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (80, 24),
+    }
+}
 
 /// Whether somebody sits in front of this process who can be asked.
 pub(crate) fn can_ask() -> bool {

@@ -66,18 +66,24 @@ fn problems(found: &[Problem]) -> String {
 }
 
 impl Project {
+    /// Finds the folder of the project that a folder belongs to. The manifest is not read: what a project has done
+    /// can be looked at while it is wrong.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn find(from: &Path) -> Result<PathBuf, ProjectError> {
+        let unreadable = |source| ProjectError::Io { path: from.to_owned(), source };
+        let from = from.canonicalize().map_err(unreadable)?;
+        let root = from.ancestors().find(|folder| folder.join(MANIFEST).is_file()).map(Path::to_owned);
+        root.ok_or(ProjectError::NotFound(from))
+    }
+
     /// Finds the project that a folder belongs to, and reads it.
     ///
     /// # Errors
     /// If there is none, or its manifest is wrong; then with all problems at once.
     pub fn load(from: &Path, assignments: &[String]) -> Result<Self, ProjectError> {
-        let io = |path: &Path, source| ProjectError::Io { path: path.to_owned(), source };
-        let from = from.canonicalize().map_err(|source| io(from, source))?;
-        let root = from
-            .ancestors()
-            .find(|folder| folder.join(MANIFEST).is_file())
-            .ok_or_else(|| ProjectError::NotFound(from.clone()))?
-            .to_owned();
+        let root = Self::find(from)?;
         let text = read(&root.join(MANIFEST))?.unwrap_or_default();
         let local = read(&root.join(LOCAL))?;
         let mut set = Vec::new();

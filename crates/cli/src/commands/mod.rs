@@ -14,11 +14,10 @@ mod pipelines;
 mod plan;
 #[cfg(test)]
 mod reference;
-#[cfg(test)]
-pub(crate) use reference::golden;
 mod render;
 mod reprovision;
 mod run;
+mod runs;
 mod shell;
 mod status;
 mod stop;
@@ -80,6 +79,7 @@ enum Command {
     Init(init::Init),
     Exec(exec::Exec),
     Logs(logs::Logs),
+    Runs(runs::Runs),
     Check(check::Check),
     Stop(stop::Stop),
     Down(down::Down),
@@ -126,6 +126,7 @@ impl Command {
             Self::Init(command) => command.run(context),
             Self::Exec(command) => command.run(context),
             Self::Logs(command) => command.run(context),
+            Self::Runs(command) => command.run(context),
             Self::Check(command) => command.run(context),
             Self::Stop(command) => command.run(context),
             Self::Down(command) => command.run(context),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::error::Exit;
 
 /// Compares with a file of the repository, or writes it.
-pub(crate) fn golden(file: &str, made: &str) {
+fn golden(file: &str, made: &str) {
     let path = format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("SETPOINT_UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, made).unwrap();
@@ -24,6 +24,12 @@ fn every_exit_code_has_its_row() {
         "\n`exec` and `shell` pass on the code of what they ran; a signal gives 128 and its number.\n",
     );
     golden("docs/reference/exit-codes.md", &page);
+}
+
+#[test]
+fn every_event_is_in_the_schema() {
+    let schema = serde_json::to_string_pretty(&crate::json::run::schema()).unwrap();
+    golden("docs/reference/events.schema.json", &(schema + "\n"));
 }
 
 #[test]

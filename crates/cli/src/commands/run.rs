@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
 use crate::output::{can_ask, span};
-use crate::view;
+use crate::run_view::RunView;
 
 /// Run a pipeline: the steps that something has changed for, and no others
 #[derive(Debug, Args)]
@@ -101,7 +101,7 @@ impl Run {
         if self.dry_run {
             return plan(context, &runner, &pipeline, &options);
         }
-        let mut view = view::choose(context.output, self.plain);
+        let mut view = RunView::choose(context.output, self.plain);
         let finished = runner.run(&pipeline, &options, view.as_mut())?;
         drop(view);
         if self.shell_on_fail {

@@ -65,6 +65,9 @@ pub enum RunError {
     /// A lock could not be used.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The run could not be kept.
+    #[error(transparent)]
+    Runs(#[from] crate::runs::RunsError),
     /// A file could not be read or written.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -113,6 +116,7 @@ impl RunError {
             Self::Source(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Runs(error) => error.hint(),
             Self::Git { .. } => Some("`when` with `branch` or `tag` needs a git repository".to_owned()),
             Self::NoStep { .. }
             | Self::Pattern { .. }

@@ -129,4 +129,8 @@ pub struct RunReport {
 pub trait Listener {
     /// Something happened.
     fn hear(&mut self, event: &Event);
+
+    /// Nothing more happens for a while: what is held back for the sake of speed is to be shown or kept now. Whoever
+    /// leads the run calls it before they wait.
+    fn settle(&mut self) {}
 }

@@ -22,7 +22,7 @@ use super::tidy::{self, Scratch};
 use super::{Finished, Options, Runner, artifacts};
 use crate::cancel::Cancel;
 use crate::engine::StepSpec;
-use crate::runs::RunLog;
+use crate::runs::{RunLog, project_id};
 use crate::secrets::{Mask, Secrets, Values, expand};
 use crate::snapshot::Snapshots;
 use crate::source::Tree;
@@ -60,6 +60,11 @@ impl Heard<'_> {
         self.log.hear(event);
         self.listener.hear(event);
     }
+
+    fn settle(&mut self) {
+        self.log.settle();
+        self.listener.settle();
+    }
 }
 
 pub(super) fn run(
@@ -82,9 +87,7 @@ pub(super) fn run(
         return Err(RunError::Cancelled);
     }
     let scratch = Scratch::new(runner.roots)?;
-    let log = RunLog::begin(runner.roots, runner.project_root, &pipeline.name).map_err(|source| {
-        RunError::Io { what: "keep the run in", path: runner.roots.state.clone(), source }
-    })?;
+    let log = RunLog::begin(runner.roots, runner.project_root, &pipeline.name)?;
     let cache = Mutex::new(cache);
     let (tell, told) = channel();
     let schedule = Schedule::new(
@@ -112,6 +115,7 @@ pub(super) fn run(
         known,
         values: Values::new(),
         due: Vec::new(),
+        project: project_id(runner.project_root),
         failed: None,
         told,
         tell,
@@ -145,6 +149,8 @@ struct Lead<'a> {
     values: Values,
     /// The steps that wait for their next try, and until when.
     due: Vec<(Instant, usize)>,
+    /// What the project's runs and results are kept under.
+    project: String,
     failed: Option<(StepName, StepSpec)>,
     told: Receiver<Told>,
     tell: Sender<Told>,
@@ -167,6 +173,10 @@ impl<'a> Lead<'a> {
         let artifacts = outcome.as_ref().ok().map(|()| self.hand_out()).transpose();
         outcome?;
         let report = self.report(artifacts?.flatten());
+        if let Some(trouble) = self.heard.log.trouble().map(ToString::to_string) {
+            let text = format!("not all of this run is kept: {trouble}");
+            self.heard.listener.hear(&Event::Note { step: None, text });
+        }
         self.heard.tell(&Event::RunEnded { report: report.clone() });
         Ok(report)
     }
@@ -243,7 +253,14 @@ impl<'a> Lead<'a> {
             if !actions.is_empty() {
                 continue;
             }
-            match self.told.recv_timeout(TICK) {
+            let told = match self.told.try_recv() {
+                Ok(told) => Ok(told),
+                Err(_) => {
+                    self.heard.settle();
+                    self.told.recv_timeout(TICK)
+                }
+            };
+            match told {
                 Ok(told) => actions.extend(self.hear(told)),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
@@ -333,7 +350,7 @@ impl<'a> Lead<'a> {
         };
         let key = self.keys.key(at, result_of).map_err(|error| Unresolved::Other(Box::new(error)))?;
         let Some(key) = key else { return Ok(Found::Miss) };
-        writer.remember_key(self.heard.log.project(), &self.keys.pipeline.name, &step.name, &key)?;
+        writer.remember_key(&self.project, &self.keys.pipeline.name, &step.name, &key)?;
         let digest = key.digest();
         self.known[at].key = Some(digest);
         let builds_on_unkept = self
@@ -426,7 +443,7 @@ impl<'a> Lead<'a> {
             cache: self.cache,
             scratch: &self.scratch.folder,
             mask: Mask::new(&self.values),
-            project: self.heard.log.project().to_owned(),
+            project: self.project.clone(),
             pipeline: &self.keys.pipeline.name,
             run: self.heard.log.number(),
         };
@@ -478,7 +495,7 @@ impl<'a> Lead<'a> {
             outcome: outcome.clone(),
             took: if known.attempts == 0 { Duration::ZERO } else { known.took },
             saved: row.map(|row| row.took),
-            made_in: row.filter(|row| row.project == self.heard.log.project()).map(|row| row.run),
+            made_in: row.filter(|row| row.project == self.project).map(|row| row.run),
             attempts: known.attempts,
             key: known.key.map(Digest::short),
             tail: if outcome.is_bad() { known.tail.iter().cloned().collect() } else { Vec::new() },
