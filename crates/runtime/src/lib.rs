@@ -9,6 +9,7 @@ pub mod engine;
 pub mod events;
 pub mod facts;
 pub mod failpoints;
+mod flatten;
 pub mod hooks;
 mod host;
 pub mod image;

@@ -142,6 +142,30 @@ pub fn workspace_of(state: &Path) -> PathBuf {
     state.join("workspace").join(UPPER)
 }
 
+/// The overlays that snapshots hold changes of, as the paths of these changes in a snapshot.
+///
+/// # Errors
+/// If a snapshot cannot be read.
+pub fn overlays(snapshots: &[PathBuf]) -> io::Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for snapshot in snapshots {
+        for top in ["fs", "workspace"] {
+            let mut left = vec![PathBuf::from(top)];
+            while let Some(path) = left.pop() {
+                let upper = path.join(UPPER);
+                if snapshot.join(&upper).is_dir() {
+                    found.insert(upper);
+                } else if let Ok(entries) = fs::read_dir(snapshot.join(&path)) {
+                    for entry in entries {
+                        left.push(path.join(entry?.file_name()));
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Moves what was changed out of a state, into a folder of the same shape that is made if there is anything. What
 /// stays behind is what its overlays worked in, and folders that hold nothing.
 ///

@@ -112,12 +112,12 @@ fn narrow_folder(folder: &Path, path: &Path, globs: &Globs) -> io::Result<bool> 
 }
 
 /// An overlay takes a character device 0:0 for "there is nothing here".
-fn is_whiteout(metadata: &fs::Metadata) -> bool {
+pub(crate) fn is_whiteout(metadata: &fs::Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 
 /// Whether a folder hides those of its name in lower layers.
-fn is_opaque(folder: &Path) -> bool {
+pub(crate) fn is_opaque(folder: &Path) -> bool {
     ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
         let mut value = [0_u8; 1];
         rustix::fs::lgetxattr(folder, *name, &mut value).is_ok_and(|length| length == 1 && value[0] == b'y')

@@ -19,6 +19,7 @@ use super::result::Built;
 use crate::cancel::Cancel;
 use crate::cas::Globs;
 use crate::engine::{BaseSource, Ended, Engine, EngineError, Io, Mount, Process, StepSpec};
+use crate::flatten::flatten;
 use crate::lines;
 use crate::lock::KeyLock;
 use crate::paths::{Roots, make_private_folder};
@@ -33,6 +34,8 @@ use crate::workspace;
 const SIGTERM: u8 = 15;
 /// How long a step may take to end after it was asked to, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// How many layers lie below a step at most. Kernels before 6.5 take no more than a page of their paths.
+const LONGEST_CHAIN: usize = 20;
 /// How often a step that runs is looked after: whether it was cancelled, or is out of time.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -408,8 +411,8 @@ fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Resu
     let mut cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut chains = Chains::default();
     let below = job.below.chains(&cache)?;
-    chains.system = below.system;
-    chains.workspace = below.workspace;
+    chains.system = shorter(shared, below.system, id, "system")?;
+    chains.workspace = shorter(shared, below.workspace, id, "workspace")?;
     for taken in &job.take {
         let own = taken.id();
         if taken.own_workspace(&cache, shared.snapshots)?.is_some() {
@@ -441,6 +444,35 @@ fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Resu
         Ok(())
     })?;
     Ok(Built::Stored(id))
+}
+
+/// A chain of layers that is not too long for an overlay: a long one is made one layer, which is a snapshot too.
+fn shorter(
+    shared: &Shared<'_>,
+    chain: Vec<Digest>,
+    of: Digest,
+    kind: &str,
+) -> Result<Vec<Digest>, StepError> {
+    if chain.len() < LONGEST_CHAIN {
+        return Ok(chain);
+    }
+    let id = Encoder::new("setpoint.flat", 1).digest(of).text(kind).finish();
+    let flat = shared.scratch.join(format!("flat-{}", id.short()));
+    let failed = |error| io("flatten layers in", &flat)(error);
+    let snapshots: Vec<PathBuf> = chain.iter().map(|layer| shared.snapshots.path(*layer)).collect();
+    for folder in snapshot::overlays(&snapshots).map_err(failed)? {
+        // Of the workspace or of the file system, as the chain is.
+        if folder.starts_with("workspace") != (kind == "workspace") {
+            continue;
+        }
+        let layers: Vec<PathBuf> = snapshots.iter().map(|snapshot| snapshot.join(&folder)).collect();
+        let layers: Vec<PathBuf> = layers.into_iter().filter(|layer| layer.is_dir()).collect();
+        let into = flat.join(&folder);
+        make_private_folder(into.parent().unwrap_or(&flat)).map_err(failed)?;
+        flatten(&layers, &into).map_err(failed)?;
+    }
+    shared.snapshots.keep(&flat, id).map_err(failed)?;
+    Ok(vec![id])
 }
 
 /// The id of a result: of this very run of the step, for nobody has looked at what it wrote.
