@@ -15,6 +15,7 @@ mod leaks;
 mod matrix;
 mod mistakes;
 mod pipelines;
+mod python;
 #[path = "../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;

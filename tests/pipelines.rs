@@ -493,7 +493,7 @@ fn seventy_steps_of_one_run_do_not_evict_each_other() {
     let steps: Vec<String> = (0..70)
         .map(|at| {
             let from = if at == 0 { String::new() } else { format!("from = \"s{}\"", at - 1) };
-            step(&format!("s{at}"), &from, &format!("head -c 20000 /dev/urandom > f{at}; echo > /usr/local/bin/chain-f{at}; ls . /usr/local/bin/chain-* | grep -c f[0-9]"))
+            step(&format!("s{at}"), &from, &format!("head -c 20000 /dev/urandom > f{at}; echo > /usr/local/bin/chain-f{at}; ls . /usr/local/bin/chain-* | grep -c 'f[0-9]'"))
         })
         .collect();
     let project = Project::new(&format!("setpoint = 1\n[cache]\nmax_size = \"1GiB\"\n{}", steps.concat()));

@@ -2,6 +2,7 @@
 
 use setpoint_model::manifest::Problem;
 use setpoint_runtime::apply::ApplyError;
+use setpoint_runtime::dsl::DslError;
 use setpoint_runtime::engine::EngineError;
 use setpoint_runtime::facts::FactsError;
 use setpoint_runtime::pipeline::RunError;
@@ -155,6 +156,27 @@ impl From<SecretError> for Failure {
             SecretError::Command { .. } | SecretError::Io { .. } => None,
         };
         Self { hint, ..Self::new(Exit::Engine, "secret", error.to_string()) }
+    }
+}
+
+impl From<DslError> for Failure {
+    fn from(error: DslError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        let failure = match error {
+            DslError::Engine(error) => return error.into(),
+            DslError::Secret(error) => return error.into(),
+            DslError::Unknown { .. } => Self::new(Exit::NotFound, "no-pipeline", message),
+            DslError::Problems { problems, .. } => {
+                Self { problems, ..Self::new(Exit::Manifest, "pipeline", message) }
+            }
+            DslError::Failed { .. } => Self::new(Exit::Manifest, "pipeline", message),
+            DslError::NoPython | DslError::OldPython { .. } | DslError::Slow(_) | DslError::Protocol(_) => {
+                Self::new(Exit::Engine, "python", message)
+            }
+            DslError::Io { .. } => Self::new(Exit::State, "state", message),
+            DslError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
+        };
+        Self { hint, ..failure }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod cache;
 pub mod cancel;
 pub mod cas;
+pub mod dsl;
 pub mod engine;
 pub mod events;
 pub mod facts;

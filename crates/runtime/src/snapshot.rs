@@ -98,7 +98,8 @@ impl Snapshots {
         for entry in entries {
             let name = entry?.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.starts_with(GONE) {
+            // On their way out, or left by a removal that was killed.
+            if name.starts_with('.') {
                 aside.push(self.folder.join(name));
             } else if Digest::parse(name).is_ok_and(|id| !alive.contains(&id)) {
                 let gone = self.folder.join(format!("{GONE}{name}"));

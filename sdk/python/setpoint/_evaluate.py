@@ -101,15 +101,10 @@ def _cache_has_predicates(ir: Any) -> bool:
     return any(isinstance(part, dict) and "predicate" in part for step in steps for part in step.get("cache", ()))
 
 
-def main() -> None:
-    """Reads a request from standard input, and writes the answer to the file that it names."""
-    request = json.load(sys.stdin)
+def main(exchange: str) -> None:
+    """Reads the request in a folder, and writes the answer beside it."""
+    folder = Path(exchange)
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     # What the user's code prints is for people.
     sys.stdout = sys.stderr
-    told = json.dumps(answer(request))
-    with open(request["answer"], "w", encoding="utf-8") as file:
-        file.write(told)
-
-
-if __name__ == "__main__":
-    main()
+    (folder / "answer.json").write_text(json.dumps(answer(request)), encoding="utf-8")

@@ -6,7 +6,7 @@ mod steps;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -190,11 +190,24 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EngineE
     move |source| EngineError::Io { what, path: path.to_owned(), source }
 }
 
+/// Removes a folder in its place: killed in the middle, what is left is still where it is looked for.
 fn remove_tree(path: &Path) -> Result<(), EngineError> {
-    match crate::remove::remove_tree(path) {
+    // What an overlay keeps in its work folders may not be read even by its owner.
+    if sandbox::is_rootless() {
+        open_up(path);
+    }
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+fn open_up(folder: &Path) {
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .for_each(|entry| open_up(&entry.path()));
 }
 
 fn limits(limits: &Limits) -> sandbox::Limits {
