@@ -9,6 +9,7 @@ use crate::paths::Roots;
 use crate::pipeline::sweep_snapshots;
 use crate::remove::remove_tree;
 use crate::snapshot::Snapshots;
+use crate::source::SourceStore;
 use crate::store::StoreError;
 use crate::store::cache::{Bounds, CacheDb, Evicted, ResultRow};
 
@@ -108,14 +109,23 @@ impl Cache {
         Ok(evicted)
     }
 
-    /// Forgets everything that is not in use, and removes it.
+    /// Forgets everything that is not in use, and removes it, copies of sources included.
     ///
     /// # Errors
     /// [`StoreError`] if the records or the snapshots cannot be changed.
     pub fn clean(&mut self) -> Result<Evicted, StoreError> {
         let evicted = self.records.write(|writer| writer.evict_all())?;
         sweep_snapshots(&mut self.records, &self.snapshots)?;
+        // What cannot be removed now is in use.
+        let _ = SourceStore::new(&self.roots).collect(0, std::time::Duration::ZERO);
         Ok(evicted)
+    }
+
+    /// The copies of sources that are kept, and the bytes that they were made of.
+    #[must_use]
+    pub fn sources(&self) -> (usize, u64) {
+        let usage = SourceStore::new(&self.roots).usage();
+        (usage.len(), usage.iter().map(|tree| tree.bytes).max().unwrap_or(0))
     }
 
     /// Empties the folders that steps share from run to run. Whoever uses one now loses what is in it.

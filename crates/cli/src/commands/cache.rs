@@ -216,6 +216,10 @@ fn list(context: &Context) -> Result<u8, Failure> {
         let total: u64 = kept.iter().filter_map(|kept| kept.bytes).sum();
         output.line(format!("{} results, {}", kept.len(), size(total)));
     }
+    let (trees, largest) = cache.sources();
+    if trees > 0 {
+        output.line(format!("sources: {trees} kept, the largest {}", size(largest)));
+    }
     if !shared.is_empty() {
         let names: Vec<&str> = shared.iter().map(|folder| folder.name.as_str()).collect();
         output.line(format!("shared folders: {}", names.join(", ")));

@@ -127,7 +127,7 @@ pub(super) fn run(
     let Lead { failed, stored, leased, .. } = lead;
     let mut records = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
     if stored {
-        tidy::settle(&mut records, &snapshots, &scratch.name, runner.bounds)?;
+        tidy::settle(runner.roots, &mut records, &snapshots, &scratch.name, runner.bounds)?;
     } else if leased {
         records.write(|writer| writer.end_lease(&scratch.name))?;
     }

@@ -8,10 +8,13 @@ use crate::lock::{Lease, Retirement};
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
 use crate::snapshot::Snapshots;
+use crate::source::SourceStore;
 use crate::store::StoreError;
 use crate::store::cache::{Bounds, CacheDb, Evicted};
 
 const SCRATCH: &str = "scratch/v1";
+/// How many trees of sources are kept at most: most differ in a few files from another.
+const TREES: usize = 200;
 
 /// The folder of a run, with the lease that says that its process lives. Removed when it is dropped.
 #[derive(Debug)]
@@ -76,11 +79,12 @@ pub(crate) fn sweep_snapshots(cache: &mut CacheDb, snapshots: &Snapshots) -> Res
 /// Puts the cache in order after a run that added to it: counts what is new, makes it durable, and forgets what is
 /// out of bounds.
 pub(super) fn settle(
+    roots: &Roots,
     cache: &mut CacheDb,
     snapshots: &Snapshots,
     lease: &str,
     bounds: Bounds,
-) -> Result<Evicted, StoreError> {
+) -> Result<Evicted, RunError> {
     let (uncounted, not_durable) = cache.write(|writer| Ok((writer.uncounted()?, writer.not_durable()?)))?;
     let sizes: Vec<_> =
         uncounted.into_iter().filter_map(|layer| Some((layer, snapshots.size(layer).ok()?))).collect();
@@ -95,5 +99,6 @@ pub(super) fn settle(
     if evicted.results > 0 {
         sweep_snapshots(cache, snapshots)?;
     }
+    SourceStore::new(roots).collect(TREES, bounds.age)?;
     Ok(evicted)
 }

@@ -188,12 +188,20 @@ impl SourceStore {
         self.trees.usage()
     }
 
-    /// Removes trees that are not to be kept and that nobody uses; gives how many.
+    /// Removes the trees that nobody uses: all but these many, and all that were not used for so long. Gives how many.
     ///
     /// # Errors
     /// If a lease cannot be looked at.
-    pub fn collect(&self, keep: impl Fn(&TreeUsage) -> bool) -> Result<usize, SourceError> {
-        self.trees.collect(keep)
+    pub fn collect(&self, keep: usize, age: Duration) -> Result<usize, SourceError> {
+        let mut usage = self.trees.usage();
+        usage.sort_by_key(|tree| std::cmp::Reverse(tree.used_at));
+        let is_young = |tree: &TreeUsage| tree.used_at.elapsed().is_ok_and(|since| since < age);
+        let kept: Vec<Digest> =
+            usage.iter().take(keep).filter(|tree| is_young(tree)).map(|tree| tree.digest).collect();
+        if kept.len() == usage.len() {
+            return Ok(0);
+        }
+        self.trees.collect(|tree| kept.contains(&tree.digest))
     }
 }
 

@@ -58,6 +58,8 @@ impl Rules {
         has_own: bool,
         is_repository: bool,
     ) -> Arc<Self> {
+        // Outside of a repository git's rules are none.
+        let has_git = has_git && (is_repository || self.knows_git());
         if !has_git && !has_own && !is_repository {
             return Arc::clone(self);
         }
