@@ -9,7 +9,7 @@ use setpoint_model::digest::{Digest, Encoder};
 use crate::cas::Stamp;
 use crate::paths::make_private_folder;
 
-const MAGIC: &[u8; 16] = b"setpoint src  v1";
+const MAGIC: &[u8; 16] = b"setpoint src  v2";
 
 /// What a file of the source is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,10 +35,12 @@ pub(super) struct Entry {
 }
 
 /// The index of a project.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index {
     /// In the order of a walk.
     pub(super) entries: Vec<Entry>,
+    /// The digests of the trees that they make: what steps see, and what describes the project.
+    pub(super) trees: [Digest; 2],
     /// What git was asked under, and the tracked files that its rules ignore.
     pub(super) asked_git: Option<Digest>,
     pub(super) tracked: Vec<PathBuf>,
@@ -55,6 +57,12 @@ pub(super) fn digest<'a>(entries: impl Iterator<Item = &'a Entry>) -> Digest {
 
 /// Nothing, as the content of a folder.
 pub(super) const NOTHING: Digest = Digest::from_bytes([0; 32]);
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { entries: Vec::new(), trees: [NOTHING; 2], asked_git: None, tracked: Vec::new() }
+    }
+}
 
 impl Index {
     /// The index in a file; a missing, damaged or foreign one is empty.
@@ -79,6 +87,7 @@ impl Index {
             body.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(0).to_le_bytes());
             body.extend_from_slice(bytes);
         };
+        self.trees.iter().for_each(|tree| body.extend_from_slice(tree.as_bytes()));
         body.extend_from_slice(self.asked_git.unwrap_or(NOTHING).as_bytes());
         body.extend_from_slice(&u32::try_from(self.tracked.len()).unwrap_or(0).to_le_bytes());
         self.tracked.iter().for_each(|path| text(&mut body, path.as_os_str().as_bytes()));
@@ -136,7 +145,8 @@ fn decode(bytes: &[u8]) -> Option<Index> {
         return None;
     }
     let mut reader = header;
-    let mut index = Index { asked_git: Some(reader.digest()?).filter(|d| *d != NOTHING), ..Index::default() };
+    let mut index = Index { trees: [reader.digest()?, reader.digest()?], ..Index::default() };
+    index.asked_git = Some(reader.digest()?).filter(|digest| *digest != NOTHING);
     for _ in 0..reader.u32()? {
         index.tracked.push(std::ffi::OsStr::from_bytes(reader.text()?).into());
     }

@@ -10,7 +10,7 @@ mod rules;
 mod trees;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -143,24 +143,21 @@ impl SourceStore {
             return Err(SourceError::Cancelled);
         }
         let _making = self.trees.making(true)?;
-        let split = |entries: &'_ [Entry], aside: bool| -> Vec<usize> {
-            (0..entries.len()).filter(|at| is_aside(&entries[*at].path) == aside).collect()
-        };
-        let of = |entries: &[Entry], aside: bool| -> Digest {
-            index::digest(entries.iter().filter(|entry| is_aside(&entry.path) == aside))
+        let of = |entries: &[Entry], aside: bool| -> Vec<Entry> {
+            entries.iter().filter(|entry| is_aside(&entry.path) == aside).cloned().collect()
         };
         let mut made = Vec::new();
-        for aside in [false, true] {
-            let digest = of(&index.entries, aside);
+        for (aside, digest, before) in
+            [(false, index.trees[0], known.trees[0]), (true, index.trees[1], known.trees[1])]
+        {
             let tree = match self.trees.find(digest)? {
                 Some(tree) => tree,
                 None => {
-                    let places = split(&index.entries, aside);
-                    let entries: Vec<&Entry> = places.iter().map(|at| &index.entries[*at]).collect();
-                    let before: Vec<&Entry> =
-                        known.iter().filter(|entry| is_aside(&entry.path) == aside).collect();
-                    let below = self.trees.find(index::digest(before.iter().copied()))?;
+                    let below = self.trees.find(before)?;
+                    let (entries, before) = (of(&index.entries, aside), of(&known.entries, aside));
+                    let before: Vec<&Entry> = before.iter().collect();
                     let over = below.as_ref().map(|tree| (tree, before.as_slice()));
+                    let entries: Vec<&Entry> = entries.iter().collect();
                     self.trees.make(&entries, over, &Origin::Project(root), cancelled)?
                 }
             };
@@ -211,7 +208,7 @@ fn look(
     index_file: &Path,
     git: bool,
     progress: &Progress,
-) -> Result<(Vec<Entry>, bool, Index), CasError> {
+) -> Result<(Index, bool, Index), CasError> {
     // The index is read while the folder is walked over.
     let (mut walked, mut known) = std::thread::scope(|scope| {
         let index = scope.spawn(|| Index::read(index_file));
@@ -220,7 +217,7 @@ fn look(
     });
     let walked = match &mut walked {
         Ok(walked) => walked,
-        Err(_) => return walked.map(|_| (Vec::new(), false, Index::default())),
+        Err(_) => return walked.map(|_| (Index::default(), false, Index::default())),
     };
     let asked = asked_git(root, walked);
     let is_asked_anew = asked != known.asked_git;
@@ -233,12 +230,13 @@ fn look(
         && found.len() == known.entries.len()
         && found.iter().zip(&known.entries).all(|(found, known)| is_known(found, known));
     if is_same {
-        let entries = std::mem::take(&mut known.entries);
-        return Ok((Vec::new(), false, Index { entries, asked_git: asked, tracked: known.tracked }));
+        return Ok((Index::default(), false, Index { asked_git: asked, ..known }));
     }
-    let before = std::mem::take(&mut known.entries);
-    let entries = digests(root, found, &before, progress)?;
-    Ok((before, true, Index { entries, asked_git: asked, tracked: known.tracked }))
+    let entries = digests(root, found, &known.entries, progress)?;
+    let trees = [false, true]
+        .map(|aside| index::digest(entries.iter().filter(|entry| is_aside(&entry.path) == aside)));
+    let tracked = std::mem::take(&mut known.tracked);
+    Ok((known, true, Index { entries, trees, asked_git: asked, tracked }))
 }
 
 fn is_known(found: &Found, known: &Entry) -> bool {
@@ -256,7 +254,7 @@ fn digests(
     before: &[Entry],
     progress: &Progress,
 ) -> Result<Vec<Entry>, CasError> {
-    let known: BTreeMap<&[u8], &Entry> = before.iter().map(|entry| (entry.path.as_slice(), entry)).collect();
+    let known: HashMap<&[u8], &Entry> = before.iter().map(|entry| (entry.path.as_slice(), entry)).collect();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
     let share = found.len().div_ceil(threads).max(1);
     let parts: Vec<Result<Vec<Option<Entry>>, CasError>> = std::thread::scope(|scope| {

@@ -1,6 +1,6 @@
 //! Trees, kept: each a stack of layers, the lowest with everything, those above it with what differs.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -259,8 +259,8 @@ struct Delta<'a> {
 
 impl<'a> Delta<'a> {
     fn between(old: &[&'a Entry], new: &[&'a Entry]) -> Self {
-        let was: BTreeMap<&[u8], &Entry> = old.iter().map(|entry| (entry.path.as_slice(), *entry)).collect();
-        let is: BTreeMap<&[u8], &Entry> = new.iter().map(|entry| (entry.path.as_slice(), *entry)).collect();
+        let was: HashMap<&[u8], &Entry> = old.iter().map(|entry| (entry.path.as_slice(), *entry)).collect();
+        let is: HashMap<&[u8], &Entry> = new.iter().map(|entry| (entry.path.as_slice(), *entry)).collect();
         let same = |entry: &Entry| {
             was.get(entry.path.as_slice())
                 .is_some_and(|old| old.kind == entry.kind && old.digest == entry.digest)
