@@ -56,3 +56,25 @@ fn an_image_that_cannot_be_had_touches_nothing() {
     project.declare("box:2", "box:1");
     project.is_settled();
 }
+
+#[test]
+fn steps_run_on_images_and_a_moved_tag_is_another_key_once_somebody_looked() {
+    let mut server = Server::open();
+    push(&server, "team/box:1", "one");
+    let project = Project::new(&format!(
+        "setpoint = 1\n[pipeline.ci]\nimage = \"{}/team/box:1\"\n\
+         [pipeline.ci.step.make]\nrun = [\"busybox\", \"sh\", \"-c\", \"busybox cat /note > made; echo added > /added\"]\n\
+         [pipeline.ci.step.look]\nfrom = \"make\"\nrun = [\"busybox\", \"cat\", \"made\", \"/added\", \"file\"]\n",
+        server.address
+    ));
+    project.write("file", "of the source\n");
+    project.run(&["run"]).exits(0).says("look | oneadded").says("look | of the source");
+    project.run(&["run"]).exits(0).says("2 cached");
+    push(&server, "team/box:1", "two");
+    project.run(&["run"]).exits(0).says("2 cached");
+    project.run(&["run", "--pull"]).exits(0).says("look | twoadded");
+    server.stop();
+    project.run(&["run"]).exits(0).says("2 cached");
+    project.declare("box:1", "box:3");
+    project.run(&["run"]).exits(7).says("box:3");
+}

@@ -7,6 +7,7 @@ mod architecture;
 mod changes;
 mod concurrency;
 mod crashes;
+mod examples;
 mod failures;
 mod harness;
 mod images;

@@ -691,3 +691,17 @@ fn five_hundred_steps_end_as_they_should_and_leak_nothing() {
     let (_, warm) = self::events(&project, &[]);
     assert!(outcomes(&warm).iter().all(|outcome| outcome.ends_with(" cached")));
 }
+
+#[test]
+fn a_step_of_a_user_writes_to_its_workspace_and_not_to_what_is_roots() {
+    let project = pipeline(&[
+        step("make", "", "mkdir shared; chmod 777 shared /effects"),
+        "[pipeline.ci.step.use]\nfrom = \"make\"\nuser = \"nobody\"\nrun = 'id -un; touch mine shared/mine; touch given/x || echo refused'\n"
+            .to_owned(),
+    ]);
+    project.write("given/file", "");
+    let (code, events) = events(&project, &[]);
+    assert_eq!(code, 0);
+    let lines = said(&events, "use");
+    assert_eq!((lines.first().unwrap().as_str(), lines.last().unwrap().as_str()), ("nobody", "refused"));
+}

@@ -84,3 +84,24 @@ fn a_user_may_be_killed_anywhere_too() {
         project.is_settled();
     }
 }
+
+#[test]
+fn a_user_without_privileges_runs_pipelines() {
+    let project = Project::of_user(
+        USER,
+        "setpoint = 1\n\
+         [pipeline.ci.step.make]\nrun = \"rm -r gone; mkdir made; echo x > made/file; echo tool > /opt/tool; id -u\"\n\
+         [pipeline.ci.step.look]\nfrom = \"make\"\nrun = \"ls -d *; cat made/file /opt/tool kept\"\n\
+         [pipeline.ci.step.other]\nrun = \"ls -d *\"\ninputs = [\"kept\"]\n",
+    );
+    project.write("gone/a", "").write("kept", "kept\n");
+    let outcome = project.run(&["run"]);
+    outcome.exits(0).says("make | 0").says("look | made").says("look | tool").says("look | kept");
+    outcome.says_not("look | gone");
+    project.run(&["run"]).exits(0).says("3 cached");
+    // What was taken before is laid below, and what is gone from it has to be gone.
+    std::fs::remove_dir_all(project.root.join("gone")).unwrap();
+    project.declare("rm -r gone; ", "! test -e gone; ");
+    project.run(&["run"]).exits(0);
+    project.run(&["cache", "clean"]).exits(0);
+}

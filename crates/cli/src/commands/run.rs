@@ -35,6 +35,9 @@ pub(crate) struct Run {
     /// Take no earlier result; what is made is kept
     #[arg(long)]
     no_cache: bool,
+    /// Ask registries what the images of steps mean now
+    #[arg(long)]
+    pull: bool,
     /// How long the run may take, such as `10m`
     #[arg(long, value_name = "DURATION", value_parser = pipelines::duration)]
     timeout: Option<Duration>,
@@ -125,6 +128,7 @@ impl Run {
             jobs: self.jobs.map_or(processors, usize::from),
             keep_going: self.keep_going,
             no_cache: self.no_cache,
+            pull: self.pull,
             timeout: self.timeout,
             output: self.output.as_ref().map(|folder| context.folder.join(folder)),
             env: variables(&self.env).map_err(usage)?,

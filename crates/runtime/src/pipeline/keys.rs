@@ -80,7 +80,7 @@ impl<'a> Keys<'a> {
             pipeline: pipeline.clone(),
         };
         keys.check_inputs()?;
-        keys.look_at_bases(fetch)?;
+        keys.look_at_bases(fetch, options.pull)?;
         keys.look_at_host_paths()?;
         Ok(keys)
     }
@@ -112,6 +112,7 @@ impl<'a> Keys<'a> {
     fn look_at_bases(
         &mut self,
         mut fetch: Option<&mut dyn FnMut(&StepName, u64, Option<u64>)>,
+        pull: bool,
     ) -> Result<(), RunError> {
         let mut bases = BTreeMap::new();
         for step in self.steps().filter(|step| step.from.is_none()) {
@@ -120,10 +121,11 @@ impl<'a> Keys<'a> {
             }
             let source = base_source(step.image.as_deref());
             let mut base = self.runner.engine.step_base(&source)?;
-            if base.is_none()
+            if (base.is_none() || (pull && source != BaseSource::Host))
                 && let Some(tell) = fetch.as_deref_mut()
             {
-                self.fetch(&source, &mut |done, total| tell(&step.name, done, total))?;
+                let pull = if pull { Pull::Always } else { Pull::Missing };
+                self.fetch(&source, pull, &mut |done, total| tell(&step.name, done, total))?;
                 base = self.runner.engine.step_base(&source)?;
             }
             bases.insert(step.image.clone(), base);
@@ -132,14 +134,19 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    fn fetch(&self, source: &BaseSource, tell: &mut dyn FnMut(u64, Option<u64>)) -> Result<(), RunError> {
+    fn fetch(
+        &self,
+        source: &BaseSource,
+        pull: Pull,
+        tell: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<(), RunError> {
         let (sender, arrived) = channel();
         let watcher = Bytes(Mutex::new(sender));
         let runner = self.runner;
         std::thread::scope(|scope| {
             let fetching = scope.spawn(move || {
                 let watcher = watcher;
-                runner.engine.prepare(source, Pull::Missing, &watcher, runner.cancel).map(drop)
+                runner.engine.prepare(source, pull, &watcher, runner.cancel).map(drop)
             });
             arrived.iter().for_each(|(done, total)| tell(done, total));
             match fetching.join() {

@@ -63,6 +63,8 @@ pub struct Options {
     pub keep_going: bool,
     /// Whether no earlier result is taken.
     pub no_cache: bool,
+    /// Whether registries are asked what the images of steps mean now.
+    pub pull: bool,
     /// How long the run may take, instead of what the pipeline says.
     pub timeout: Option<Duration>,
     /// Where artifacts go.

@@ -132,6 +132,12 @@ impl Embedded {
         };
         let workspace = step.state.join(WORKSPACE_STATE);
         sandbox::prepare_overlay(&workspace, None)?;
+        if step.user.is_some() && !sandbox::is_rootless() {
+            // So that he can write there at all; what others made stays theirs.
+            let upper = workspace.join("upper");
+            std::os::unix::fs::chown(&upper, Some(account.uid), Some(account.gid))
+                .map_err(io("give away", &upper))?;
+        }
         let mut env: BTreeMap<String, String> = BTreeMap::new();
         if let Some(image) = &image {
             let entries = image.config.env.iter().filter_map(|entry| entry.split_once('='));
