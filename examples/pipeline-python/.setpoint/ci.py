@@ -15,13 +15,19 @@ def words():
 def ci(words):
     """Looks at a text from three sides at once."""
     sides = words.fork(
-        sp.sh("wc -l < words.txt > count.txt", name="count", outputs=["count.txt"]),
+        sp.sh("wc -l < words.txt > count.txt", name="count", inputs=[], outputs=["count.txt"]),
         sp.sh(
             "awk '{ print length, $0 }' words.txt | sort -n | tail -n 1 > longest.txt",
             name="longest",
+            inputs=[],
             outputs=["longest.txt"],
         ),
-        sp.sh("uniq -c words.txt | sort -n | tail -n 1 > common.txt", name="common", outputs=["common.txt"]),
+        sp.sh(
+            "uniq -c words.txt | sort -n | tail -n 1 > common.txt",
+            name="common",
+            inputs=[],
+            outputs=["common.txt"],
+        ),
     )
     return sp.sh(
         "cat count.txt longest.txt common.txt | tee report.txt",
