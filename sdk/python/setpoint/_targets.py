@@ -1,111 +1,225 @@
-"""Pipelines and targets: functions that give steps, and are given those that they ask for by name."""
+"""Targets and pipelines: functions whose parameters are other targets."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, TypeVar, Union, overload
 
-from ._emit import collect, emit
-from ._errors import PipelineError
-from ._steps import Step, check_name
-from ._values import Duration, milliseconds
+from ._errors import PipelineError, did_you_mean, kind, place
+from ._steps import Barrier, Group, Step, network as _network
+from ._values import Duration, EnvValues, Texts, environment, milliseconds, name as _name, text, texts
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from ._steps import Network
 
-
-@dataclass
-class Declared:
-    """A pipeline, as it was declared."""
-
-    name: str
-    call: Callable[..., Any]
-    common: Dict[str, Any]
-    timeout_ms: Optional[int]
-    file: str
-    line: int
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-pipelines: Dict[str, Declared] = {}
-targets: Dict[str, Callable[..., Any]] = {}
+class Target:
+    """A function that gives steps, and where it was written."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is not None:
+            self.file, self.line = code.co_filename, code.co_firstlineno
+        else:
+            file, _, line = place().rpartition(":")
+            self.file, self.line = file, int(line)
+
+    @property
+    def place(self) -> str:
+        """The file and line where it was written."""
+        return f"{self.file}:{self.line}"
+
+    def is_again(self, other: Target) -> bool:
+        """Whether the other is this one, from a file that was loaded twice."""
+        ours, theirs = self.function, other.function
+        return self.place == other.place and ours.__module__ != theirs.__module__
+
+
+class Pipeline(Target):
+    """A target with a name to run it by, and with values that are laid under those of its steps."""
+
+    def __init__(self, name: str, function: Callable[..., Any], values: Dict[str, Any]) -> None:
+        super().__init__(name, function)
+        try:
+            self.image: Optional[str] = _given(values, "image", text)
+            self.host_paths: List[str] = texts("host_paths", values["host_paths"])
+            self.env: Dict[str, str] = environment(values["env"] or {})
+            self.timeout_ms: Optional[int] = _given(values, "timeout", milliseconds)
+            self.user: Optional[str] = _given(values, "user", text)
+            self.network: Optional[str] = _given(values, "network", _network)
+            self.workdir: Optional[str] = _given(values, "workdir", text)
+        except PipelineError as error:
+            raise PipelineError(f"pipeline `{name}`: {error.what}", error.hint) from None
+        if self.image is not None and self.host_paths:
+            what = f"pipeline `{name}`: `host_paths` is for the host's own system only"
+            raise PipelineError(what, "remove `host_paths`, or `image`")
+
+    @property
+    def doc(self) -> Optional[str]:
+        """What its function says about itself."""
+        return inspect.getdoc(self.function)
+
+
+def _given(values: Dict[str, Any], key: str, check: Callable[[str, object], Any]) -> Any:
+    return None if values[key] is None else check(key, values[key])
+
+
+class Registry:
+    """The targets and pipelines that were declared."""
+
+    def __init__(self) -> None:
+        self.targets: Dict[str, Target] = {}
+        self.pipelines: Dict[str, Pipeline] = {}
+
+    def add_target(self, target: Target) -> None:
+        """Takes a target, whose name has to be new."""
+        _add(self.targets, target, "targets")
+
+    def add_pipeline(self, pipeline: Pipeline) -> None:
+        """Takes a pipeline, whose name has to be new."""
+        _add(self.pipelines, pipeline, "pipelines")
+
+    def pipeline(self, name: str) -> Pipeline:
+        """The pipeline of this name."""
+        if name not in self.pipelines:
+            known = ", ".join(f"`{known}`" for known in sorted(self.pipelines))
+            otherwise = f"the pipelines are: {known}" if known else 'declare one with @sp.pipeline("ci")'
+            raise UnknownPipeline(f"there is no pipeline `{name}`", did_you_mean(name, self.pipelines, otherwise))
+        return self.pipelines[name]
+
+    def build(self, pipeline: Pipeline) -> List[Step]:
+        """The steps that a pipeline returns. Every target that it asks for is called once."""
+        given = _Build(self.targets).call(pipeline, f"pipeline `{pipeline.name}`", [])
+        return _steps(given, f"pipeline `{pipeline.name}`", "return its last steps")
+
+
+class UnknownPipeline(PipelineError):
+    """There is no pipeline of the name that was asked for."""
+
+
+class _Build:
+    """One evaluation: what each target gave."""
+
+    def __init__(self, targets: Dict[str, Target]) -> None:
+        self._targets = targets
+        self._built: Dict[str, Any] = {}
+
+    def call(self, target: Target, label: str, path: List[str]) -> Any:
+        arguments: Dict[str, Any] = {}
+        for parameter in inspect.signature(target.function).parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                what = f"{label} has the parameter `{parameter}`, which cannot be a target"
+                raise PipelineError(what, "name the targets that it builds on")
+            if parameter.name in self._targets:
+                arguments[parameter.name] = self._get(parameter.name, path)
+            elif parameter.default is parameter.empty:
+                what = f"{label} has the parameter `{parameter.name}`, and there is no target of this name"
+                hint = did_you_mean(parameter.name, self._targets, "declare one with @sp.target()")
+                raise PipelineError(what, hint)
+        return target.function(**arguments)
+
+    def _get(self, name: str, path: List[str]) -> Any:
+        if name in path:
+            names = " -> ".join([*path[path.index(name):], name])
+            raise PipelineError(f"these targets wait for each other: {names}", "take one of these parameters out")
+        if name not in self._built:
+            label = f"target `{name}`"
+            given = self.call(self._targets[name], label, [*path, name])
+            if not isinstance(given, (Step, Group, Barrier)):
+                given = tuple(_steps(given, label, "return a step, or a tuple of steps"))
+            self._built[name] = given
+        return self._built[name]
+
+
+def _add(known: Dict[str, Any], target: Target, what: str) -> None:
+    first = known.get(target.name)
+    if first is None:
+        known[target.name] = target
+    elif not first.is_again(target):
+        found = f"there are two {what} `{target.name}`: {first.place} and {target.place}"
+        raise PipelineError(found, "rename one of them")
+
+
+def _steps(value: Any, label: str, hint: str) -> List[Step]:
+    """The steps in what a function returned."""
+    if isinstance(value, Step):
+        return [value]
+    items = value.steps if isinstance(value, (Group, Barrier)) else value
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise PipelineError(f"{label} returned {kind(value)}", hint)
+    steps = [step for item in items for step in _steps(item, label, hint)]
+    if not steps:
+        raise PipelineError(f"{label} returned no step", hint)
+    return steps
+
+
+_registry = Registry()
+
+
+@contextmanager
+def declared_in(registry: Registry) -> Iterator[Registry]:
+    """Targets and pipelines are taken by this registry inside of the block."""
+    global _registry
+    before, _registry = _registry, registry
+    try:
+        yield registry
+    finally:
+        _registry = before
+
+
+@overload
+def target(function: F) -> F: ...
+@overload
+def target() -> Callable[[F], F]: ...
+def target(function: Optional[F] = None) -> Union[F, Callable[[F], F]]:
+    """Declares a function that gives a step, or a tuple of steps, for the parameters of others.
+
+    Its own parameters are targets too, by their names. It is called at most once in an evaluation.
+    """
+
+    def declare(function: F) -> F:
+        _registry.add_target(Target(function.__name__, function))
+        return function
+
+    return declare if function is None else declare(function)
 
 
 def pipeline(
     name: str,
     *,
     image: Optional[str] = None,
-    host_paths: Sequence[str] = (),
-    env: Optional[Mapping[str, str]] = None,
+    host_paths: Texts = (),
+    env: Optional[EnvValues] = None,
     timeout: Optional[Duration] = None,
     user: Optional[str] = None,
-    network: Optional[str] = None,
+    network: Optional[Network] = None,
     workdir: Optional[str] = None,
-) -> Callable[[Function], Function]:
-    """Declares a pipeline: a function that gives a step, a group, a barrier, or several of them. What is said here is
-    laid under each of its steps."""
-    check_name(name)
+) -> Callable[[F], F]:
+    """Declares a pipeline: a function that returns its last steps, a group, a barrier, or several of these.
 
-    def declare(call: Function) -> Function:
-        code = call.__code__
-        if name in pipelines:
-            other = pipelines[name]
-            raise PipelineError(
-                f"the pipeline `{name}` is there twice: {other.file}:{other.line} and "
-                f"{code.co_filename}:{code.co_firstlineno}"
-            )
-        common: Dict[str, Any] = {
-            "image": image, "host_paths": list(host_paths), "env": dict(env or {}), "user": user,
-            "network": network, "workdir": workdir,
-        }
-        limit = None if timeout is None else milliseconds(timeout)
-        pipelines[name] = Declared(name, call, common, limit, code.co_filename, code.co_firstlineno)
-        return call
+    Its parameters are targets by their names. The values are laid under those of every step; a step that
+    starts from another takes neither image nor host_paths. ``timeout`` is for the pipeline as a whole.
+    """
+    if callable(name):
+        raise PipelineError("`@sp.pipeline` has no name", 'write @sp.pipeline("ci")')
+    checked = _name("pipeline", name)
+    values = {
+        "image": image,
+        "host_paths": host_paths,
+        "env": env,
+        "timeout": timeout,
+        "user": user,
+        "network": network,
+        "workdir": workdir,
+    }
 
-    return declare
-
-
-def target() -> Callable[[Function], Function]:
-    """Declares a target: a function that gives steps, and is called once for all who ask for it by its name."""
-
-    def declare(call: Function) -> Function:
-        targets[call.__name__] = call
-        return call
+    def declare(function: F) -> F:
+        _registry.add_pipeline(Pipeline(checked, function, values))
+        return function
 
     return declare
-
-
-def evaluate(name: str) -> Dict[str, Any]:
-    """Calls the function of a pipeline, and those of the targets that it asks for; gives the pipeline."""
-    if name not in pipelines:
-        near = difflib.get_close_matches(name, list(pipelines), n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"there is: {', '.join(sorted(pipelines)) or 'none'}"
-        raise PipelineError(f"there is no pipeline `{name}`; {hint}")
-    declared = pipelines[name]
-    made: Dict[str, Any] = {}
-    result = declared.call(**_injected(declared.call, f"the pipeline `{name}`", made, []))
-    steps: List[Step] = []
-    collect(result, steps)
-    if not steps:
-        raise PipelineError(f"the pipeline `{name}` gives no steps; return them from its function")
-    return emit(name, steps, declared.common, declared.timeout_ms)
-
-
-def _injected(call: Callable[..., Any], what: str, made: Dict[str, Any], under_way: List[str]) -> Dict[str, Any]:
-    arguments: Dict[str, Any] = {}
-    for parameter in inspect.signature(call).parameters.values():
-        name = parameter.name
-        if name not in targets:
-            if parameter.default is not inspect.Parameter.empty:
-                continue
-            near = difflib.get_close_matches(name, list(targets), n=1)
-            hint = f"did you mean `{near[0]}`?" if near else "declare it: @sp.target() above a function of that name"
-            raise PipelineError(f"{what} asks for the target `{name}`, and there is none; {hint}")
-        if name in under_way:
-            cycle = " -> ".join([*under_way[under_way.index(name):], name])
-            raise PipelineError(f"these targets ask for each other: {cycle}")
-        if name not in made:
-            of_target = _injected(targets[name], f"the target `{name}`", made, [*under_way, name])
-            made[name] = targets[name](**of_target)
-        arguments[name] = made[name]
-    return arguments

@@ -107,7 +107,7 @@ fn known(context: &Context, project: &Project) -> Result<Vec<Known>, Failure> {
             let message = format!("the pipeline `{name}` is there twice: in {MANIFEST} and in {from}");
             return Err(Failure::new(Exit::Manifest, "pipeline", message).hint("rename one of them"));
         }
-        known.push(Known { name, from, about: declared.doc });
+        known.push(Known { name, from, about: declared.doc.unwrap_or_default() });
     }
     known.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(known)

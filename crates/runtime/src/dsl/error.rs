@@ -32,11 +32,11 @@ pub enum DslError {
         known: Vec<String>,
     },
     /// The user's code failed, or declares what cannot be.
-    #[error("{message}{}{trace}", if trace.is_empty() { "" } else { "\n" })]
+    #[error("{} cannot be evaluated\n{trace}", pipeline.as_ref().map_or("what declares the pipelines".to_owned(), |name| format!("the pipeline `{name}`")))]
     Failed {
-        /// What went wrong.
-        message: String,
-        /// Where, in the project's own files.
+        /// Which pipeline; none if it was about all of them.
+        pipeline: Option<String>,
+        /// What went wrong, and where in the project's own files.
         trace: String,
     },
     /// What it gave is no pipeline that can run.

@@ -67,7 +67,8 @@ pub struct Declared {
     /// The line.
     pub line: u32,
     /// The first line of what its author says about it.
-    pub doc: String,
+    #[serde(default)]
+    pub doc: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,8 +88,6 @@ struct Answer {
     ir: Option<serde_json::Value>,
     #[serde(default)]
     kind: String,
-    #[serde(default)]
-    message: String,
     #[serde(default)]
     trace: String,
     pipelines: Vec<Declared>,
@@ -150,7 +149,10 @@ impl Evaluator<'_> {
             asked.map(|name| (name.clone(), self.variables.get(&name).cloned())).collect();
         for _ in 0..ROUNDS {
             let answer = self.ask(python, &files, name, &variables)?;
-            if answer.missing.is_empty() {
+            // What the caller does not have stays missing.
+            let missing: Vec<String> =
+                answer.missing.iter().filter(|name| !variables.contains_key(*name)).cloned().collect();
+            if missing.is_empty() {
                 let kept = Kept::of(answer.clone(), &surroundings)?;
                 if answer.ok {
                     // If it cannot be kept, it is evaluated again the next time.
@@ -159,8 +161,8 @@ impl Evaluator<'_> {
                 }
                 return Err(failed(answer, name));
             }
-            let missing = answer.missing.into_iter();
-            variables.extend(missing.map(|name| (name.clone(), self.variables.get(&name).cloned())));
+            let given = missing.into_iter().map(|name| (name.clone(), self.variables.get(&name).cloned()));
+            variables.extend(given);
         }
         Err(DslError::Protocol("it asks for other variables each time".to_owned()))
     }
@@ -230,9 +232,11 @@ impl Evaluator<'_> {
             return Err(DslError::OldPython { python: python.to_owned() });
         }
         let path = at("exchange").join("answer.json");
-        let bytes = std::fs::read(&path).map_err(|_| {
-            DslError::Protocol(format!("the interpreter ended with exit code {code}, and gave no answer"))
-        })?;
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        if bytes.is_empty() {
+            let what = format!("the interpreter ended with exit code {code}, and gave no answer");
+            return Err(DslError::Protocol(what));
+        }
         let answer: Answer =
             serde_json::from_slice(&bytes).map_err(|error| DslError::Protocol(error.to_string()))?;
         if answer.protocol != PROTOCOL {
@@ -280,6 +284,9 @@ fn failed(answer: Answer, name: Option<&str>) -> DslError {
             name: name.unwrap_or_default().to_owned(),
             known: answer.pipelines.iter().map(|declared| declared.name.clone()).collect(),
         },
-        _ => DslError::Failed { message: answer.message, trace: answer.trace },
+        // The trace ends with what went wrong.
+        _ => {
+            DslError::Failed { pipeline: name.map(str::to_owned), trace: answer.trace.trim_end().to_owned() }
+        }
     }
 }

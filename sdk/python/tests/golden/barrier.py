@@ -2,7 +2,7 @@ import setpoint as sp
 
 
 @sp.pipeline("ci")
-def ci():
-    tests = sp.group(sp.sh("make unit", name="unit"), sp.sh("make slow", name="slow"))
-    collected = tests.wait(continue_on_failure=True).group(sp.sh("make collect", name="collect"))
-    return collected.wait().sh("make publish", name="publish")
+def ci() -> sp.Step:
+    checks = sp.group(sp.sh("make unit", name="unit"), sp.sh("make slow", name="slow"))
+    collect = checks.wait(continue_on_failure=True).sh("make collect", name="collect")
+    return collect.wait().sh("make publish", name="publish")
