@@ -41,7 +41,8 @@ const EXAMPLES: usize = 5;
 pub struct Embedded {
     state: PathBuf,
     variables: BTreeMap<String, String>,
-    /// The lowest state of the host's view, once it was looked for.
+    /// What the host is, once it was looked at, and the lowest state of its view.
+    host: OnceLock<BTreeMap<String, Digest>>,
     host_base: OnceLock<PathBuf>,
 }
 
@@ -65,7 +66,7 @@ impl Embedded {
     /// The engine over this state. The variables are the caller's, for registry credentials.
     #[must_use]
     pub fn new(roots: &Roots, variables: BTreeMap<String, String>) -> Self {
-        Self { state: roots.state.clone(), variables, host_base: OnceLock::new() }
+        Self { state: roots.state.clone(), variables, host: OnceLock::new(), host_base: OnceLock::new() }
     }
 
     fn folder(&self, unit: &UnitId) -> PathBuf {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use setpoint_model::digest::Encoder;
+use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::manifest::Network;
 use setpoint_model::pipeline::ir::WORKSPACE;
 use setpoint_model::pipeline::key::Base;
@@ -24,10 +24,7 @@ const WORKSPACE_STATE: &str = "workspace";
 impl Embedded {
     pub(super) fn step_base(&self, base: &BaseSource) -> Result<Option<Base>, EngineError> {
         match base {
-            BaseSource::Host => {
-                let parts = identity::host().map_err(io("look at", Path::new("/")))?;
-                Ok(Some(Base::Host(parts)))
-            }
+            BaseSource::Host => Ok(Some(Base::Host(self.host()?))),
             other => Ok(self.image(other)?.map(|image| Base::Image {
                 reference: match other {
                     BaseSource::Image { reference } => reference.clone(),
@@ -38,18 +35,29 @@ impl Embedded {
         }
     }
 
+    /// The parts of the host's identity, looked at once.
+    fn host(&self) -> Result<BTreeMap<String, Digest>, EngineError> {
+        if let Some(known) = self.host.get() {
+            return Ok(known.clone());
+        }
+        let parts = identity::host().map_err(io("look at", Path::new("/")))?;
+        Ok(self.host.get_or_init(|| parts).clone())
+    }
+
     /// The lowest state of the host's view. It holds copies of files of the host, so it is made anew when those
     /// change.
     fn host_base(&self) -> Result<PathBuf, EngineError> {
         if let Some(known) = self.host_base.get() {
             return Ok(known.clone());
         }
-        let etc = identity::tree(Path::new("/etc")).map_err(io("look at", Path::new("/etc")))?;
+        let host = self.host()?;
         let top = fs::read_dir("/").map_err(io("read", Path::new("/")))?;
         let mut names: Vec<_> = top.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         names.sort_unstable();
         let mut encoder = Encoder::new("setpoint.host.base", 1);
-        encoder.digest(etc);
+        host.get("/etc").into_iter().for_each(|etc| {
+            encoder.digest(*etc);
+        });
         for name in names {
             encoder.bytes(name.as_encoded_bytes());
         }
