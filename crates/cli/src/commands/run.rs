@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -104,6 +104,7 @@ impl Run {
         if self.dry_run {
             return plan(context, &runner, &pipeline, &options);
         }
+        self.check_output(&options, &pipeline, &project.root)?;
         let mut view = RunView::choose(context.output, self.plain);
         let finished = runner.run(&pipeline, &options, view.as_mut())?;
         drop(view);
@@ -117,6 +118,25 @@ impl Run {
             RunOutcome::Cancelled => Exit::Interrupted as u8,
             RunOutcome::Errored => Exit::Engine as u8,
         })
+    }
+
+    /// What can be said of the folder of artifacts before anything runs.
+    fn check_output(&self, options: &Options, pipeline: &Pipeline, project: &Path) -> Result<(), Failure> {
+        let Some(output) = &options.output else { return Ok(()) };
+        let usage = |message: String| Failure::new(Exit::Usage, "output", message);
+        if output.exists() && !output.is_dir() {
+            return Err(usage(format!("`--output {}` is not a folder", output.display())));
+        }
+        if pipeline.steps.iter().all(|step| step.artifacts.is_empty()) {
+            let message =
+                format!("`--output` is for artifacts, and no step of {} declares any", pipeline.name);
+            return Err(usage(message).hint("declare some: `artifacts = [\"dist/**\"]`"));
+        }
+        if *output == *project {
+            return Err(usage("artifacts cannot go to the project's own folder".to_owned())
+                .hint("a folder that git ignores, such as `--output out`"));
+        }
+        Ok(())
     }
 
     fn options(&self, context: &Context) -> Result<Options, Failure> {

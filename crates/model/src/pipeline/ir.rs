@@ -335,20 +335,16 @@ impl Pipeline {
     /// # Errors
     /// Everything that is wrong with it; of another version, only that.
     pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            setpoint_ir: Option<u32>,
-        }
         let unreadable = |error: serde_json::Error| {
             vec![
                 Problem::new("bad-ir", format!("this is not a pipeline: {error}"))
                     .hint("`setpoint render` writes one; its schema is docs/reference/ir.schema.json"),
             ]
         };
-        let versioned: Versioned = serde_json::from_str(text).map_err(unreadable)?;
-        match versioned.setpoint_ir {
-            Some(VERSION) => {}
-            Some(newer) if newer > VERSION => {
+        let value: serde_json::Value = serde_json::from_str(text).map_err(unreadable)?;
+        match value.get("setpoint_ir").and_then(serde_json::Value::as_u64) {
+            Some(version) if version == u64::from(VERSION) => {}
+            Some(newer) if newer > u64::from(VERSION) => {
                 let what = format!("this pipeline has version {newer}, and this setpoint knows {VERSION}");
                 return Err(vec![Problem::new("newer-ir", what).hint("use a newer setpoint")]);
             }
