@@ -328,3 +328,13 @@ fn several_environments_are_apart() {
     project.run(&["down", "one"]).exits(0);
     project.run(&["exec", "two", "--", "true"]).exits(0);
 }
+
+#[test]
+fn a_shell_opens_in_the_step_that_failed_as_it_left_everything() {
+    let project = Project::new(
+        "setpoint = 1\n[pipeline.ci.step.x]\nrun = 'echo of the system > /usr/local/bin/left; echo of the workspace > note; exit 4'\n",
+    );
+    let seen = in_a_terminal(&project, "run --shell-on-fail", "cat /usr/local/bin/left note\nexit\n");
+    assert!(seen.contains("\nof the system\nof the workspace\n") && seen.ends_with("exit 1"), "{seen}");
+    project.run(&["run", "--shell-on-fail"]).exits(2).says("needs a terminal");
+}

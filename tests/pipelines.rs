@@ -705,3 +705,33 @@ fn a_step_of_a_user_writes_to_its_workspace_and_not_to_what_is_roots() {
     let lines = said(&events, "use");
     assert_eq!((lines.first().unwrap().as_str(), lines.last().unwrap().as_str()), ("nobody", "refused"));
 }
+
+#[test]
+fn runs_are_kept_with_what_their_steps_said() {
+    let project = pipeline(&[
+        step("good", "", "echo all is well"),
+        step("bad", "needs = \"good\"", "echo oh no; exit 2"),
+    ]);
+    project.run(&["runs"]).exits(0);
+    project.run(&["run"]).exits(1);
+    project.run(&["run"]).exits(1);
+    project.run(&["runs"]).exits(0).says("failed").says("ci");
+    let runs = project.run(&["runs", "--json"]).json();
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 2, "{runs}");
+    project.run(&["runs", "logs", "bad"]).exits(0).says("oh no").says_not("all is well");
+    // What was cached in the second run was said in the first.
+    project.run(&["runs", "logs", "2", "good"]).exits(0).says("all is well");
+    project.run(&["runs", "show", "2"]).exits(0).says("good").says("cached").says("exit 2");
+    project.run(&["runs", "logs", "9"]).exits(5).says("there is no run 9");
+    project.run(&["runs", "logs", "1", "bda"]).exits(5).says("bad");
+}
+
+#[test]
+fn an_output_that_cannot_be_is_said_before_anything_runs() {
+    let project = pipeline(&[step("x", "", "true")]);
+    project.run(&["run", "--output", "out"]).exits(2).says("no step of ci declares any");
+    project.declare("cache_dirs", "artifacts = [\"log\"]\ncache_dirs");
+    project.run(&["run", "--output", "setpoint.toml"]).exits(2).says("is not a folder");
+    project.run(&["run", "--output", "."]).exits(2).says("own folder");
+    assert_eq!(ran(&project), NOTHING);
+}
