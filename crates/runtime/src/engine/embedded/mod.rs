@@ -21,8 +21,8 @@ use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
-    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, Io, Labels, OwnChanges, Process, Pull, Seen,
-    StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, Io, Labels, Mount, OwnChanges, Process, Pull,
+    Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -133,22 +133,11 @@ impl Embedded {
         sandbox::SandboxSpec {
             root,
             hostname: spec.labels.unit.to_string(),
-            mounts: spec
-                .mounts
-                .iter()
-                .map(|mount| sandbox::Mount {
-                    source: mount.source.clone(),
-                    target: mount.target.clone(),
-                    read_only: mount.read_only,
-                })
-                .collect(),
+            mounts: mounts(&spec.mounts),
             overlays: Vec::new(),
             volatile: false,
             home: Some(home),
-            network: match spec.network {
-                Network::Host => sandbox::Network::Host,
-                Network::None => sandbox::Network::None,
-            },
+            network: network(spec.network),
             limits: limits(&spec.limits),
             cgroup: self.group_name(unit),
         }
@@ -209,6 +198,22 @@ fn open_up(folder: &Path) {
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .for_each(|entry| open_up(&entry.path()));
+}
+
+fn mounts(mounts: &[Mount]) -> Vec<sandbox::Mount> {
+    let mount = |mount: &Mount| sandbox::Mount {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+    };
+    mounts.iter().map(mount).collect()
+}
+
+fn network(network: Network) -> sandbox::Network {
+    match network {
+        Network::Host => sandbox::Network::Host,
+        Network::None => sandbox::Network::None,
+    }
 }
 
 fn limits(limits: &Limits) -> sandbox::Limits {

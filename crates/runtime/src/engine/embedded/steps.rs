@@ -5,13 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use setpoint_model::digest::{Digest, Encoder};
-use setpoint_model::manifest::Network;
 use setpoint_model::pipeline::ir::WORKSPACE;
 use setpoint_model::pipeline::key::Base;
 use setpoint_sandbox as sandbox;
 
 use super::super::{Account, BaseSource, EngineError, Io, Process, StepSpec};
-use super::{Embedded, PATH, Running, identity, io};
+use super::{Embedded, PATH, Running, identity, io, mounts, network};
 use crate::accounts;
 
 /// The version of how steps are run: what they see of the engine itself. It is part of their keys.
@@ -157,15 +156,7 @@ impl Embedded {
         let spec = sandbox::SandboxSpec {
             root,
             hostname: "setpoint".to_owned(),
-            mounts: step
-                .mounts
-                .iter()
-                .map(|mount| sandbox::Mount {
-                    source: mount.source.clone(),
-                    target: mount.target.clone(),
-                    read_only: mount.read_only,
-                })
-                .collect(),
+            mounts: mounts(&step.mounts),
             overlays: vec![sandbox::Overlay {
                 target: WORKSPACE.into(),
                 layers: if step.workspace.is_empty() { vec![self.empty()?] } else { step.workspace.clone() },
@@ -177,10 +168,7 @@ impl Embedded {
                 uid: account.uid,
                 gid: account.gid,
             }),
-            network: match step.network {
-                Network::Host => sandbox::Network::Host,
-                Network::None => sandbox::Network::None,
-            },
+            network: network(step.network),
             limits: sandbox::Limits::default(),
             cgroup: String::new(),
         };
