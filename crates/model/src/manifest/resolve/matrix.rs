@@ -9,6 +9,9 @@ use super::super::tree::Step as Place;
 use crate::names::StepName;
 use crate::pipeline::ir::{Input, Run, Step};
 
+/// How many steps a matrix may make.
+const MOST: usize = 256;
+
 /// The values of one combination, by key.
 pub(super) type Combination = BTreeMap<String, String>;
 
@@ -20,6 +23,13 @@ pub(super) fn expand(
     document: &mut Document<'_>,
 ) -> Vec<(StepName, Combination)> {
     let at = |key: &str| [place, &["matrix".into(), key.into()]].concat();
+    let number = matrix.values().try_fold(1_usize, |number, values| number.checked_mul(values.len()));
+    if number.is_none_or(|number| number > MOST) {
+        let what = format!("this matrix makes more than {MOST} steps");
+        let problem = Problem::new("bad-matrix", what).hint("give it fewer keys or values");
+        document.at_key(&[place, &["matrix".into()]].concat(), problem);
+        return Vec::new();
+    }
     let mut combinations = vec![Combination::new()];
     for (key, values) in matrix {
         if values.is_empty() {
