@@ -503,6 +503,16 @@ fn seventy_steps_of_one_run_do_not_evict_each_other() {
     assert_eq!(said(&events, "s69"), [(70 * 2).to_string()]);
     ran(&project);
     assert_eq!(run(&project), NOTHING);
+    // A layer that several were made into is missed like any other.
+    let snapshots = project.state().join("snapshots/v1");
+    let has_many = |folder: &std::path::Path| {
+        fs::read_dir(folder.join("workspace/upper")).is_ok_and(|entries| entries.count() > 10)
+    };
+    let flat: Vec<PathBuf> = fs::read_dir(&snapshots).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let flat = flat.iter().find(|folder| has_many(folder)).unwrap();
+    fs::remove_dir_all(flat).unwrap();
+    assert!(!run(&project).is_empty());
+    assert_eq!(run(&project), NOTHING);
 }
 
 #[test]

@@ -411,8 +411,9 @@ fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Resu
     let mut cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut chains = Chains::default();
     let below = job.below.chains(&cache)?;
-    chains.system = shorter(shared, below.system, id, "system")?;
-    chains.workspace = shorter(shared, below.workspace, id, "workspace")?;
+    let mut made = Vec::new();
+    chains.system = shorter(shared, below.system, id, "system", &mut made)?;
+    chains.workspace = shorter(shared, below.workspace, id, "workspace", &mut made)?;
     for taken in &job.take {
         let own = taken.id();
         if taken.own_workspace(&cache, shared.snapshots)?.is_some() {
@@ -438,6 +439,10 @@ fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Resu
     };
     cache.write(|writer| {
         writer.record(&new)?;
+        // Within the transaction nobody sweeps what is not recorded yet.
+        for (folder, id) in &made {
+            shared.snapshots.keep(folder, *id).map_err(|error| writer.not_kept(folder, error))?;
+        }
         if sealed != snapshot::Sealed::default() {
             shared.snapshots.keep(&own, id).map_err(|error| writer.not_kept(&own, error))?;
         }
@@ -446,12 +451,13 @@ fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Resu
     Ok(Built::Stored(id))
 }
 
-/// A chain of layers that is not too long for an overlay: a long one is made one layer, which is a snapshot too.
+/// A chain of layers that is not too long for an overlay: a long one is made one layer, which becomes a snapshot too.
 fn shorter(
     shared: &Shared<'_>,
     chain: Vec<Digest>,
     of: Digest,
     kind: &str,
+    made: &mut Vec<(PathBuf, Digest)>,
 ) -> Result<Vec<Digest>, StepError> {
     if chain.len() < LONGEST_CHAIN {
         return Ok(chain);
@@ -471,7 +477,7 @@ fn shorter(
         make_private_folder(into.parent().unwrap_or(&flat)).map_err(failed)?;
         flatten(&layers, &into).map_err(failed)?;
     }
-    shared.snapshots.keep(&flat, id).map_err(failed)?;
+    made.push((flat, id));
     Ok(vec![id])
 }
 

@@ -115,11 +115,12 @@ impl CacheWriter<'_> {
         is_there: impl Fn(Digest) -> bool,
     ) -> Result<Option<ResultRow>, StoreError> {
         let Some(found) = self.take(key, not_before)? else { return Ok(None) };
-        if self.has_layer(found.id)? && !is_there(found.id) {
-            self.forget_layer(found.id)?;
-            return Ok(None);
+        let mut vanished = self.own_layers(found.id)?;
+        vanished.retain(|layer| !is_there(*layer));
+        for layer in &vanished {
+            self.forget_layer(*layer)?;
         }
-        Ok(Some(found))
+        Ok(vanished.is_empty().then_some(found))
     }
 
     /// As [`CacheWriter::find`], if every layer of its own is there.
@@ -132,14 +133,19 @@ impl CacheWriter<'_> {
         is_there: impl Fn(Digest) -> bool,
     ) -> Result<Option<ResultRow>, StoreError> {
         let Some(found) = self.find(key)? else { return Ok(None) };
-        Ok((is_there(found.id) || !self.has_layer(found.id)?).then_some(found))
+        Ok(self.own_layers(found.id)?.into_iter().all(is_there).then_some(found))
     }
 
-    /// Whether a result has a layer of its own.
-    fn has_layer(&self, result: Digest) -> Result<bool, StoreError> {
+    /// The layers of a result that no other one answers for: its own, those that were made of several, and those of
+    /// results that are no more.
+    fn own_layers(&self, result: Digest) -> Result<Vec<Digest>, StoreError> {
         self.sql(|sql| {
-            sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM layers WHERE id = ?1)")?
-                .query_row([result.as_bytes()], |row| row.get(0))
+            sql.prepare_cached(
+                "SELECT DISTINCT layer FROM chains WHERE result = ?1
+                 AND (layer = ?1 OR layer NOT IN (SELECT id FROM results))",
+            )?
+            .query_map([result.as_bytes()], |row| digest_at(row, 0))?
+            .collect()
         })
     }
 
