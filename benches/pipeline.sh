@@ -54,5 +54,14 @@ if command -v ninja >/dev/null; then
   } >build.ninja
   ninja >/dev/null && measure "ninja, the same graph, no sandbox" "ninja"
 fi
+if has_docker; then
+  {
+    echo 'FROM busybox'
+    echo 'COPY . /src'
+    for ((step = 1; step <= 100; step++)); do echo "RUN true $step"; done
+  } >"$work/Dockerfile"
+  build="docker build -q -f $work/Dockerfile ."
+  $build >/dev/null && measure "docker build, the same chain, cached" "$build"
+fi
 race
 tell "a cached pipeline of 100 steps"

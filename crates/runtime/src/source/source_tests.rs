@@ -406,3 +406,25 @@ fn edit(random: &mut Random, root: &Path, round: u64) {
         }
     }
 }
+
+#[test]
+fn many_edits_never_copy_what_they_did_not_change() {
+    let place = Place::new();
+    (0..200).for_each(|number| place.write(&format!("d/f{number}"), "x"));
+    let base = place.take().all().layers[0].clone();
+    let kept = fs::metadata(base.join("d/f150")).unwrap().ino();
+    for round in 0..40 {
+        place.write(&format!("d/f{}", round % 20), &format!("round {round}"));
+        let source = place.take();
+        assert!(source.all().layers.len() <= 9);
+        let found = source.all().layers.iter().rev().map(|layer| layer.join("d/f150")).find(|at| at.exists());
+        assert_eq!(fs::metadata(found.unwrap()).unwrap().ino(), kept, "round {round}");
+    }
+    // A change of most files is a tree of its own, in which the rest is linked.
+    (0..140).for_each(|number| place.write(&format!("d/f{number}"), "y"));
+    let source = place.take();
+    assert_eq!(source.all().layers.len(), 1);
+    assert_eq!(fs::metadata(source.all().layers[0].join("d/f150")).unwrap().ino(), kept);
+    assert_eq!(source.digest(), place.anew().digest());
+    assert_eq!(shown(source.all()), shown(place.anew().all()));
+}

@@ -15,11 +15,12 @@ use setpoint_model::digest::{Digest, Encoder};
 
 use super::error::SourceError;
 use super::index::{self, Entry, Kind};
+use crate::flatten::flatten;
 use crate::lock::Lease;
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
 
-/// How many layers a tree has at most before it is made anew as one.
+/// How many layers a tree has at most before those above the lowest are made one.
 const DEEPEST: usize = 8;
 /// Below this many differences a layer above is always worth it.
 const FEW: usize = 64;
@@ -148,7 +149,7 @@ impl Trees {
             .map_err(SourceError::write(new.path()))?;
         let maker = Maker { place: new.path(), from, cancelled };
         let below = match over {
-            Some((tree, known)) if tree.layers.len() < DEEPEST && !tree.layers.is_empty() => {
+            Some((tree, known)) if !tree.layers.is_empty() => {
                 let delta = Delta::between(known, entries);
                 let is_worth_it = delta.len() <= FEW.max(entries.len() / 8);
                 if is_worth_it && maker.delta(&delta)? { Some(tree) } else { None }
@@ -156,7 +157,18 @@ impl Trees {
             _ => None,
         };
         if below.is_none() {
-            maker.whole(entries)?;
+            maker.whole(entries, over)?;
+        }
+        let mut names: Vec<String> = below.map_or_else(Vec::new, |tree| {
+            tree.layers.iter().filter_map(|layer| Some(layer.file_name()?.to_str()?.to_owned())).collect()
+        });
+        let mut place = new.path().to_owned();
+        if names.len() >= DEEPEST {
+            // All that differs from the lowest layer becomes one, of links.
+            let mut above: Vec<PathBuf> = names.split_off(1).iter().map(|name| self.layer(name)).collect();
+            above.push(place);
+            place = new.path().with_extension("flat");
+            flatten(&above, &place).map_err(SourceError::write(&place))?;
         }
         // Two trees may differ from others by equal layers.
         let name = Encoder::new("setpoint.layer", 1)
@@ -167,15 +179,11 @@ impl Trees {
             .to_hex();
         let layer = self.layer(&name);
         let lease = Lease::take(&self.roots, &lease_name(digest))?;
-        fs::rename(new.path(), &layer).map_err(SourceError::write(&layer))?;
-        let names = |tree: &Tree| {
-            let names = tree.layers.iter().filter_map(|layer| Some(layer.file_name()?.to_str()?.to_owned()));
-            names.collect::<Vec<_>>()
-        };
+        fs::rename(&place, &layer).map_err(SourceError::write(&layer))?;
         let files = entries.iter().filter(|entry| entry.kind != Kind::Folder).count() as u64;
         let bytes = entries.iter().map(|entry| entry.stamp.size).sum();
-        let mut record = Record { layers: below.map_or_else(Vec::new, names), files, bytes };
-        record.layers.push(name);
+        names.push(name);
+        let record = Record { layers: names, files, bytes };
         let path = self.record(digest);
         let trees = self.folder.join("trees");
         make_private_folder(&trees).map_err(SourceError::write(&trees))?;
@@ -322,7 +330,13 @@ impl Maker<'_> {
     }
 
     /// A layer with everything; files are put by several threads.
-    fn whole(&self, entries: &[&Entry]) -> Result<(), SourceError> {
+    fn whole(&self, entries: &[&Entry], over: Option<(&Tree, &[&Entry])>) -> Result<(), SourceError> {
+        let known: HashMap<&[u8], &Entry> = over
+            .iter()
+            .flat_map(|(_, known)| known.iter())
+            .map(|entry| (entry.path.as_slice(), *entry))
+            .collect();
+        let tree = over.map(|(tree, _)| tree);
         let (folders, files): (Vec<&Entry>, Vec<&Entry>) =
             entries.iter().copied().partition(|entry| entry.kind == Kind::Folder);
         folders.iter().try_for_each(|entry| self.put(entry))?;
@@ -331,7 +345,19 @@ impl Maker<'_> {
         std::thread::scope(|scope| {
             let parts: Vec<_> = files
                 .chunks(share)
-                .map(|part| scope.spawn(move || part.iter().try_for_each(|entry| self.put(entry))))
+                .map(|part| {
+                    let known = &known;
+                    scope.spawn(move || {
+                        part.iter().try_for_each(|entry| match (tree, known.get(entry.path.as_slice())) {
+                            (Some(tree), Some(known))
+                                if known.kind == entry.kind && known.digest == entry.digest =>
+                            {
+                                self.link(entry, &[tree])
+                            }
+                            _ => self.put(entry),
+                        })
+                    })
+                })
                 .collect();
             parts.into_iter().try_for_each(|part| match part.join() {
                 Ok(result) => result,
@@ -354,12 +380,17 @@ impl Maker<'_> {
         }
         match self.from {
             Origin::Project(root) => copy(entry, &root.join(path), &target),
-            Origin::Trees(trees) => {
-                let at = trees.iter().find_map(|tree| tree.locate(path));
-                let at = at.ok_or_else(|| SourceError::Changing(path.to_owned()))?;
-                fs::hard_link(&at, &target).map_err(SourceError::write(&target))
-            }
+            Origin::Trees(trees) => self.link(entry, trees),
         }
+    }
+
+    /// Takes a file from a tree that is kept, without copying it: what is kept never changes.
+    fn link(&self, entry: &Entry, trees: &[&Tree]) -> Result<(), SourceError> {
+        let path = Path::new(OsStr::from_bytes(&entry.path));
+        let at = trees.iter().find_map(|tree| tree.locate(path));
+        let at = at.ok_or_else(|| SourceError::Changing(path.to_owned()))?;
+        let target = self.place.join(path);
+        fs::hard_link(&at, &target).map_err(SourceError::write(&target))
     }
 }
 
