@@ -55,6 +55,7 @@ class _Graph:
         self.names = _names(steps)
         self._named = {name: step for step, name in self.names.items()}
         self._parents = {step: [self._resolve(step, parent) for parent in _direct(step)] for step in steps}
+        self._befores: Dict[Barrier, Set[Step]] = {}
         self.needs = {step: self._listed(step, step.needs, False) for step in steps}
         self.after = {step: self._listed(step, step.after, True) for step in steps}
         self.take = {step: [self.names[self._resolve(step, parent)] for parent in step.take] for step in steps}
@@ -82,6 +83,10 @@ class _Graph:
 
     def _before(self, barrier: Barrier) -> Set[Step]:
         """The steps that a barrier waits for, and those that barriers before it let pass."""
+        # All the steps behind a barrier ask for the same.
+        known = self._befores.get(barrier)
+        if known is not None:
+            return known
         before = set(barrier.steps)
         seen: Set[Step] = set()
         left = list(barrier.steps)
@@ -93,6 +98,7 @@ class _Graph:
                 for earlier in step.barriers:
                     if earlier.continue_on_failure:
                         before.update(earlier.steps)
+        self._befores[barrier] = before
         return before
 
     def order(self) -> List[Step]:

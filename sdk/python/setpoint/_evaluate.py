@@ -16,6 +16,8 @@ from ._values import Provider, is_below, provided_by
 
 PROTOCOL = 1
 ANSWER = 3
+# How many frames of a traceback are shown at either end.
+FRAMES = 10
 
 
 def load(files: Sequence[str], root: str) -> None:
@@ -117,13 +119,24 @@ def trimmed(error: BaseException, root: str) -> str:
     return "\n".join(_trimmed_one(part, root) for part in reversed(chain))
 
 
+def _is_theirs(path: str, root: str) -> bool:
+    """Whether a source file is one of the project's."""
+    return is_below(os.path.abspath(path), root) and not is_own(path)
+
+
+def _frame(frame: traceback.FrameSummary, root: str) -> str:
+    """A frame, as Python shows it."""
+    file = _shown(os.path.abspath(frame.filename), root)
+    line = f"    {frame.line}\n" if frame.line else ""
+    return f'  File "{file}", line {frame.lineno}, in {frame.name}\n{line}'
+
+
 def _trimmed_one(error: BaseException, root: str) -> str:
-    lines: List[str] = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        path = os.path.abspath(frame.filename)
-        if is_below(path, root) and not is_own(path):
-            lines.append(f'  File "{_shown(path, root)}", line {frame.lineno}, in {frame.name}\n')
-            lines.append(f"    {frame.line}\n" if frame.line else "")
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [_frame(frame, root) for frame in frames if _is_theirs(frame.filename, root)]
+    # A function that calls itself without end would fill the screen.
+    if len(lines) > 2 * FRAMES:
+        lines[FRAMES:-FRAMES] = [f"  ... {len(lines) - 2 * FRAMES} more frames\n"]
     if isinstance(error, PipelineError):
         # Without the name of its class, which may be spelt with its module.
         said = [f"PipelineError: {error}\n"]

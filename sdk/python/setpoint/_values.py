@@ -18,7 +18,6 @@ Duration = Union[str, int, float, datetime.timedelta]
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)", re.ASCII)
-_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
 def text(key: str, value: object) -> str:
@@ -129,8 +128,8 @@ class _Secret:
 
 def secret(name: str) -> Template:
     """The value of a secret, for ``env``. It stands in no result and in no log."""
-    if not isinstance(name, str) or _SECRET.fullmatch(name) is None:
-        raise PipelineError(f"{name!r} is not a name for a secret", "give the name that the manifest has for it")
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        raise PipelineError(f"{name!r} is not a name for a secret", NAME_RULE)
     return Template([_Secret(name)])
 
 

@@ -145,6 +145,14 @@ class Evaluation(unittest.TestCase):
         self.assertEqual(self.failure("import absent\n")["kind"], "exception")
         self.assertEqual(self.failure("raise ValueError('\\udc80')\n")["kind"], "exception")
 
+    def test_an_exception_far_down(self) -> None:
+        found = self.failure("def down(n):\n    return down(n + 1)\ndown(0)\n")
+        lines = found["trace"].splitlines()
+        self.assertLess(len(lines), 50)
+        self.assertIn('File ".setpoint/ci.py", line 4, in <module>', lines[0])
+        self.assertTrue(any(line.endswith(" more frames") for line in lines))
+        self.assertIn("RecursionError", lines[-1])
+
     def test_a_pipeline_error(self) -> None:
         found = self.failure("sp.sh('a', name='b', image=1)\n")
         self.assertEqual((found["kind"], found["step"]), ("pipeline", "b"))

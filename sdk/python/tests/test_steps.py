@@ -171,7 +171,8 @@ class Env(Case):
         self.assertEqual(self.value(a + "x"), "${secret.a}x")
         self.assertEqual(self.value("${" + a + "$" + "{" + sp.secret("b")), "$${${secret.a}$${${secret.b}")
         self.refused("right before a secret", self.value, "$" + a)
-        self.refused("not a name for a secret", sp.secret, "a}")
+        for wrong in ("a}", "A", "a_b", "a.b", "", "a" * 64):
+            self.refused("not a name for a secret", sp.secret, wrong)
 
     def test_a_secret_is_no_text(self) -> None:
         a = sp.secret("a")
