@@ -83,6 +83,103 @@ fn an_evaluation_is_kept_until_something_that_it_depended_on_changes() {
 }
 
 #[test]
+fn what_is_opened_listed_or_tried_in_vain_is_noticed() {
+    let project = project(
+        "import os, pathlib\nimport setpoint as sp\ntry:\n    import local\n    word = local.WORD\nexcept ImportError:\n    word = 'none'\n\
+         @sp.pipeline('ci')\ndef ci():\n    names = sorted(path.name for path in pathlib.Path('services').iterdir())\n    \
+         text = open('text').read().strip() if 'text' in os.listdir('.') else 'nothing'\n    \
+         return sp.sh(['echo', word, text, *names], name='say')\n",
+    );
+    project.write("services/web/x", "");
+    let says = |words: &[&str]| {
+        let outcome = project.run(&["render", "ci"]);
+        outcome.exits(0);
+        let words = words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>();
+        let said: String = outcome.stdout.split_whitespace().collect();
+        assert!(said.contains(&words.join(",")), "{outcome}");
+    };
+    says(&["none", "nothing", "web"]);
+    project.write("services/db/x", "");
+    says(&["none", "nothing", "db", "web"]);
+    project.write("text", "here\n");
+    says(&["none", "here", "db", "web"]);
+    project.write("text", "there\n");
+    says(&["none", "there", "db", "web"]);
+    project.write(".setpoint/local.py", "WORD = 'local'\n");
+    says(&["local", "there", "db", "web"]);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_evaluated_is_evaluated_again() {
+    let project = project(
+        "import time\nimport setpoint as sp\nimport helper\n@sp.pipeline('ci')\ndef ci():\n    \
+         print('imported', flush=True)\n    time.sleep(1)\n    return sp.sh(f'echo {helper.WORD}', name='say')\n",
+    );
+    project.write(".setpoint/helper.py", "WORD = 'old'\n");
+    let mut command = project.command(&["render", "ci"]);
+    let running = project.start(&mut command);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    project.write(".setpoint/helper.py", "WORD = 'new'\n");
+    crate::harness::finish(running).exits(0).says("echo old");
+    project.run(&["render", "ci"]).exits(0).says("echo new");
+}
+
+#[test]
+fn code_cannot_choose_what_is_read_as_its_answer() {
+    for trick in [
+        "os.symlink('/etc/passwd', at + '.new'); os.rename(at + '.new', at)",
+        "os.remove(at); os.mkfifo(at)",
+        "os.remove(at)",
+    ] {
+        let project = project(&format!(
+            "import os\nimport setpoint as sp\nat = '/setpoint-exchange/answer.json'\n\
+             try:\n    {trick}\n    print('replaced')\nexcept OSError as error:\n    print('refused')\n\
+             @sp.pipeline('ci')\ndef ci():\n    return sp.sh('true', name='say')\n"
+        ));
+        project.run(&["render", "ci"]).exits(0).says("refused").says_not("replaced");
+    }
+}
+
+#[test]
+fn a_script_that_is_no_pipeline_is_left_alone() {
+    let project = project(CI);
+    project.write(".setpoint/seed.py", "import sys\nsys.exit(3)\n");
+    project.run(&["run", "ci"]).exits(0).says("3 passed");
+    project.run(&["run", "cii"]).exits(5).says("did you mean `ci`?");
+}
+
+#[test]
+fn variables_may_be_asked_for_one_after_the_other() {
+    let mut project = project(
+        "import setpoint as sp\n@sp.pipeline('ci')\ndef ci():\n    \
+         words = [sp.env(f'V{n}').strip() for n in range(20)]\n    return sp.sh(['echo', *words], name='say')\n",
+    );
+    for n in 0..20 {
+        project.set(&format!("V{n}"), &format!("w{n}"));
+    }
+    project.run(&["render", "ci"]).exits(0).says("w19");
+}
+
+#[test]
+fn what_a_killed_evaluation_left_is_removed() {
+    let mut project = project(
+        "import time\nimport setpoint as sp\nif sp.env('TOKEN') == 'hidden':\n    time.sleep(50)\n\
+         @sp.pipeline('ci')\ndef ci():\n    return sp.sh('true', name='say')\n",
+    );
+    project.set("TOKEN", "hidden");
+    let mut command = project.command(&["render", "ci"]);
+    let mut running = project.start(&mut command);
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let left = |project: &Project| fs::read_dir(project.state().join("dsl/v1/evaluations")).unwrap().count();
+    assert_eq!(left(&project), 1);
+    project.set("TOKEN", "shown");
+    project.run(&["render", "ci"]).exits(0);
+    assert_eq!(left(&project), 0);
+}
+
+#[test]
 fn predicates_are_asked_at_every_run() {
     let project = project(
         "import setpoint as sp\n@sp.pipeline('ci')\ndef ci():\n    \
@@ -146,7 +243,7 @@ fn what_is_wrong_with_code_is_told_by_name_and_place() {
         ),
         (format!("{begin}    return sp.sh('x', name='x', needs='y')\n"), vec!["y"]),
         ("import setpoint as sp\nimport no_such_module\n".to_owned(), vec!["no_such_module"]),
-        ("import os\nos._exit(7)\n".to_owned(), vec!["exit code 7"]),
+        ("import os, setpoint\nos._exit(7)\n".to_owned(), vec!["exit code 7"]),
     ] {
         let project = project(&code);
         let outcome = project.run(&["run", "ci"]);

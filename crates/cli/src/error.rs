@@ -173,7 +173,7 @@ impl From<DslError> for Failure {
             DslError::NoPython | DslError::OldPython { .. } | DslError::Slow(_) | DslError::Protocol(_) => {
                 Self::new(Exit::Engine, "python", message)
             }
-            DslError::Io { .. } => Self::new(Exit::State, "state", message),
+            DslError::Lock(_) | DslError::Io { .. } => Self::new(Exit::State, "state", message),
             DslError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
         };
         Self { hint, ..failure }

@@ -1,4 +1,4 @@
-//! Processes on the host itself: `initialize`, and nothing else.
+//! The host itself: which boot it is, who calls, and processes on it, which only `initialize` starts.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,11 @@ use crate::engine::{Account, EngineError, ExecSpec, Process};
 /// Whether a file may be executed by somebody.
 pub(crate) fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// Which boot of the machine this is.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Runs a process on the host as the caller, with the caller's environment. It dies with this process.

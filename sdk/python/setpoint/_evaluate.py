@@ -48,6 +48,7 @@ def evaluate(request: Dict[str, Any]) -> Dict[str, Any]:
     ir: Optional[Dict[str, Any]] = None
     try:
         with declared_in(registry), provided_by(provider):
+            provider.watch()
             load(request["files"], root)
             if request["pipeline"] is not None:
                 pipeline = registry.pipeline(request["pipeline"])

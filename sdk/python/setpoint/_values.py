@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import sys
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Union, overload
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union, overload
 
 from ._errors import PipelineError, did_you_mean, kind
 
@@ -196,6 +197,12 @@ def _pattern(key: str, value: object) -> str:
     return value
 
 
+# The events of the interpreter that tell of a file or folder.
+_READING = frozenset({"open", "os.listdir", "os.scandir"})
+# What lies in folders of these names is not the project's own.
+_NOT_THEIRS = frozenset({"__pycache__", "site-packages"})
+
+
 class Provider:
     """Where variables and files come from, and which were asked for.
 
@@ -208,6 +215,22 @@ class Provider:
         self._variables = variables
         self.asked: Dict[str, Optional[str]] = {}
         self.reads: Set[str] = set()
+
+    def watch(self) -> None:
+        """From now on notes every file of the project that is opened and every folder that is listed, by whatever
+        code, for as long as this provider is the one that is asked."""
+        root = os.path.realpath(self._root or os.getcwd())
+
+        def heard(event: str, args: Tuple[object, ...]) -> None:
+            if event in _READING and _provider is self:
+                path = args[0] if args and args[0] is not None else "."
+                if isinstance(path, (str, bytes, os.PathLike)):
+                    full = os.path.abspath(os.fsdecode(path))
+                    parts = full.split(os.sep)
+                    if (full == root or is_below(full, root)) and not _NOT_THEIRS.intersection(parts):
+                        self.reads.add(full)
+
+        sys.addaudithook(heard)
 
     def variable(self, name: str) -> Optional[str]:
         """The value of a variable, which is noted."""

@@ -38,7 +38,8 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 ];
 
 /// The word of `known` that is nearest to `word`, if one is near enough to be meant.
-pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let plain = plain(word);
     let meant = OTHER_NAMES.iter().find(|(other, _)| *other == plain).map(|(_, ours)| *ours);
     let far = (plain.chars().count() / 3).max(1);

@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use setpoint_model::manifest::Problem;
+use setpoint_model::manifest::{Problem, nearest};
 
 use crate::engine::EngineError;
+use crate::lock::LockError;
 use crate::secrets::SecretError;
 
 /// Why a pipeline could not be evaluated.
@@ -56,6 +57,9 @@ pub enum DslError {
     /// It was stopped on request.
     #[error("stopped while the pipeline was evaluated")]
     Cancelled,
+    /// Another process's evaluation could not be told from one that was killed.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The engine could not do its part.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -88,6 +92,10 @@ impl DslError {
             }
             Self::Slow(_) => {
                 Some("what takes long belongs into a step, not into the code that declares it".to_owned())
+            }
+            Self::Unknown { name, known } => {
+                let near = nearest(name, known.iter().map(String::as_str));
+                near.map(|near| format!("did you mean `{near}`?"))
             }
             Self::Protocol(_) => Some("`setpoint render` shows what the code prints".to_owned()),
             Self::Engine(error) => error.hint(),

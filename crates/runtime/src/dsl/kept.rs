@@ -1,15 +1,23 @@
 //! What an evaluation came to, kept with all that it depended on.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use rustix::fs::{AtFlags, CWD, statat};
 use serde::{Deserialize, Serialize};
-use setpoint_model::digest::Digest;
+use setpoint_model::digest::{Digest, Encoder};
 
 use super::{Answer, Declared, DslError, package};
+use crate::cas::{self, Stamp, StatCache};
 use crate::paths::{Roots, project_key};
 use crate::secrets::{Secrets, write_private};
+
+/// How long a file system may take to answer about one file.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An evaluation, kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,7 +27,8 @@ pub(super) struct Kept {
     files: Vec<String>,
     /// The interpreter, and how it looked: its inode, size and time of change.
     python: (PathBuf, u64, u64, i64),
-    /// The files that were imported or read, each with the digest of its content.
+    /// The files that were imported or opened and the folders that were listed, each with the digest of its content
+    /// or names; none where there was nothing.
     read: BTreeMap<PathBuf, Option<Digest>>,
     /// The variables that were asked for, each with the keyed digest of its value.
     pub(super) variables: BTreeMap<String, Option<Digest>>,
@@ -31,6 +40,7 @@ pub(super) struct Kept {
 
 /// What an evaluation depends on, as it is now.
 pub(super) struct Surroundings<'a> {
+    pub(super) project_root: &'a Path,
     pub(super) files: &'a [String],
     pub(super) python: &'a Path,
     pub(super) variables: &'a BTreeMap<String, String>,
@@ -43,8 +53,29 @@ pub(super) fn place(roots: &Roots, project_root: &Path, pipeline: Option<&str>) 
     project.join(pipeline.map_or_else(|| "list.json".to_owned(), |name| format!("pipeline-{name}.json")))
 }
 
+/// What there is at a path: the digest of a file's content, or of a folder's names.
 fn content(path: &Path) -> Option<Digest> {
-    std::fs::read(path).ok().map(|bytes| Digest::of_bytes(&bytes))
+    let owned = path.to_owned();
+    let file = cas::look(&mut StatCache::in_memory(), PATIENCE, move |files| files.script_digest(&owned));
+    file.map(|file| file.digest).ok().or_else(|| names(path))
+}
+
+fn names(folder: &Path) -> Option<Digest> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
+    names.sort();
+    let mut encoder = Encoder::new("names", 1);
+    encoder.list(names.len());
+    names.iter().for_each(|name| {
+        encoder.bytes(name.as_bytes());
+    });
+    Some(encoder.finish())
+}
+
+/// Whether what is at the path was there before this time. For what is not there, its folder has to be as old.
+fn is_older(path: &Path, time: i64) -> bool {
+    let found = path.ancestors().find_map(|path| statat(CWD, path, AtFlags::empty()).ok());
+    found.is_some_and(|stat| Stamp::new(&stat).is_settled(time))
 }
 
 fn interpreter(path: &Path) -> (PathBuf, u64, u64, i64) {
@@ -58,24 +89,38 @@ impl Kept {
         serde_json::from_slice(&std::fs::read(place).ok()?).ok()
     }
 
-    pub(super) fn of(answer: Answer, around: &Surroundings<'_>) -> Result<Self, DslError> {
-        let read = answer.imports.into_iter().chain(answer.reads);
+    /// What an answer came to that was asked for at `began`, and whether all that it depended on is older: else it
+    /// may have been read before it changed.
+    pub(super) fn of(
+        answer: Answer,
+        around: &Surroundings<'_>,
+        began: i64,
+    ) -> Result<(Self, bool), DslError> {
+        // The code might have forged what its answer names: only what it can see is looked at.
+        let is_inside = |path: &PathBuf| {
+            path.starts_with(around.project_root)
+                && path.components().all(|part| part != Component::ParentDir)
+        };
+        let read = answer.imports.into_iter().chain(answer.reads).filter(is_inside);
+        let read: BTreeMap<_, _> = read.map(|path| (path.clone(), content(&path))).collect();
+        let settled = read.keys().all(|path| is_older(path, began));
         let digest = |value: Option<String>| value.map(|value| around.secrets.digest(&value)).transpose();
         let variables = answer
             .variables
             .into_iter()
             .map(|(name, value)| Ok((name, digest(value)?)))
             .collect::<Result<_, DslError>>()?;
-        Ok(Self {
+        let kept = Self {
             package: package::digest(),
             files: around.files.to_vec(),
             python: interpreter(around.python),
-            read: read.map(|path| (path.clone(), content(&path))).collect(),
+            read,
             variables,
             predicates: answer.predicates,
             pipelines: answer.pipelines,
             ir: answer.ir,
-        })
+        };
+        Ok((kept, settled))
     }
 
     /// Whether nothing of what it depended on has changed.

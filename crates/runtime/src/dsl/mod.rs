@@ -2,13 +2,16 @@
 //! environment, to the one form that all pipelines have.
 //!
 //! What an evaluation came to is kept with all that it depended on, so that a pipeline that has not changed is not
-//! evaluated again: the files that it imported and read, the interpreter, the variables that it asked for.
+//! evaluated again: the files that it imported and opened, the folders that it listed, the interpreter, the
+//! variables that it asked for.
 
 mod error;
 mod kept;
 mod package;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,17 +23,22 @@ use setpoint_model::pipeline::ir::Pipeline;
 pub use error::DslError;
 
 use crate::cancel::Cancel;
+use crate::cas::{self, read_once};
 use crate::engine::{BaseSource, Engine, Io, Mount, StepSpec};
 use crate::lines;
+use crate::lock::{Lease, Retirement};
 use crate::paths::{Roots, make_private_folder};
 use crate::project::PIPELINES;
+use crate::remove::remove_tree;
 use crate::secrets::{Mask, Secrets};
 use kept::Kept;
 
 /// How long an evaluation may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often an evaluation is repeated because it asks for variables that it was not given.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 100;
+/// How large an answer may be, in bytes.
+const LARGEST: u64 = 256 << 20;
 /// Where the interpreter is looked for: what a sandbox on the host's system sees.
 const PLACES: [&str; 3] = ["/usr/local/bin/python3", "/usr/bin/python3", "/opt/python3/bin/python3"];
 /// What an interpreter ends with that is too old.
@@ -98,7 +106,8 @@ struct Answer {
     predicates: bool,
 }
 
-/// The files of a project that may declare pipelines, from its folder, by name.
+/// The files of a project that may declare pipelines, from its folder, by name. One that does not speak of the
+/// package is some other script.
 #[must_use]
 pub fn files(project_root: &Path) -> Vec<String> {
     let entries =
@@ -108,9 +117,16 @@ pub fn files(project_root: &Path) -> Vec<String> {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name.ends_with(".py") && !name.starts_with('.') && !name.starts_with('_'))
         .map(|name| format!("{PIPELINES}/{name}"))
+        .filter(|file| speaks_of_the_package(&project_root.join(file)))
         .collect();
     files.sort();
     files
+}
+
+/// What cannot be read is asked all the same, so that it is told of.
+fn speaks_of_the_package(file: &Path) -> bool {
+    const PACKAGE: &[u8] = b"setpoint";
+    read_once(file).map_or(true, |script| script.bytes.windows(PACKAGE.len()).any(|window| window == PACKAGE))
 }
 
 impl Evaluator<'_> {
@@ -138,8 +154,13 @@ impl Evaluator<'_> {
         let place = kept::place(self.roots, self.project_root, name);
         let before = Kept::read(&place);
         let secrets = Secrets::new(self.roots, self.project_root);
-        let surroundings =
-            kept::Surroundings { files: &files, python, variables: self.variables, secrets: &secrets };
+        let surroundings = kept::Surroundings {
+            project_root: self.project_root,
+            files: &files,
+            python,
+            variables: self.variables,
+            secrets: &secrets,
+        };
         if let Some(kept) = before.as_ref().filter(|kept| kept.is_good(&surroundings)) {
             return Ok(kept.clone());
         }
@@ -148,15 +169,18 @@ impl Evaluator<'_> {
         let mut variables: BTreeMap<String, Option<String>> =
             asked.map(|name| (name.clone(), self.variables.get(&name).cloned())).collect();
         for _ in 0..ROUNDS {
+            let began = cas::now();
             let answer = self.ask(python, &files, name, &variables)?;
             // What the caller does not have stays missing.
             let missing: Vec<String> =
                 answer.missing.iter().filter(|name| !variables.contains_key(*name)).cloned().collect();
             if missing.is_empty() {
-                let kept = Kept::of(answer.clone(), &surroundings)?;
                 if answer.ok {
+                    let (kept, settled) = Kept::of(answer, &surroundings, began)?;
                     // If it cannot be kept, it is evaluated again the next time.
-                    let _ = kept.write(&place);
+                    if settled {
+                        let _ = kept.write(&place);
+                    }
                     return Ok(kept);
                 }
                 return Err(failed(answer, name));
@@ -164,7 +188,8 @@ impl Evaluator<'_> {
             let given = missing.into_iter().map(|name| (name.clone(), self.variables.get(&name).cloned()));
             variables.extend(given);
         }
-        Err(DslError::Protocol("it asks for other variables each time".to_owned()))
+        let asked: Vec<&str> = variables.keys().map(String::as_str).collect();
+        Err(DslError::Protocol(format!("it asks for other variables each time: {}", asked.join(", "))))
     }
 
     /// Starts the interpreter, once.
@@ -178,10 +203,12 @@ impl Evaluator<'_> {
         let package = package::place(self.roots)?;
         let evaluations = self.roots.state.join("dsl/v1/evaluations");
         make_private_folder(&evaluations).map_err(DslError::io("make", &evaluations))?;
+        self.sweep(&evaluations)?;
         let folder = tempfile::Builder::new()
             .prefix("evaluation-")
             .tempdir_in(&evaluations)
             .map_err(DslError::io("make", &evaluations))?;
+        let _lease = Lease::take(self.roots, &folder.path().to_string_lossy())?;
         let at = |name: &str| folder.path().join(name);
         for name in ["state", "root", "exchange"] {
             std::fs::create_dir(at(name)).map_err(DslError::io("make", &at(name)))?;
@@ -191,6 +218,10 @@ impl Evaluator<'_> {
         let text = serde_json::to_vec(&request).map_err(|error| DslError::Protocol(error.to_string()))?;
         let path = at("exchange").join("request.json");
         std::fs::write(&path, text).map_err(DslError::io("write", &path))?;
+        // Opened now, and a mount of its own inside: the code cannot put another file in its place.
+        let path = at("exchange").join("answer.json");
+        let answer = File::create_new(&path).and_then(|_| File::open(&path));
+        let answer = answer.map_err(DslError::io("make", &path))?;
         let mount = |source: PathBuf, target: &Path, read_only| Mount {
             source,
             target: target.to_owned(),
@@ -212,7 +243,8 @@ impl Evaluator<'_> {
             mounts: vec![
                 mount(root.to_owned(), root, true),
                 mount(package, Path::new(PACKAGE), true),
-                mount(at("exchange"), Path::new(EXCHANGE), false),
+                mount(at("exchange"), Path::new(EXCHANGE), true),
+                mount(path, &Path::new(EXCHANGE).join("answer.json"), false),
             ],
             argv: vec![
                 text(python),
@@ -231,9 +263,9 @@ impl Evaluator<'_> {
         if code == TOO_OLD {
             return Err(DslError::OldPython { python: python.to_owned() });
         }
-        let path = at("exchange").join("answer.json");
-        let bytes = std::fs::read(&path).unwrap_or_default();
-        if bytes.is_empty() {
+        let mut bytes = Vec::new();
+        let read = answer.take(LARGEST).read_to_end(&mut bytes);
+        if read.map_err(|error| DslError::Protocol(error.to_string()))? == 0 {
             let what = format!("the interpreter ended with exit code {code}, and gave no answer");
             return Err(DslError::Protocol(what));
         }
@@ -243,6 +275,17 @@ impl Evaluator<'_> {
             return Err(DslError::Protocol(format!("it speaks version {}", answer.protocol)));
         }
         Ok(answer)
+    }
+
+    /// Removes what evaluations left whose processes were killed: values of variables lie there.
+    fn sweep(&self, evaluations: &Path) -> Result<(), DslError> {
+        for entry in std::fs::read_dir(evaluations).into_iter().flatten().filter_map(Result::ok) {
+            let folder = entry.path();
+            if let Some(_retired) = Retirement::begin(self.roots, &folder.to_string_lossy())? {
+                let _ = remove_tree(&folder);
+            }
+        }
+        Ok(())
     }
 
     fn run(&self, step: &StepSpec) -> Result<i32, DslError> {

@@ -99,6 +99,9 @@ pub(super) fn settle(
     if evicted.results > 0 {
         sweep_snapshots(cache, snapshots)?;
     }
-    SourceStore::new(roots).collect(TREES, bounds.age)?;
+    let sources = SourceStore::new(roots);
+    // As with the layers, what is not durable is good as long as the machine runs.
+    let _ = sources.sync();
+    sources.collect(TREES, bounds.age)?;
     Ok(evicted)
 }

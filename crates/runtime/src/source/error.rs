@@ -26,6 +26,9 @@ pub enum SourceError {
     /// The history of a repository that lies elsewhere.
     #[error("`git = true` needs a repository of its own: {} is a file", .0.display())]
     NoRepository(PathBuf),
+    /// Git could not say what it tracks.
+    #[error("git cannot say which files it tracks: {0}")]
+    Git(String),
     /// A lease could not be had.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -61,6 +64,9 @@ impl SourceError {
             }
             Self::Changing(_) => {
                 Some("wait until what writes it has ended, or name it in a `.setpointignore`".to_owned())
+            }
+            Self::Git(_) => {
+                Some("`git ls-files` in the project's folder should work; `git fsck` tells more".to_owned())
             }
             Self::NoRepository(_) => {
                 Some("run it in the repository itself, not in a linked worktree or submodule".to_owned())

@@ -136,8 +136,7 @@ impl SourceStore {
         let (known, is_new, index) = {
             let (root, path) = (root.to_owned(), path.clone());
             watch(options.patience, move |progress| look(&root, &path, options.git, progress))
-                .and_then(|result| result)
-                .map_err(SourceError::Read)?
+                .map_err(SourceError::Read)??
         };
         if cancelled() {
             return Err(SourceError::Cancelled);
@@ -179,6 +178,14 @@ impl SourceStore {
         })
     }
 
+    /// Makes durable what was taken: what is not when the machine stops is taken again.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn sync(&self) -> Result<(), SourceError> {
+        self.trees.sync()
+    }
+
     /// All trees that are kept.
     #[must_use]
     pub fn usage(&self) -> Vec<TreeUsage> {
@@ -208,23 +215,20 @@ fn look(
     index_file: &Path,
     git: bool,
     progress: &Progress,
-) -> Result<(Index, bool, Index), CasError> {
+) -> Result<(Index, bool, Index), SourceError> {
     // The index is read while the folder is walked over.
-    let (mut walked, mut known) = std::thread::scope(|scope| {
+    let (walked, mut known) = std::thread::scope(|scope| {
         let index = scope.spawn(|| Index::read(index_file));
         let walked = walk::walk(root, git, progress);
         (walked, index.join().unwrap_or_default())
     });
-    let walked = match &mut walked {
-        Ok(walked) => walked,
-        Err(_) => return walked.map(|_| (Index::default(), false, Index::default())),
-    };
-    let asked = asked_git(root, walked);
+    let mut walked = walked.map_err(SourceError::Read)?;
+    let asked = asked_git(root, &walked);
     let is_asked_anew = asked != known.asked_git;
     if is_asked_anew {
-        known.tracked = if asked.is_some() { tracked_but_ignored(root) } else { Vec::new() };
+        known.tracked = if asked.is_some() { tracked_but_ignored(root)? } else { Vec::new() };
     }
-    walk::add(root, walked, &known.tracked)?;
+    walk::add(root, &mut walked, &known.tracked).map_err(SourceError::Read)?;
     let found = std::mem::take(&mut walked.found);
     let is_same = !is_asked_anew
         && found.len() == known.entries.len()
@@ -232,7 +236,7 @@ fn look(
     if is_same {
         return Ok((Index::default(), false, Index { asked_git: asked, ..known }));
     }
-    let entries = digests(root, found, &known.entries, progress)?;
+    let entries = digests(root, found, &known.entries, progress).map_err(SourceError::Read)?;
     let trees = [false, true]
         .map(|aside| index::digest(entries.iter().filter(|entry| is_aside(&entry.path) == aside)));
     let tracked = std::mem::take(&mut known.tracked);
@@ -317,7 +321,8 @@ fn digest(root: &Path, found: &Found, progress: &Progress) -> Result<Option<Entr
     }
 }
 
-/// What git's answer depends on: its index, and every file of rules. Nothing where there is no repository.
+/// What git's answer depends on: its index, and every file of rules, those outside of the project too. Nothing where
+/// there is no repository.
 fn asked_git(root: &Path, walked: &Walked) -> Option<Digest> {
     if !walked.knows_git {
         return None;
@@ -333,25 +338,39 @@ fn asked_git(root: &Path, walked: &Walked) -> Option<Digest> {
         encoder.bytes(path.as_os_str().as_bytes()).number(stamp.key.1).number(stamp.size);
         encoder.number(stamp.mtime.cast_unsigned()).number(stamp.ctime.cast_unsigned());
     };
-    if let Ok(stat) = rustix::fs::stat(&index) {
-        stamp(&index, &crate::cas::Stamp::new(&stat));
+    let above = root.ancestors().skip(1).take_while(|folder| folder.starts_with(top));
+    let outside = above.map(|folder| folder.join(".gitignore"));
+    let excludes = rules::git_folder(top).map(|git| git.join("info/exclude"));
+    let global = ignore::gitignore::gitconfig_excludes_path();
+    for path in std::iter::once(index).chain(outside).chain(excludes).chain(global) {
+        if let Ok(stat) = rustix::fs::stat(&path) {
+            stamp(&path, &crate::cas::Stamp::new(&stat));
+        }
     }
     walked.rule_files.iter().for_each(|(path, how)| stamp(path, how));
     Some(encoder.finish())
 }
 
-/// The files that git tracks although its rules ignore them. Without git there are none.
-fn tracked_but_ignored(root: &Path) -> Vec<PathBuf> {
+/// The files that git tracks although its rules ignore them. Where git is not installed there are none.
+fn tracked_but_ignored(root: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let output = Command::new("git")
+        // Whose repository it is does not matter to who only reads its index, and starts nothing that it names.
+        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false"])
         .arg("-C")
         .arg(root)
         .args(["ls-files", "-z", "--cached", "--ignored", "--exclude-standard"])
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
         .output();
-    let Ok(output) = output else { return Vec::new() };
+    let output = match output {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|error| SourceError::Git(error.to_string()))?,
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(SourceError::Git(said.trim().trim_start_matches("fatal: ").to_owned()));
+    }
     let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect()
+    Ok(names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect())
 }
 
 impl Source {

@@ -85,6 +85,22 @@ impl Rules {
         false
     }
 
+    /// Whether `.setpointignore` leaves out a file, or a folder that leads to it. These are the rules of the root.
+    pub(super) fn leave_out_on_the_way(self: &Arc<Self>, root: &Path, file: &Path) -> bool {
+        let mut rules = self.below(root, false, true, false);
+        let mut at = root.to_owned();
+        let last = file.components().count();
+        for (depth, part) in file.components().enumerate() {
+            at.push(part);
+            let is_folder = depth + 1 < last;
+            if rules.says(&at, is_folder, |rules| (rules.own.as_deref(), false)) == Some(true) {
+                return true;
+            }
+            rules = rules.below(&at, false, is_folder, false);
+        }
+        false
+    }
+
     /// Whether a file or folder is left out. The nearest rule that says something about it wins.
     pub(super) fn leave_out(&self, path: &Path, is_folder: bool) -> bool {
         match self.says(path, is_folder, |rules| (rules.own.as_deref(), false)) {

@@ -428,3 +428,58 @@ fn many_edits_never_copy_what_they_did_not_change() {
     assert_eq!(source.digest(), place.anew().digest());
     assert_eq!(shown(source.all()), shown(place.anew().all()));
 }
+
+#[test]
+fn what_git_tracks_but_ignores_stays_out_where_setpointignore_says_so() {
+    let place = Place::new();
+    place.git(&["init", "-q"]);
+    place.write(".gitignore", "*.bin\n");
+    place.write("kept.bin", "1");
+    place.write("deep/left.bin", "2");
+    place.git(&["add", "-f", "."]);
+    let has = |path: &str| place.take().entries.iter().any(|entry| entry.path == path.as_bytes());
+    assert!(has("kept.bin") && has("deep/left.bin"));
+    place.write("deep/.setpointignore", "left.*\n");
+    assert!(has("kept.bin") && !has("deep/left.bin"));
+}
+
+#[test]
+fn a_tracked_file_that_is_ignored_from_elsewhere_later_stays() {
+    let place = Place::new();
+    place.git(&["init", "-q"]);
+    place.write("kept.bin", "1");
+    place.git(&["add", "."]);
+    let has = |path: &str| place.take().entries.iter().any(|entry| entry.path == path.as_bytes());
+    assert!(has("kept.bin"));
+    place.write(".git/info/exclude", "*.bin\n");
+    assert!(has("kept.bin"), "git's own list of excludes");
+}
+
+#[test]
+fn a_git_that_cannot_answer_is_told() {
+    let place = Place::new();
+    place.git(&["init", "-q"]);
+    place.write("file", "1");
+    place.git(&["add", "."]);
+    fs::write(place.project().join(".git/index"), "no index").unwrap();
+    let error = take(&place.store, &place.project(), false).unwrap_err();
+    assert!(error.to_string().contains("git cannot say which files it tracks"), "{error}");
+}
+
+#[test]
+fn a_tree_that_was_not_written_out_when_the_machine_stopped_is_taken_again() {
+    let place = Place::new();
+    place.write("file", "right");
+    let tree = place.take();
+    let record = place.store.trees.usage().pop().unwrap().digest;
+    let path = place.folder.path().join("state/source/v1/trees").join(record.to_hex());
+    let stopped = fs::read_to_string(&path).unwrap().replace(&crate::host::boot_id(), "an earlier one");
+    fs::write(&path, stopped).unwrap();
+    // What power loss leaves of a file that was not written out.
+    fs::write(tree.whole.layers[0].join("file"), "").unwrap();
+    drop(tree);
+    let again = place.take();
+    assert_eq!(fs::read_to_string(again.whole.layers.last().unwrap().join("file")).unwrap(), "right");
+    place.store.sync().unwrap();
+    assert!(!fs::read_to_string(&path).unwrap().contains(&crate::host::boot_id()), "it is durable now");
+}

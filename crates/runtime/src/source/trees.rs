@@ -16,6 +16,7 @@ use setpoint_model::digest::{Digest, Encoder};
 use super::error::SourceError;
 use super::index::{self, Entry, Kind};
 use crate::flatten::flatten;
+use crate::host::boot_id;
 use crate::lock::Lease;
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
@@ -61,6 +62,8 @@ struct Record {
     layers: Vec<String>,
     files: u64,
     bytes: u64,
+    /// The boot in which it was made, until it is known to be on the disk.
+    not_durable_since: Option<String>,
 }
 
 /// A tree that is kept.
@@ -115,6 +118,10 @@ impl Trees {
         }
         let lease = Lease::take(&self.roots, &lease_name(digest))?;
         let Some(record) = read(&path) else { return Ok(None) };
+        // The machine may have stopped before it was written out.
+        if record.not_durable_since.is_some_and(|boot| boot != boot_id()) {
+            return Ok(None);
+        }
         let layers: Vec<PathBuf> = record.layers.iter().map(|name| self.layer(name)).collect();
         if !layers.iter().all(|layer| layer.is_dir()) {
             return Ok(None);
@@ -183,16 +190,39 @@ impl Trees {
         let files = entries.iter().filter(|entry| entry.kind != Kind::Folder).count() as u64;
         let bytes = entries.iter().map(|entry| entry.stamp.size).sum();
         names.push(name);
-        let record = Record { layers: names, files, bytes };
+        let record = Record { layers: names, files, bytes, not_durable_since: Some(boot_id()) };
+        self.write(digest, &record)?;
+        let layers = record.layers.iter().map(|name| self.layer(name)).collect();
+        Ok(Tree { digest, layers, _lease: Some(Arc::new(lease)) })
+    }
+
+    fn write(&self, digest: Digest, record: &Record) -> Result<(), SourceError> {
         let path = self.record(digest);
         let trees = self.folder.join("trees");
         make_private_folder(&trees).map_err(SourceError::write(&trees))?;
-        let text = serde_json::to_vec(&record).map_err(|error| SourceError::write(&path)(error.into()))?;
+        let text = serde_json::to_vec(record).map_err(|error| SourceError::write(&path)(error.into()))?;
         let mut file = tempfile::NamedTempFile::new_in(&trees).map_err(SourceError::write(&trees))?;
         file.write_all(&text).map_err(SourceError::write(&path))?;
         file.persist(&path).map_err(|error| SourceError::write(&path)(error.error))?;
-        let layers = record.layers.iter().map(|name| self.layer(name)).collect();
-        Ok(Tree { digest, layers, _lease: Some(Arc::new(lease)) })
+        Ok(())
+    }
+
+    /// Writes out the trees of this boot that may not be on the disk yet, and records that they are.
+    pub(super) fn sync(&self) -> Result<(), SourceError> {
+        let boot = boot_id();
+        let records = self.usage().into_iter().map(|tree| (tree.digest, read(&self.record(tree.digest))));
+        let new: Vec<(Digest, Record)> = records
+            .filter_map(|(digest, record)| Some((digest, record?)))
+            .filter(|(_, record)| record.not_durable_since.as_ref().is_some_and(|since| *since == boot))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let folder = File::open(&self.folder).map_err(SourceError::write(&self.folder))?;
+        rustix::fs::syncfs(&folder).map_err(|error| SourceError::write(&self.folder)(error.into()))?;
+        new.into_iter().try_for_each(|(digest, record)| {
+            self.write(digest, &Record { not_durable_since: None, ..record })
+        })
     }
 
     /// All trees.
@@ -325,8 +355,8 @@ impl Maker<'_> {
     }
 
     fn parents(&self, path: &Path) -> Result<(), SourceError> {
-        let Some(parent) = path.parent() else { return Ok(()) };
-        fs::create_dir_all(parent).map_err(SourceError::write(parent))
+        let above: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| *folder != self.place).collect();
+        above.into_iter().rev().try_for_each(make_folder)
     }
 
     /// A layer with everything; files are put by several threads.
@@ -373,10 +403,7 @@ impl Maker<'_> {
         let path = Path::new(OsStr::from_bytes(&entry.path));
         let target = self.place.join(path);
         if entry.kind == Kind::Folder {
-            return match fs::create_dir(&target) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                other => other.map_err(SourceError::write(&target)),
-            };
+            return make_folder(&target);
         }
         match self.from {
             Origin::Project(root) => copy(entry, &root.join(path), &target),
@@ -391,6 +418,17 @@ impl Maker<'_> {
         let at = at.ok_or_else(|| SourceError::Changing(path.to_owned()))?;
         let target = self.place.join(path);
         fs::hard_link(&at, &target).map_err(SourceError::write(&target))
+    }
+}
+
+/// Makes a folder that everybody may read, whatever the mask of the process, if there is none.
+fn make_folder(path: &Path) -> Result<(), SourceError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(SourceError::write(path)(error)),
+        Ok(()) => {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(SourceError::write(path))
+        }
     }
 }
 

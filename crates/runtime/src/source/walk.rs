@@ -222,14 +222,16 @@ fn flatten(folder: &[u8], folders: &mut BTreeMap<Vec<u8>, Folder>, walked: &mut 
     }
 }
 
-/// Adds files that were left out and have to be there, with the folders that lead to them.
+/// Adds files that git's rules left out and that have to be there, with the folders that lead to them; what
+/// `.setpointignore` leaves out stays out.
 pub(super) fn add(root: &Path, walked: &mut Walked, paths: &[PathBuf]) -> Result<(), CasError> {
     if paths.is_empty() {
         return Ok(());
     }
     let known: BTreeSet<Vec<u8>> = walked.found.iter().map(|found| found.path.clone()).collect();
     let mut added = BTreeSet::new();
-    for path in paths {
+    let rules = Arc::new(Rules::of_project(root));
+    for path in paths.iter().filter(|path| !rules.leave_out_on_the_way(root, path)) {
         for part in path.ancestors().filter(|part| !part.as_os_str().is_empty()) {
             let bytes = part.as_os_str().as_bytes().to_vec();
             if known.contains(&bytes) || added.contains(&bytes) {

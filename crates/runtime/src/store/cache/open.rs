@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn open(state: &Path) -> Result<CacheDb, StoreError> {
     let path = state.join("cache.db");
-    let boot = boot_id();
+    let boot = crate::host::boot_id();
     if let Some(connection) = known(&path)? {
         return ready(connection, path, boot);
     }
@@ -103,9 +103,4 @@ fn ready(connection: Connection, path: PathBuf, boot: String) -> Result<CacheDb,
         })?;
     }
     Ok(cache)
-}
-
-/// Which boot of the machine this is.
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
