@@ -3,10 +3,12 @@
 //! This crate never reads a file, a clock, an environment variable or a random number: time, ids and
 //! digests of files come in as arguments. So every rule here is a function of values, and is tested as one.
 
+pub mod container;
 pub mod desired;
 pub mod digest;
 pub mod explain;
 pub mod fingerprint;
+pub mod import;
 pub mod manifest;
 pub mod names;
 pub mod pipeline;

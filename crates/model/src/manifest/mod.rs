@@ -25,7 +25,7 @@ mod schema;
 mod secret;
 mod set;
 mod shape;
-mod source;
+pub(crate) mod source;
 mod structure;
 mod syntax;
 mod tree;

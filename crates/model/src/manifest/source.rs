@@ -5,13 +5,13 @@ use super::problem::Location;
 
 /// A piece of one layer's text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// Which layer, counted from 0.
-    pub(super) layer: usize,
+    pub(crate) layer: usize,
     /// Where it begins.
-    pub(super) start: usize,
+    pub(crate) start: usize,
     /// Where it ends.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 impl Span {
@@ -22,12 +22,12 @@ impl Span {
 }
 
 /// The texts of all layers, with the beginnings of their lines.
-pub(super) struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     sources: Vec<(Layer<'a>, Vec<usize>)>,
 }
 
 impl<'a> Sources<'a> {
-    pub(super) fn new(layers: &[Layer<'a>]) -> Self {
+    pub(crate) fn new(layers: &[Layer<'a>]) -> Self {
         let lines = |text: &str| {
             let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
             std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect()
@@ -68,7 +68,7 @@ impl<'a> Sources<'a> {
     }
 
     /// The place of a span that is meant to be seen: at least one character of it.
-    pub(super) fn visible(&self, span: Span) -> Location {
+    pub(crate) fn visible(&self, span: Span) -> Location {
         let location = self.location(span);
         Location { length: location.length.max(1), ..location }
     }

@@ -1,0 +1,5 @@
+//! Files of other tools, read as they are: from text to values of our own, and to notes on what has no equal here.
+
+mod text;
+
+pub use text::Text;
