@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{ByteSize, EnvValue};
+use crate::manifest::ByteSize;
 
 /// The settings of a container. Those that do the same thing have one place here, however they were written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Container {
     pub command: Option<Vec<String>>,
     /// The environment of its first process, over that of the image.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, EnvValue>,
+    pub env: BTreeMap<String, String>,
     /// Who its first process runs as: a name or `uid[:gid]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
