@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use setpoint_model::manifest::Env;
+use setpoint_model::manifest::{EngineKind, Env};
 use setpoint_runtime::cancel::Cancel;
-use setpoint_runtime::engine::UnitId;
-use setpoint_runtime::engine::embedded::Embedded;
+use setpoint_runtime::engine::{self, Engine, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::lock::UnitLock;
 use setpoint_runtime::observe::Unit;
@@ -68,9 +67,9 @@ impl Context {
         Ok(project)
     }
 
-    /// The engine of a project's units.
-    pub(crate) fn engine(&self) -> Embedded {
-        Embedded::new(&self.roots, self.variables.clone())
+    /// An engine.
+    pub(crate) fn engine(&self, kind: EngineKind) -> Box<dyn Engine> {
+        engine::open(kind, &self.roots, &self.variables)
     }
 
     /// The state.
@@ -79,7 +78,7 @@ impl Context {
     }
 
     /// A unit with what is needed to look at it.
-    pub(crate) fn unit<'a>(&'a self, engine: &'a Embedded, project: &'a Project, env: &'a Env) -> Unit<'a> {
+    pub(crate) fn unit<'a>(&'a self, engine: &'a dyn Engine, project: &'a Project, env: &'a Env) -> Unit<'a> {
         Unit {
             roots: &self.roots,
             engine,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::manifest::ByteSize;
 
@@ -132,6 +133,56 @@ pub struct Container {
     /// How the engine finds out whether it is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+}
+
+impl Container {
+    /// The settings that are made, by name, with their values as a person may see them; each entry of a list or a table
+    /// is one. Mounts go by where they appear, ports by their numbers.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let Ok(Value::Object(settings)) = serde_json::to_value(self) else { return found };
+        for (name, value) in &settings {
+            match value {
+                Value::Object(entries) => {
+                    found.extend(entries.iter().map(|(key, value)| (format!("{name} {key}"), shown(value))));
+                }
+                Value::Array(entries) if IN_ORDER.contains(&name.as_str()) => {
+                    found.push((name.clone(), shown(&Value::Array(entries.clone()))));
+                }
+                Value::Array(entries) => {
+                    found.extend(
+                        entries.iter().map(|entry| (format!("{name} {}", key_of(entry)), shown(entry))),
+                    );
+                }
+                value => found.push((name.clone(), shown(value))),
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// The lists whose order is part of what they mean.
+const IN_ORDER: [&str; 5] = ["entrypoint", "command", "dns", "dns_search", "dns_opt"];
+
+/// What an entry of a list is found by: where it appears inside, its port, or itself.
+fn key_of(entry: &Value) -> String {
+    ["target", "container", "name"].iter().find_map(|key| entry.get(key)).map_or_else(|| shown(entry), shown)
+}
+
+/// A value as a person may see it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(entries) => {
+            // In an order of its own: that of the fields may change.
+            let sorted: BTreeMap<_, _> = entries.iter().collect();
+            let parts = sorted.into_iter().map(|(key, value)| format!("{key} {}", shown(value)));
+            parts.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A device of the host.
@@ -406,4 +457,38 @@ pub enum BuildSecret {
     File(String),
     /// A variable of the caller's environment.
     Env(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_that_is_made_is_told_and_no_other() {
+        assert_eq!(Container::default().settings(), []);
+        let container = Container {
+            init: Some(true),
+            cap_add: ["SYS_PTRACE".to_owned()].into(),
+            env: [("A".to_owned(), "1".to_owned())].into(),
+            command: Some(vec!["a".to_owned(), "b".to_owned()]),
+            mounts: vec![ContainerMount {
+                target: "/data".to_owned(),
+                read_only: false,
+                source: MountSource::Volume { name: Some("v".to_owned()), no_copy: false, subpath: None },
+            }],
+            ..Container::default()
+        };
+        let settings = container.settings();
+        let told: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("cap_add SYS_PTRACE", "SYS_PTRACE"),
+                ("command", r#"["a","b"]"#),
+                ("env A", "1"),
+                ("init", "true"),
+                ("mounts /data", "kind volume, name v, target /data"),
+            ]
+        );
+    }
 }

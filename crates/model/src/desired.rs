@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::container::Build;
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
 use crate::manifest::{Base, Command, Env, EnvValue, Hook, Limits, PacksOnStart, Run, WhenChanged};
@@ -19,6 +20,8 @@ pub struct Capabilities {
     pub limits: Class,
     /// What a change of ports costs.
     pub ports: Class,
+    /// What a change of the container's other settings costs.
+    pub container: Class,
 }
 
 /// A file and the digest of its content.
@@ -39,6 +42,8 @@ pub struct Facts {
     pub pack_library: Option<FileDigest>,
     /// The files of each hook: its scripts and its declared inputs.
     pub hooks: BTreeMap<HookName, Vec<FileDigest>>,
+    /// The files that the image is built from: the Dockerfile first.
+    pub build: Vec<FileDigest>,
     /// The digest that the base resolves to, where it is known without looking elsewhere.
     pub base_digest: Option<String>,
     /// What identifies the host, for the host base.
@@ -60,6 +65,7 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
     };
     builder.base(env, capabilities);
     builder.mounts(env, capabilities);
+    builder.container(env, capabilities);
     builder.limits(&env.limits, capabilities);
     builder.session(env);
     builder.packs(env);
@@ -81,6 +87,51 @@ pub fn base_digest_key(unit: &crate::names::UnitName) -> LeafKey {
     LeafKey::new(format!("env.{unit}.base digest"))
 }
 
+/// The owner of the leaves of files that an image is built from.
+const BUILD_OWNER: &str = "build";
+
+/// What an image is built from, as one digest: equal for builds that give the same.
+#[must_use]
+pub fn build_inputs(build: &Build, files: &[FileDigest]) -> Digest {
+    let mut encoder = Encoder::new("setpoint.build", FORMAT);
+    let settings = build_settings(build);
+    encoder.list(settings.len());
+    for (setting, value) in settings {
+        encoder.text(&setting).text(&value);
+    }
+    encoder.list(files.len());
+    for file in files {
+        encoder.text(&file.path).digest(file.digest);
+    }
+    encoder.finish()
+}
+
+/// The settings of a build that its result depends on, by the names that the manifest has for them.
+fn build_settings(build: &Build) -> Vec<(String, String)> {
+    let mut settings = vec![("build.context".to_owned(), build.context.clone())];
+    let mut setting = |name: &str, value: Option<&str>| {
+        settings.extend(value.map(|value| (format!("build.{name}"), value.to_owned())));
+    };
+    setting("dockerfile", build.dockerfile.as_deref());
+    setting("target", build.target.as_deref());
+    setting("platform", build.platform.as_deref());
+    setting("network", build.network.as_deref());
+    setting("dockerfile_inline", build.inline.as_deref());
+    for (name, value) in &build.args {
+        setting(&format!("args {name}"), Some(value.as_deref().unwrap_or("from the environment")));
+    }
+    for (name, value) in &build.labels {
+        setting(&format!("labels {name}"), Some(value));
+    }
+    for host in &build.extra_hosts {
+        setting(&format!("extra_hosts {}", host.name), Some(&host.address));
+    }
+    for (name, context) in &build.additional_contexts {
+        setting(&format!("additional_contexts {name}"), Some(context));
+    }
+    settings
+}
+
 struct Builder<'a> {
     prefix: String,
     facts: &'a Facts,
@@ -99,10 +150,13 @@ impl Builder<'_> {
         let shown = match &env.base {
             Base::Host => "host".to_owned(),
             Base::Image { reference } => format!("image {reference}"),
-            Base::Build { context } => format!("build {context}"),
+            Base::Build { .. } => "build".to_owned(),
             Base::Rootfs { path } => format!("rootfs {path}"),
         };
         self.value("base", Class::Recreate, &shown);
+        if let Base::Build { build } = &env.base {
+            self.build(build);
+        }
         match (&env.base, &self.facts.base_digest) {
             (Base::Host, _) => {
                 if let Some(identity) = &self.facts.host_identity {
@@ -113,6 +167,16 @@ impl Builder<'_> {
             (_, None) => {
                 self.unresolved.insert(base_digest_key(&env.name));
             }
+        }
+    }
+
+    fn build(&mut self, build: &Build) {
+        for (setting, value) in build_settings(build) {
+            self.value(&setting, Class::Rebuild, &value);
+        }
+        for file in &self.facts.build {
+            let key = LeafKey::owned(file.path.clone(), BUILD_OWNER);
+            self.print.insert(key, Leaf { class: Class::Rebuild, digest: file.digest, shown: None });
         }
     }
 
@@ -128,7 +192,17 @@ impl Builder<'_> {
             self.value(&format!("host_paths {path}"), class, "visible, read-only");
         }
         for port in &env.ports {
-            self.value(&format!("ports {}", port.port), capabilities.ports, "open");
+            let address = port.address.map(|address| format!("{address}:")).unwrap_or_default();
+            let outside = port.host.map(|host| format!("on {address}{host}"));
+            let shown = outside.unwrap_or_else(|| "open".to_owned());
+            self.value(&format!("ports {}", port.port), capabilities.ports, &shown);
+        }
+    }
+
+    /// One leaf for each setting that is made, and for each entry of one that is a table.
+    fn container(&mut self, env: &Env, capabilities: &Capabilities) {
+        for (setting, value) in env.container.settings() {
+            self.value(&setting, capabilities.container, &value);
         }
     }
 

@@ -60,12 +60,18 @@ fn leads_to(desired: &Desired, plan: &Plan, difference: &Difference) -> String {
         Class::Hot if plan.action == Action::Nothing => {
             "apply to the running unit (new shells see it)".to_owned()
         }
+        Class::Rebuild => match plan.action {
+            Action::Create => "create".to_owned(),
+            Action::Rebuild => "rebuild; recreate only if the image differs".to_owned(),
+            Action::Recreate => "rebuild, recreate".to_owned(),
+            _ => "record it; the image is the same".to_owned(),
+        },
         Class::Hot | Class::Restart | Class::Recreate => match plan.action {
             Action::Create => "create".to_owned(),
             Action::Recreate => "recreate".to_owned(),
             Action::UpdateMountAndRestart => "restart".to_owned(),
             Action::Start | Action::AttachMountAndStart => "start".to_owned(),
-            Action::Nothing => "nothing now".to_owned(),
+            Action::Nothing | Action::Rebuild => "nothing now".to_owned(),
         },
         Class::Hook(hook) if runs_hook(hook) => format!("run {hook}"),
         Class::Packs => packs_led_to(desired, plan),

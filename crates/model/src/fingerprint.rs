@@ -27,6 +27,8 @@ pub enum Class {
     Packs,
     /// Stops the unit, changes it, starts it.
     Restart,
+    /// Builds the image anew; only if that gives another one, the unit is replaced.
+    Rebuild,
     /// Replaces the unit by a new one.
     Recreate,
 }
@@ -41,6 +43,7 @@ impl Class {
             Self::Hook(hook) => format!("hook:{hook}"),
             Self::Packs => "packs".to_owned(),
             Self::Restart => "restart".to_owned(),
+            Self::Rebuild => "rebuild".to_owned(),
             Self::Recreate => "recreate".to_owned(),
         }
     }
@@ -53,6 +56,7 @@ impl Class {
             "hot" => Self::Hot,
             "packs" => Self::Packs,
             "restart" => Self::Restart,
+            "rebuild" => Self::Rebuild,
             "recreate" => Self::Recreate,
             other => Self::Hook(HookName::parse(other.strip_prefix("hook:")?)?),
         })
@@ -313,7 +317,9 @@ mod tests {
     fn a_class_reads_back() {
         let hooks = HookName::ALL.map(Class::Hook);
         for class in
-            [Class::Report, Class::Hot, Class::Packs, Class::Restart, Class::Recreate].iter().chain(&hooks)
+            [Class::Report, Class::Hot, Class::Packs, Class::Restart, Class::Rebuild, Class::Recreate]
+                .iter()
+                .chain(&hooks)
         {
             assert_eq!(Class::parse(&class.to_text()), Some(*class));
         }

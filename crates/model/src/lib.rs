@@ -6,6 +6,8 @@
 pub mod container;
 pub mod desired;
 pub mod digest;
+pub mod dockerfile;
+pub mod dockerignore;
 pub mod explain;
 pub mod fingerprint;
 pub mod import;

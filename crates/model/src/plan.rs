@@ -125,6 +125,8 @@ pub enum Action {
     AttachMountAndStart,
     /// It runs, and mounts or other `restart` leaves differ: stop it, start it with the new ones.
     UpdateMountAndRestart,
+    /// Build its image anew. Whether that gives another one, nobody knows before: what follows is planned then.
+    Rebuild,
     /// Replace it.
     Recreate,
     /// Leave it as it runs (or, for [`Provision::Skip`] and friends, as it is).
@@ -235,6 +237,9 @@ pub fn plan(
     let mut steps = Vec::new();
     steps.extend(planner.hook(HookName::Initialize));
     steps.extend(planner.engine_steps());
+    if planner.action == Action::Rebuild {
+        return (Plan { action: planner.action, steps }, planner.report());
+    }
     steps.extend(planner.hot_step());
     steps.extend(planner.pack_steps());
     for hook in [HookName::OnCreate, HookName::UpdateContent, HookName::PostCreate, HookName::PostStart] {
@@ -278,11 +283,18 @@ impl<'a> Planner<'a> {
         match self.observed {
             Observed::Absent => Action::Create,
             _ if recreate => Action::Recreate,
+            _ if self.has_to_build() => Action::Rebuild,
             Observed::Stopped { .. } if restart => Action::AttachMountAndStart,
             Observed::Stopped { .. } => Action::Start,
             Observed::Running { .. } if restart => Action::UpdateMountAndRestart,
             Observed::Running { .. } => Action::Nothing,
         }
+    }
+
+    /// Whether what the image is built from differs, and what came of it is not known yet.
+    fn has_to_build(&self) -> bool {
+        let base = crate::desired::base_digest_key(&self.desired.unit);
+        self.desired.unresolved.contains(&base) && self.drift(Class::Rebuild).is_some()
     }
 
     /// The differences of a class, as a cause.
@@ -305,10 +317,12 @@ impl<'a> Planner<'a> {
             Action::Recreate => &[Step::Image, Step::Stop, Step::Remove, Step::Create, Step::Start],
             Action::Start | Action::AttachMountAndStart => &[Step::Start],
             Action::UpdateMountAndRestart => &[Step::Stop, Step::Start],
+            Action::Rebuild => &[Step::Image],
             Action::Nothing => &[],
         };
         let cause = match self.action {
             Action::Recreate => self.drift(Class::Recreate).unwrap_or(Cause::Requested),
+            Action::Rebuild => self.drift(Class::Rebuild).unwrap_or(Cause::Requested),
             Action::UpdateMountAndRestart | Action::AttachMountAndStart => {
                 self.drift(Class::Restart).unwrap_or(Cause::Requested)
             }
@@ -445,6 +459,8 @@ impl<'a> Planner<'a> {
         let cause = self.drift_where(|difference| match difference.class {
             Class::Hook(hook) => !runs(&|step| *step == Step::Hook(hook)),
             Class::Packs => !packs_run,
+            // What it is built from now gives the image that it has.
+            Class::Rebuild => !self.makes_an_instance(),
             Class::Report | Class::Hot | Class::Restart | Class::Recreate => false,
         })?;
         Some(PlannedStep { step: Step::Record, cause })

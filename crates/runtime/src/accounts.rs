@@ -1,6 +1,8 @@
 //! Accounts of a unit, read from the files that it has itself.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use crate::engine::Account;
 
@@ -48,6 +50,25 @@ fn entry(line: &str) -> Option<Account> {
         home: PathBuf::from(if home.is_empty() { "/" } else { home }),
         shell: if shell.is_empty() { "/bin/sh" } else { shell }.to_owned(),
     })
+}
+
+/// The host's account of this name, if it owns this folder, as it is inside a unit that does not know the name.
+pub(crate) fn owner_of(folder: &Path, user: &str) -> Option<Account> {
+    let host = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let owner = fs::metadata(folder).ok()?.uid();
+    let account = find(&host, user).ok().filter(|account| account.uid == owner)?;
+    let home = if account.uid == 0 { "/root".into() } else { format!("/home/{user}").into() };
+    Some(Account { home, shell: "/bin/sh".to_owned(), ..account })
+}
+
+/// Who owns a folder: by name, where the host has one for him.
+pub(crate) fn owner_name(folder: &Path) -> String {
+    let owner = fs::metadata(folder).map_or(0, |metadata| metadata.uid());
+    if owner == 0 {
+        return "root".to_owned();
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    find(&passwd, &owner.to_string()).map_or_else(|_| owner.to_string(), |account| account.name)
 }
 
 /// The supplementary groups of an account.

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use setpoint_model::desired::{Facts, FileDigest};
+use setpoint_model::container::Build;
+use setpoint_model::desired::{Facts, FileDigest, build_inputs};
 use setpoint_model::digest::Digest;
-use setpoint_model::manifest::Env;
+use setpoint_model::manifest::{Base, Env};
 use setpoint_model::names::{HookName, PackName};
 
+use crate::build::{self, Context, ContextError};
 use crate::cas::{self, CasError, Files, Globs, InvalidPattern, StatCache};
 use crate::engine::{BaseSource, Engine, EngineError};
 use crate::secrets::{SecretError, Secrets, Values};
@@ -43,13 +45,16 @@ pub enum FactsError {
     /// The engine could not be asked.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The files of an image's build could not be looked at.
+    #[error(transparent)]
+    Build(#[from] ContextError),
     /// A secret could not be digested.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
 /// How long a file system may be silent before it is called hung.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The folder of packs within a project.
 pub const PACKS: &str = ".setpoint/packs";
@@ -81,7 +86,7 @@ impl Reader<'_> {
         // All files in one go: the thread that guards against a hung file system is paid for once.
         let files = cas::look(self.cache, PATIENCE, move |files| wanted.read(&root, files))?;
         let mut facts = Facts { user, ..files? };
-        let base = base_source(env, self.root);
+        let base = base_source(env, self.root, &facts);
         if base == BaseSource::Host {
             facts.host_identity = Some(host_identity());
         } else {
@@ -115,14 +120,20 @@ fn digest_of(root: &Path, path: &str, files: &mut Files<'_>) -> Result<Digest, C
 struct Wanted {
     packs: Vec<PackName>,
     hooks: Vec<(HookName, Vec<String>, Vec<String>)>,
+    build: Option<Build>,
 }
 
 impl Wanted {
     fn of(env: &Env) -> Self {
+        let build = match &env.base {
+            Base::Build { build } if build::is_folder(build) => Some(build.as_ref().clone()),
+            _ => None,
+        };
         let hooks = env.hooks.iter().map(|(name, hook)| {
             (*name, hook.run.scripts().map(str::to_owned).collect(), hook.inputs.clone())
         });
-        Self { packs: env.packs.iter().map(|pack| pack.name.clone()).collect(), hooks: hooks.collect() }
+        let packs = env.packs.iter().map(|pack| pack.name.clone()).collect();
+        Self { packs, hooks: hooks.collect(), build }
     }
 
     fn read(&self, root: &Path, files: &mut Files<'_>) -> Result<Result<Facts, FactsError>, CasError> {
@@ -130,6 +141,13 @@ impl Wanted {
         if root.join(PACK_LIBRARY).exists() {
             let digest = digest_of(root, PACK_LIBRARY, files)?;
             facts.pack_library = Some(FileDigest { path: PACK_LIBRARY.to_owned(), digest });
+        }
+        if let Some(build) = &self.build {
+            let context = match Context::open(build, root) {
+                Ok(context) => context,
+                Err(error) => return Ok(Err(error.into())),
+            };
+            facts.build = context.digests(root, files)?;
         }
         for name in &self.packs {
             let path = format!("{PACKS}/{name}.sh");
@@ -207,8 +225,7 @@ fn pack_inputs(root: &Path, path: &str) -> Result<Vec<String>, FactsError> {
 
 /// Where an environment's file system comes from, with paths made absolute.
 #[must_use]
-pub fn base_source(env: &Env, root: &Path) -> BaseSource {
-    use setpoint_model::manifest::Base;
+pub fn base_source(env: &Env, root: &Path, facts: &Facts) -> BaseSource {
     match &env.base {
         Base::Host => BaseSource::Host,
         Base::Image { reference } => {
@@ -217,7 +234,11 @@ pub fn base_source(env: &Env, root: &Path) -> BaseSource {
             let reference = if is_path { local.to_string_lossy().into_owned() } else { reference.clone() };
             BaseSource::Image { reference }
         }
-        Base::Build { context } => BaseSource::Image { reference: context.clone() },
+        Base::Build { build } => BaseSource::Build {
+            build: build.clone(),
+            project: root.to_owned(),
+            inputs: build_inputs(build, &facts.build),
+        },
         Base::Rootfs { path } => BaseSource::Rootfs { path: root.join(path) },
     }
 }

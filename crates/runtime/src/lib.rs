@@ -2,6 +2,7 @@
 
 mod accounts;
 pub mod apply;
+pub mod build;
 pub mod cache;
 pub mod cancel;
 pub mod cas;
@@ -21,6 +22,7 @@ pub mod observe;
 pub mod paths;
 pub mod pipeline;
 pub mod project;
+mod random;
 pub mod record;
 mod remove;
 pub mod runs;

@@ -3,6 +3,9 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::events::{Event, Watcher};
 
 /// How many older runs of a phase are kept beside the last one.
 const KEPT: usize = 2;
@@ -38,6 +41,38 @@ impl Log {
         } else if before <= LARGEST {
             let _ = writeln!(self.file, "[more than {LARGEST} bytes; the rest is not kept]");
         }
+    }
+}
+
+/// A watcher that also keeps the output of one phase.
+pub(crate) struct Logged<'a> {
+    folder: &'a Path,
+    phase: &'static str,
+    log: Mutex<Option<Log>>,
+    watcher: &'a dyn Watcher,
+}
+
+impl<'a> Logged<'a> {
+    /// Keeps the output of this phase in this folder, from its first line on.
+    pub(crate) fn new(folder: &'a Path, phase: &'static str, watcher: &'a dyn Watcher) -> Self {
+        Self { folder, phase, log: Mutex::new(None), watcher }
+    }
+}
+
+impl Watcher for Logged<'_> {
+    fn event(&self, event: &Event) {
+        if let Event::Output { line, .. } = event
+            && let Ok(mut log) = self.log.lock()
+        {
+            if log.is_none() {
+                // A log that cannot be written is no reason to fail the work that it would tell of.
+                *log = Log::begin(self.folder, self.phase).ok();
+            }
+            if let Some(log) = log.as_mut() {
+                log.line(line);
+            }
+        }
+        self.watcher.event(event);
     }
 }
 

@@ -71,20 +71,11 @@ impl Unit<'_> {
     /// If a declared file, the state or the engine cannot be read.
     pub fn look(&self, store: &Store, options: &Options) -> Result<Look, ApplyError> {
         let began = Instant::now();
-        let mut cache = StatCache::open(self.roots, &self.project.root);
-        let secrets = self.secrets();
-        let values = if self.refresh_secrets {
-            self.resolve_secrets()?
-        } else {
-            secrets.from_environment(&self.project.manifest.secrets, self.variables)
-        };
-        let (root, engine) = (&self.project.root, self.engine);
-        let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
-        let facts = reader.read(self.env, self.user())?;
-        // A cache that cannot be kept costs time at the next look, and nothing else.
-        let _ = cache.save();
+        let facts = self.facts()?;
+        let engine = self.engine;
         let desired = desired(self.env, &facts, &engine.capabilities());
-        let files = facts.packs.values().chain(facts.hooks.values()).map(Vec::len).sum::<usize>();
+        let of_phases = facts.packs.values().chain(facts.hooks.values()).map(Vec::len).sum::<usize>();
+        let files = of_phases + facts.build.len();
         let checked = (files + usize::from(facts.pack_library.is_some()), began.elapsed());
         let seen = engine.observe(&self.id)?;
         let (row, recorded) = self.recorded(store, &seen)?;
@@ -97,12 +88,31 @@ impl Unit<'_> {
         Ok(Look { desired, facts, recorded, seen, row, plan, report, checked })
     }
 
+    /// What the declaration is completed with.
+    fn facts(&self) -> Result<Facts, ApplyError> {
+        let mut cache = StatCache::open(self.roots, &self.project.root);
+        let secrets = self.secrets();
+        let values = if self.refresh_secrets {
+            self.resolve_secrets()?
+        } else {
+            secrets.from_environment(&self.project.manifest.secrets, self.variables)
+        };
+        let (root, engine) = (&self.project.root, self.engine);
+        let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
+        let facts = reader.read(self.env, self.user())?;
+        // A cache that cannot be kept costs time at the next look, and nothing else.
+        let _ = cache.save();
+        Ok(facts)
+    }
+
     /// Asks the registry what the base is now, and fetches what moved.
     ///
     /// # Errors
     /// If it cannot be asked, or what it gives is wrong.
     pub fn ask_registry(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
-        self.engine.prepare(&base_source(self.env, &self.project.root), Pull::Always, watcher, cancel)?;
+        let facts = self.facts()?;
+        let base = base_source(self.env, &self.project.root, &facts);
+        self.engine.prepare(&base, Pull::Always, watcher, cancel)?;
         Ok(())
     }
 

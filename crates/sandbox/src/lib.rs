@@ -33,5 +33,5 @@ pub use host_view::{prepare_host_base, prepare_host_layer, prepare_host_view, pr
 pub use ids::is_rootless;
 pub use shim::main_shim;
 pub use spec::{Ended, ExecSpec, Home, Io, Limits, Mount, Network, Overlay, Root, SandboxSpec, User};
-pub use terminal::{attach, window};
+pub use terminal::{RawTerminal, attach, window};
 pub use unit::{Exit, Observed, Running, observe, set_limits, start, stop};

@@ -13,26 +13,32 @@ use crate::exec::Process;
 use crate::spec::Ended;
 
 /// A terminal that passes on every key as it is, until this is dropped.
-struct Raw(Termios);
+pub struct RawTerminal(Option<Termios>);
 
-impl Raw {
-    /// Where input comes from something else than a terminal, there is nothing to change.
-    fn new() -> io::Result<Option<Self>> {
+impl RawTerminal {
+    /// Sets this process's terminal so; where input comes from something else, there is nothing to change.
+    ///
+    /// # Errors
+    /// If the terminal cannot be set.
+    pub fn new() -> Result<Self, SandboxError> {
+        let failed = |error: rustix::io::Errno| SandboxError::io("set", "the terminal", error);
         let input = rustix::stdio::stdin();
         if !rustix::termios::isatty(input) {
-            return Ok(None);
+            return Ok(Self(None));
         }
-        let before = rustix::termios::tcgetattr(input)?;
+        let before = rustix::termios::tcgetattr(input).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();
-        rustix::termios::tcsetattr(input, OptionalActions::Now, &raw)?;
-        Ok(Some(Self(before)))
+        rustix::termios::tcsetattr(input, OptionalActions::Now, &raw).map_err(failed)?;
+        Ok(Self(Some(before)))
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawTerminal {
     fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
+        if let Some(before) = &self.0 {
+            let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before);
+        }
     }
 }
 
@@ -51,7 +57,7 @@ pub fn attach(process: &mut Process, resized: &Arc<AtomicBool>) -> Result<Ended,
     let failed = |error: io::Error| SandboxError::io("use", "the terminal", error);
     let inside = process.terminal().ok_or_else(|| failed(io::Error::other("the process has none")))?;
     let inside = inside.try_clone().map_err(failed)?;
-    let raw = Raw::new().map_err(failed)?;
+    let raw = RawTerminal::new()?;
     let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let mut buffer = [0_u8; 8192];
     let mut keys_end = false;

@@ -230,8 +230,8 @@ fn list(context: &Context) -> Result<u8, Failure> {
 impl Why {
     fn run(self, context: &Context) -> Result<u8, Failure> {
         let (project, pipeline) = pipelines::chosen(context, self.pipeline.as_deref(), None)?;
-        let engine = context.engine();
-        let runner = pipelines::runner(context, &engine, &project);
+        let engine = context.engine(project.manifest.engine);
+        let runner = pipelines::runner(context, engine.as_ref(), &project);
         let name = pipeline.steps.iter().map(|step| &step.name).find(|name| name.as_str() == self.step);
         let Some(name) = name.cloned() else {
             let known: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();

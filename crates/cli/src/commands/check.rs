@@ -40,8 +40,8 @@ impl Check {
             return Err(Failure::new(Exit::Usage, "no-verify", format!("{name} declares no `verify` hook"))
                 .hint(format!("say under [env.{name}.hooks] what shows that it works: verify = \"...\"")));
         };
-        let engine = context.engine();
-        let unit = context.unit(&engine, &project, env);
+        let engine = context.engine(project.manifest.engine);
+        let unit = context.unit(engine.as_ref(), &project, env);
         running(&unit)?;
         context.stop_on_signals()?;
         let guest = Guest::new(context, &unit, None)?;

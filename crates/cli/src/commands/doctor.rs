@@ -6,7 +6,6 @@ use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::{Env, Limits};
 use setpoint_model::plan::Options;
 use setpoint_runtime::engine::Engine;
-use setpoint_runtime::engine::embedded::Embedded;
 use setpoint_runtime::project::{MANIFEST, Project, ProjectError};
 use setpoint_runtime::store::Store;
 use setpoint_sandbox::Offer;
@@ -84,13 +83,14 @@ impl Doctor {
         let limits: Vec<Limits> = envs.iter().map(|env| env.limits).collect();
         let mut findings = of_machine(&features, &limits);
         findings.push(of_disk(&context.roots.state));
-        let engine = context.engine();
+        let declared = project.as_ref().map(|project| project.manifest.engine).unwrap_or_default();
+        let engine = context.engine(declared);
         let (finding, store) = of_state(context);
         findings.push(finding);
-        findings.extend(of_units(&engine));
+        findings.extend(of_units(engine.as_ref()));
         findings.extend(of_manifest(&project));
         if let (Ok(project), Some(store)) = (&project, &store) {
-            findings.extend(envs.iter().map(|env| of_drift(context, &engine, store, project, env)));
+            findings.extend(envs.iter().map(|env| of_drift(context, engine.as_ref(), store, project, env)));
         }
         let bad = findings.iter().filter(|finding| finding.level == Level::Problem).count();
         if context.output.json {
@@ -207,7 +207,7 @@ fn of_state(context: &Context) -> (Finding, Option<Store>) {
 }
 
 /// The units of the engine, and those whose project is gone.
-fn of_units(engine: &Embedded) -> Vec<Finding> {
+fn of_units(engine: &dyn Engine) -> Vec<Finding> {
     let subject = "environments";
     let units = match engine.units() {
         Ok(units) => units,
@@ -255,7 +255,7 @@ fn of_manifest(project: &Result<Project, ProjectError>) -> Vec<Finding> {
 }
 
 /// Drift is never a problem: it is what `up` is there for.
-fn of_drift(context: &Context, engine: &Embedded, store: &Store, project: &Project, env: &Env) -> Finding {
+fn of_drift(context: &Context, engine: &dyn Engine, store: &Store, project: &Project, env: &Env) -> Finding {
     let subject = env.name.as_str();
     let look = match context.unit(engine, project, env).look(store, &Options::default()) {
         Ok(look) => look,

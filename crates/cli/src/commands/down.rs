@@ -32,11 +32,11 @@ impl Down {
         let project = context.project()?;
         let envs = plan::chosen(&project, &self.units)?;
         context.stop_on_signals()?;
-        let engine = context.engine();
+        let engine = context.engine(project.manifest.engine);
         let mut store = context.store()?;
         let mut units = Vec::new();
         for env in envs {
-            let unit = context.unit(&engine, &project, env);
+            let unit = context.unit(engine.as_ref(), &project, env);
             let name = env.name.to_string();
             let list = LiveList::new(context.output);
             let _lock = context.lock(&unit, &format!("down {name}"), &list)?;

@@ -31,8 +31,8 @@ impl Exec {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.project()?;
         let env = project.env(self.unit.as_deref())?;
-        let engine = context.engine();
-        let unit = context.unit(&engine, &project, env);
+        let engine = context.engine(project.manifest.engine);
+        let unit = context.unit(engine.as_ref(), &project, env);
         running(&unit)?;
         let guest = Guest::new(context, &unit, self.user.as_deref())?;
         let terminal = self.tty || (std::io::stdin().is_terminal() && std::io::stdout().is_terminal());

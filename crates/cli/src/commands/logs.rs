@@ -45,8 +45,8 @@ impl Logs {
         let words: Vec<_> = self.unit.into_iter().chain(self.hook).collect();
         let (unit, phase) = meant(&project, &words);
         let env = project.env(unit)?;
-        let engine = context.engine();
-        let folder = context.unit(&engine, &project, env).logs();
+        let engine = context.engine(project.manifest.engine);
+        let folder = context.unit(engine.as_ref(), &project, env).logs();
         let name = env.name.to_string();
         let unreadable = |error: std::io::Error| {
             Failure::new(

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use setpoint_model::manifest::EngineKind;
 use setpoint_model::names::PipelineName;
 use setpoint_model::pipeline::ir::Pipeline;
 use setpoint_runtime::dsl::{self, Evaluator};
@@ -97,9 +98,9 @@ fn known(context: &Context, project: &Project) -> Result<Vec<Known>, Failure> {
     if dsl::files(&project.root).is_empty() {
         return Ok(known);
     }
-    let engine = context.engine();
+    let engine = context.engine(EngineKind::Embedded);
     let say = |line: &str| context.output.progress(line);
-    for declared in evaluator(context, &engine, project, &say).list()? {
+    for declared in evaluator(context, engine.as_ref(), project, &say).list()? {
         let from = format!("{}:{}", declared.file, declared.line);
         let name = PipelineName::new(declared.name)
             .map_err(|error| Failure::new(Exit::Manifest, "pipeline", format!("{from}: {error}")))?;
@@ -188,9 +189,9 @@ pub(super) fn chosen(
     if let Some(pipeline) = in_manifest(name.as_str()) {
         return Ok((project, pipeline));
     }
-    let engine = context.engine();
+    let engine = context.engine(EngineKind::Embedded);
     let say = |line: &str| context.output.progress(line);
-    let pipeline = evaluator(context, &engine, &project, &say).evaluate(&name)?;
+    let pipeline = evaluator(context, engine.as_ref(), &project, &say).evaluate(&name)?;
     Ok((project, pipeline))
 }
 

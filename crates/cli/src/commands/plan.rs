@@ -75,11 +75,11 @@ pub(super) fn print(
     options: &Options,
     how: Looking,
 ) -> Result<u8, Failure> {
-    let engine = context.engine();
+    let engine = context.engine(project.manifest.engine);
     let store = context.store()?;
     let mut plans = Vec::new();
     for env in envs {
-        let mut unit = context.unit(&engine, project, env);
+        let mut unit = context.unit(engine.as_ref(), project, env);
         unit.refresh_secrets = how.refresh_secrets;
         if how.pull {
             unit.ask_registry(&LiveList::new(context.output), &context.cancel)?;
@@ -121,6 +121,7 @@ pub(super) fn words(look: &Look, name: &UnitName) -> String {
         Action::Start => "start",
         Action::AttachMountAndStart => "start with other mounts",
         Action::UpdateMountAndRestart => "restart",
+        Action::Rebuild => "rebuild; recreate only if the image differs",
         Action::Recreate => "recreate",
         Action::Nothing => "no restart, no recreate",
     };

@@ -38,8 +38,8 @@ impl Reprovision {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.project()?;
         let env = project.env(self.unit.as_deref())?;
-        let engine = context.engine();
-        let unit = context.unit(&engine, &project, env);
+        let engine = context.engine(project.manifest.engine);
+        let unit = context.unit(engine.as_ref(), &project, env);
         let done = match &self.mark_done {
             Some(hook) => mark_done(context, &unit, declared_hook(env, hook)?)?,
             None => again(context, &unit, self.provision(env)?)?,

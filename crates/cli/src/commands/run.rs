@@ -98,8 +98,8 @@ impl Run {
         }
         context.stop_on_signals()?;
         let (project, pipeline) = pipelines::chosen(context, self.pipeline.as_deref(), self.ir.as_deref())?;
-        let engine = context.engine();
-        let runner = pipelines::runner(context, &engine, &project);
+        let engine = context.engine(project.manifest.engine);
+        let runner = pipelines::runner(context, engine.as_ref(), &project);
         let options = self.options(context)?;
         if self.dry_run {
             return plan(context, &runner, &pipeline, &options);
@@ -109,7 +109,7 @@ impl Run {
         let finished = runner.run(&pipeline, &options, view.as_mut())?;
         drop(view);
         if self.shell_on_fail {
-            look_inside(context, &engine, &finished)?;
+            look_inside(context, engine.as_ref(), &finished)?;
         }
         Ok(match finished.report.outcome {
             RunOutcome::Passed => SUCCESS,

@@ -39,8 +39,8 @@ impl Shell {
             )
             .hint(format!("use `setpoint exec {} -- COMMAND`", env.name)));
         }
-        let engine = context.engine();
-        let unit = context.unit(&engine, &project, env);
+        let engine = context.engine(project.manifest.engine);
+        let unit = context.unit(engine.as_ref(), &project, env);
         running(&unit)?;
         let guest = Guest::new(context, &unit, self.user.as_deref())?;
         attach(context, &unit, &guest);

@@ -8,7 +8,6 @@ use jiff::tz::TimeZone;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
-use setpoint_runtime::engine::embedded::Embedded;
 use setpoint_runtime::engine::{Engine, Seen};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::{Operation, OperationOutcome, Store};
@@ -88,9 +87,9 @@ impl Status {
             [] => project.manifest.envs.values().collect(),
             names => names.iter().map(|name| project.env(Some(name))).collect::<Result<_, _>>()?,
         };
-        let engine = context.engine();
+        let engine = context.engine(project.manifest.engine);
         let store = context.store()?;
-        let units = envs.into_iter().map(|env| unit_status(context, &engine, &store, &project, env));
+        let units = envs.into_iter().map(|env| unit_status(context, engine.as_ref(), &store, &project, env));
         Ok(json::Status {
             setpoint: json::VERSION,
             units: units.collect::<Result<_, _>>()?,
@@ -103,7 +102,7 @@ impl Status {
 
 fn unit_status(
     context: &Context,
-    engine: &Embedded,
+    engine: &dyn Engine,
     store: &Store,
     project: &Project,
     env: &Env,

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use clap::Args;
 use setpoint_runtime::apply::STOP_GRACE;
-use setpoint_runtime::engine::{Engine, Seen};
+use setpoint_runtime::engine::Seen;
 
 use super::{SUCCESS, plan};
 use crate::context::Context;
@@ -22,10 +22,10 @@ impl Stop {
         let project = context.project()?;
         let envs = plan::chosen(&project, &self.units)?;
         context.stop_on_signals()?;
-        let engine = context.engine();
+        let engine = context.engine(project.manifest.engine);
         let mut units = Vec::new();
         for env in envs {
-            let unit = context.unit(&engine, &project, env);
+            let unit = context.unit(engine.as_ref(), &project, env);
             let name = env.name.to_string();
             let list = LiveList::new(context.output);
             let _lock = context.lock(&unit, &format!("stop {name}"), &list)?;

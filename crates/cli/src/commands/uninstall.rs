@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use setpoint_model::manifest::EngineKind;
 use setpoint_runtime::apply::STOP_GRACE;
-use setpoint_runtime::engine::embedded::Embedded;
-use setpoint_runtime::engine::{Engine, Labels, UnitId};
+use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
 
 use super::SUCCESS;
@@ -64,15 +64,14 @@ struct Uninstalled {
 
 impl Uninstall {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
-        let engine = context.engine();
-        let units = engine.units()?;
+        let units = units(context)?;
         let (own, foreign) = contents(context)?;
         if units.is_empty() && own.is_empty() {
             context.output.note("There is nothing to remove.");
         } else {
             self.consent(context, &units, &own)?;
             context.stop_on_signals()?;
-            remove_units(context, &engine, &units)?;
+            remove_units(context, &units)?;
             // What the removal of units has made or removed since, such as their locks, is looked at anew.
             for path in contents(context)?.0 {
                 remove_tree(&path).map_err(|error| kept(&path, &error))?;
@@ -86,9 +85,9 @@ impl Uninstall {
         Ok(SUCCESS)
     }
 
-    fn consent(&self, context: &Context, units: &[(UnitId, Labels)], own: &[PathBuf]) -> Result<(), Failure> {
+    fn consent(&self, context: &Context, units: &[Found], own: &[PathBuf]) -> Result<(), Failure> {
         let mut text = String::from("This removes");
-        for (_, labels) in units {
+        for Found { labels, .. } in units {
             text.push_str(&format!("\n  {} of {}", labels.unit, labels.project_root.display()));
         }
         for root in [&context.roots.state, &context.roots.config] {
@@ -150,9 +149,38 @@ fn sorted(root: &Path, is_own: impl Fn(&str) -> bool) -> Result<(Vec<PathBuf>, V
         .partition(|path| path.file_name().is_some_and(|name| name.to_str().is_some_and(&is_own))))
 }
 
+/// A unit that an engine holds for us.
+struct Found {
+    engine: EngineKind,
+    id: UnitId,
+    labels: Labels,
+}
+
+/// All units of the embedded engine, and those on others that our own state knows: another engine may hold what was
+/// made from another state.
+fn units(context: &Context) -> Result<Vec<Found>, Failure> {
+    let known = if context.roots.state.exists() { context.store()?.all_units()? } else { Vec::new() };
+    let mut found = Vec::new();
+    for kind in EngineKind::ALL {
+        let is_known = |labels: &Labels| {
+            kind == EngineKind::Embedded
+                || known.iter().any(|row| {
+                    row.unit.engine == kind.as_str()
+                        && row.unit.project_root == labels.project_root
+                        && row.unit.name == labels.unit
+                })
+        };
+        if kind == EngineKind::Embedded || known.iter().any(|row| row.unit.engine == kind.as_str()) {
+            let units = context.engine(kind).units()?.into_iter().filter(|(_, labels)| is_known(labels));
+            found.extend(units.map(|(id, labels)| Found { engine: kind, id, labels }));
+        }
+    }
+    Ok(found)
+}
+
 /// Stops and removes units, each under its lock.
-fn remove_units(context: &Context, engine: &Embedded, units: &[(UnitId, Labels)]) -> Result<(), Failure> {
-    for (id, labels) in units {
+fn remove_units(context: &Context, units: &[Found]) -> Result<(), Failure> {
+    for Found { engine, id, labels } in units {
         let mut told = false;
         let wait = |holder: Option<&setpoint_runtime::lock::Holder>| {
             if let (false, Some(holder)) = (told, holder) {
@@ -167,6 +195,7 @@ fn remove_units(context: &Context, engine: &Embedded, units: &[(UnitId, Labels)]
             let exit = if context.cancel.asked() { Exit::Interrupted } else { Exit::State };
             Failure::new(exit, "lock", error.to_string())
         })?;
+        let engine = context.engine(*engine);
         engine.stop(id, STOP_GRACE, &context.cancel)?;
         engine.remove(id)?;
         context.output.progress(format!("removed {} of {}", labels.unit, labels.project_root.display()));
@@ -209,12 +238,13 @@ fn make_writable(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn tell(context: &Context, units: &[(UnitId, Labels)], own: &[PathBuf], foreign: &[PathBuf]) {
+fn tell(context: &Context, units: &[Found], own: &[PathBuf], foreign: &[PathBuf]) {
     let binary =
         std::env::current_exe().map_or_else(|_| "setpoint".to_owned(), |path| path.display().to_string());
     if context.output.json {
-        let units =
-            units.iter().map(|(_, labels)| format!("{}#{}", labels.project_root.display(), labels.unit));
+        let units = units
+            .iter()
+            .map(|Found { labels, .. }| format!("{}#{}", labels.project_root.display(), labels.unit));
         context.output.value(&Uninstalled {
             setpoint: json::VERSION,
             removed: units.chain(own.iter().map(|path| path.display().to_string())).collect(),

@@ -2,9 +2,8 @@ use clap::Args;
 use setpoint_model::explain::describe;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::{Action, Options, Provision};
-use setpoint_runtime::apply::{ApplyError, Settings};
+use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::engine::Engine;
-use setpoint_runtime::engine::embedded::Embedded;
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::Store;
@@ -39,9 +38,6 @@ pub(crate) struct Up {
     /// Also look whether secrets from files and commands have changed
     #[arg(long)]
     refresh_secrets: bool,
-    /// The engine to use
-    #[arg(long, value_parser = ["embedded"])]
-    engine: Option<String>,
 }
 
 impl Up {
@@ -73,8 +69,8 @@ impl Up {
     }
 
     fn bring_up(&self, context: &Context, project: &Project, env: &Env) -> Result<json::UnitDone, Failure> {
-        let engine = context.engine();
-        let mut unit = context.unit(&engine, project, env);
+        let engine = context.engine(project.manifest.engine);
+        let mut unit = context.unit(engine.as_ref(), project, env);
         unit.refresh_secrets = self.refresh_secrets;
         let list = LiveList::new(context.output);
         let command = format!("up {}", env.name);
@@ -83,9 +79,14 @@ impl Up {
         if self.pull {
             unit.ask_registry(&list, &context.cancel)?;
         }
-        let look = unit.look(&store, &self.options())?;
-        self.consent(context, &engine, &unit, &look)?;
         let settings = Settings { watcher: &list, cancel: &context.cancel, command };
+        let mut look = unit.look(&store, &self.options())?;
+        if look.plan.action == Action::Rebuild {
+            // Only what comes of it tells whether anything else is to be done.
+            apply(context, &unit, &mut store, look, &settings)?;
+            look = unit.look(&store, &self.options())?;
+        }
+        self.consent(context, engine.as_ref(), &unit, &look)?;
         carry_out(context, &unit, &mut store, look, &settings)
     }
 
@@ -93,7 +94,7 @@ impl Up {
     fn consent(
         &self,
         context: &Context,
-        engine: &Embedded,
+        engine: &dyn Engine,
         unit: &Unit<'_>,
         look: &Look,
     ) -> Result<(), Failure> {
@@ -152,19 +153,7 @@ pub(super) fn carry_out(
     }
     let (drift, desired, action) = (look.plan.is_drift(), look.desired.clone(), look.plan.action);
     tell_unknown(context, &look, unit);
-    let applied = unit.apply(store, look, settings).map_err(|error| {
-        if let ApplyError::Phase(failed) = &error
-            && !failed.tail.is_empty()
-        {
-            output.progress("");
-            for line in &failed.tail {
-                output.progress(format!("  | {line}"));
-            }
-            output
-                .progress(format!("  all output: setpoint logs {name} {}\n", failed.phase.replace(' ', "-")));
-        }
-        Failure::from(error)
-    })?;
+    let applied = apply(context, unit, store, look, settings)?;
     for phase in &applied.edited {
         output.progress(format!("{phase} was edited while it ran; the next `up` runs it again"));
     }
@@ -185,6 +174,30 @@ pub(super) fn carry_out(
     }
     let done = applied.done.iter().map(|step| describe(&desired, step)).collect();
     Ok(json::UnitDone { unit: name.to_string(), done, record, seconds: applied.took.as_secs_f64() })
+}
+
+/// Applies a look; shows the end of what a phase said that failed.
+fn apply(
+    context: &Context,
+    unit: &Unit<'_>,
+    store: &mut Store,
+    look: Look,
+    settings: &Settings<'_>,
+) -> Result<Applied, Failure> {
+    let (output, name) = (context.output, &unit.env.name);
+    unit.apply(store, look, settings).map_err(|error| {
+        if let ApplyError::Phase(failed) = &error
+            && !failed.tail.is_empty()
+        {
+            output.progress("");
+            for line in &failed.tail {
+                output.progress(format!("  | {line}"));
+            }
+            output
+                .progress(format!("  all output: setpoint logs {name} {}\n", failed.phase.replace(' ', "-")));
+        }
+        Failure::from(error)
+    })
 }
 
 fn tell_unknown(context: &Context, look: &Look, unit: &Unit<'_>) {

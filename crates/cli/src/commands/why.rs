@@ -28,8 +28,8 @@ impl Why {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.project()?;
         let env = project.env(self.unit.as_deref())?;
-        let engine = context.engine();
-        let mut unit = context.unit(&engine, &project, env);
+        let engine = context.engine(project.manifest.engine);
+        let mut unit = context.unit(engine.as_ref(), &project, env);
         unit.refresh_secrets = self.refresh_secrets;
         let store = context.store()?;
         if self.pull {

@@ -1,6 +1,7 @@
 //! Environments as they are declared.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use super::byte_size::ByteSize;
 use super::env_value::EnvValue;
 use super::hook::Hook;
 use super::problem::Location;
+use crate::container::{Build, Container};
 use crate::names::{HookName, PackName, UnitName};
 
 /// What runs environments.
@@ -22,6 +24,21 @@ pub enum EngineKind {
     Docker,
     /// Podman.
     Podman,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Embedded, Self::Docker, Self::Podman];
+
+    /// The engine as the manifest writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
 }
 
 /// An environment.
@@ -57,6 +74,8 @@ pub struct Env {
     pub network: Network,
     /// What runs in the course of its life.
     pub hooks: BTreeMap<HookName, Hook>,
+    /// What else its container is made with, where it is one.
+    pub container: Container,
 }
 
 /// What an environment is built on.
@@ -72,8 +91,8 @@ pub enum Base {
     },
     /// An image that is built from a Dockerfile.
     Build {
-        /// The folder with the Dockerfile.
-        context: String,
+        /// What is built, and how.
+        build: Box<Build>,
     },
     /// A root file system.
     Rootfs {
@@ -131,6 +150,10 @@ pub struct MountDecl {
 pub struct PortDecl {
     /// Its number, never 0.
     pub port: u16,
+    /// The port of the host that leads to it; the same number where nothing is said.
+    pub host: Option<u16>,
+    /// The address of the host that leads to it; 127.0.0.1 where nothing is said.
+    pub address: Option<IpAddr>,
     /// Where it is declared.
     pub at: Location,
 }
@@ -155,6 +178,8 @@ pub enum Network {
     Host,
     /// None at all.
     None,
+    /// One of its own, with a way out.
+    Private,
 }
 
 impl Network {
@@ -164,6 +189,7 @@ impl Network {
         match self {
             Self::Host => "host",
             Self::None => "none",
+            Self::Private => "private",
         }
     }
 }

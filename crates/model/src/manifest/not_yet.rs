@@ -44,14 +44,6 @@ const NOT_YET: &[NotYet] = &[
         ..later(&["env", "*", "forward"], "`forward` is not supported by this version yet")
     },
     NotYet {
-        code: "needs-docker",
-        hint: Some("use `image`, or base `host` with packs"),
-        ..later(
-            &["env", "*", "build"],
-            "`build` needs the Docker engine, which is not supported by this version yet",
-        )
-    },
-    NotYet {
         hint: Some("take it from outside, by `env`, `file` or `command`"),
         ..later(
             &["secret", "*", "generate"],
@@ -64,16 +56,6 @@ const NOT_YET: &[NotYet] = &[
             &["secret", "*", "derive"],
             "`derive` is not supported by this version yet: it needs services",
         )
-    },
-    NotYet {
-        value: Some("docker"),
-        hint: Some("leave it out: the embedded engine is the default"),
-        ..later(&["engine", "default"], "the Docker engine is not supported by this version yet")
-    },
-    NotYet {
-        value: Some("podman"),
-        hint: Some("leave it out: the embedded engine is the default"),
-        ..later(&["engine", "default"], "the Podman engine is not supported by this version yet")
     },
 ];
 

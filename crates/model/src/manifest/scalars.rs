@@ -1,5 +1,6 @@
 //! Small values: how long, which port, whose account, which image.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -62,8 +63,10 @@ impl TryFrom<String> for Timeout {
 pub(super) struct Port {
     /// The port inside.
     pub(super) inside: u16,
-    /// Whether it says more than the port inside: a port or an address of the host.
-    pub(super) mapped: bool,
+    /// The port on the host, where it is said.
+    pub(super) outside: Option<u16>,
+    /// The address on the host, where it is said.
+    pub(super) address: Option<IpAddr>,
 }
 
 impl Format for Port {
@@ -83,21 +86,19 @@ impl Format for Port {
             _ => Err(bad(format!("`{part}` is not a number from 1 to 65535"))),
         };
         let Some((outer, inside)) = text.rsplit_once(':') else {
-            return Ok(Self { inside: number(text)?, mapped: false });
+            return Ok(Self { inside: number(text)?, outside: None, address: None });
         };
         let inside = number(inside)?;
         let (address, outside) = match outer.rsplit_once(':') {
             Some((address, outside)) => (Some(address), outside),
             None => (None, outer),
         };
-        number(outside)?;
-        if let Some(address) = address {
+        let outside = Some(number(outside)?);
+        let parsed = |address: &str| {
             let plain = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-            if plain.parse::<std::net::IpAddr>().is_err() {
-                return Err(bad(format!("`{address}` is not an address")));
-            }
-        }
-        Ok(Self { inside, mapped: true })
+            plain.parse().map_err(|_| bad(format!("`{address}` is not an address")))
+        };
+        Ok(Self { inside, outside, address: address.map(parsed).transpose()? })
     }
 }
 
@@ -169,11 +170,12 @@ mod tests {
 
     #[test]
     fn a_port_may_ask_for_a_port_and_an_address_of_the_host() {
-        let port = |text| Port::parse(text).map(|port| (port.inside, port.mapped)).ok();
-        assert_eq!(port("8080"), Some((8080, false)));
-        assert_eq!(port("80:8080"), Some((8080, true)));
-        assert_eq!(port("127.0.0.1:80:8080"), Some((8080, true)));
-        assert_eq!(port("[::1]:80:8080"), Some((8080, true)));
+        let address = |text: &str| Some(text.parse().expect(text));
+        let port = |text| Port::parse(text).map(|port| (port.inside, port.outside, port.address)).ok();
+        assert_eq!(port("8080"), Some((8080, None, None)));
+        assert_eq!(port("80:8080"), Some((8080, Some(80), None)));
+        assert_eq!(port("127.0.0.1:80:8080"), Some((8080, Some(80), address("127.0.0.1"))));
+        assert_eq!(port("[::1]:80:8080"), Some((8080, Some(80), address("::1"))));
         for text in ["", "0", "65536", "+80", "http", "80:", ":80", "localhost:80:80", "80:80/udp"] {
             assert_eq!(port(text), None, "{text}");
         }

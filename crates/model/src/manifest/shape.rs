@@ -103,8 +103,8 @@ pub(super) struct EnvSection {
     /// What it is built on: an image.
     pub(super) image: Option<ImageReference>,
     /// What it is built on: an image that is built from a Dockerfile in this folder.
-    #[schemars(extend("examples" = ["."]))]
-    pub(super) build: Option<HostPath>,
+    #[schemars(extend("examples" = [".", { "context": ".", "target": "dev" }]))]
+    pub(super) build: Option<BuildEntry>,
     /// What it is built on: a root file system, a folder or an archive.
     #[schemars(extend("examples" = ["./rootfs.tar"]))]
     pub(super) rootfs: Option<HostPath>,
@@ -144,6 +144,41 @@ pub(super) struct EnvSection {
     /// What runs in the course of its life.
     #[serde(default)]
     pub(super) hooks: HooksSection,
+}
+
+/// An image that is built from a Dockerfile.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum BuildEntry {
+    /// The folder with the Dockerfile, and with what it copies.
+    Context(HostPath),
+    /// It says more than that.
+    Table(BuildTable),
+}
+
+/// How an image is built.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "context": ".", "dockerfile": "docker/dev.Dockerfile", "args": { "VARIANT": "bookworm" } }]))]
+pub(super) struct BuildTable {
+    /// The folder that the Dockerfile may copy from.
+    pub(super) context: HostPath,
+    /// The Dockerfile, from there. Default: `Dockerfile`.
+    pub(super) dockerfile: Option<NonEmpty>,
+    /// Values for its `ARG`s.
+    #[serde(default)]
+    pub(super) args: BTreeMap<String, String>,
+    /// The stage that is built. Default: the last one.
+    pub(super) target: Option<NonEmpty>,
+    /// Images whose layers may be taken.
+    #[serde(default)]
+    pub(super) cache_from: Vec<ImageReference>,
+    /// The platform that it is built for.
+    #[schemars(extend("examples" = ["linux/amd64"]))]
+    pub(super) platform: Option<NonEmpty>,
+    /// Secrets that its steps may mount, by their ids: the file that holds each.
+    #[serde(default)]
+    pub(super) secrets: BTreeMap<String, HostPath>,
 }
 
 /// A base by its name.

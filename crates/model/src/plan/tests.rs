@@ -9,11 +9,13 @@ use crate::digest::Digest;
 use crate::fingerprint::{Leaf, Pack};
 
 const INSTANCE: &str = "i-1";
+const SAME_IMAGE: &str = "rebuild, to the same image";
 
 /// An environment with everything: a leaf of each class, two packs, every hook.
 fn desired() -> Desired {
     let mut fingerprint = Fingerprint::default();
     fingerprint.insert_value("env.dev.base", Class::Recreate, "host");
+    fingerprint.insert_value("Dockerfile", Class::Rebuild, "FROM debian");
     fingerprint.insert_value("env.dev.mounts /data", Class::Restart, "~/data");
     fingerprint.insert_value("env.dev.env.A", Class::Hot, "1");
     for name in ["one", "two"] {
@@ -78,7 +80,9 @@ fn words(plan: &Plan) -> String {
 #[test]
 fn the_action_matrix_is_as_documented() {
     let classes: Vec<(String, Option<Class>)> = std::iter::once(("nothing".to_owned(), None))
-        .chain([Class::Hot, Class::Packs, Class::Restart, Class::Recreate].map(|c| (c.to_text(), Some(c))))
+        .chain([Class::Hot, Class::Packs, Class::Restart].map(|c| (c.to_text(), Some(c))))
+        .chain([(SAME_IMAGE.to_owned(), Some(Class::Rebuild))])
+        .chain([Class::Rebuild, Class::Recreate].map(|c| (c.to_text(), Some(c))))
         .chain(HookName::ALL.map(|hook| (Class::Hook(hook).to_text(), Some(Class::Hook(hook)))))
         .collect();
     let mut table = String::from(
@@ -91,6 +95,9 @@ fn the_action_matrix_is_as_documented() {
             let recorded = applied(&declared, INSTANCE);
             if let Some(class) = class {
                 change(&mut declared, *class);
+            }
+            if *class == Some(Class::Rebuild) && label != SAME_IMAGE {
+                declared.unresolved.insert(crate::desired::base_digest_key(&declared.unit));
             }
             let (plan, _) = plan(&declared, &recorded, &observed, &Options::default());
             let row = format!("| {told} | {label} | {:?} | {} |\n", plan.action, words(&plan));

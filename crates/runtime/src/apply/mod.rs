@@ -16,16 +16,17 @@ use setpoint_model::names::HookName;
 use setpoint_model::plan::{Cause, PlannedStep, Step, pack_owner};
 
 use crate::cancel::Cancel;
-use crate::engine::{EngineError, Pull, UnitSpec};
+use crate::engine::{EngineError, Pull, Seen, UnitSpec};
 use crate::events::{Event, Watcher};
 use crate::facts::{FactsError, PACKS};
 use crate::hooks::{Failed, Failure, Runner};
+use crate::logs::Logged;
 use crate::observe::{Look, Unit};
 use crate::secrets::{Mask, SecretError, Values};
 use crate::session::Session;
 use crate::store::{self, OperationOutcome, Store, StoreError, TxId};
-use crate::{failpoints, host};
-use prepare::{made_of, new_instance};
+use crate::{failpoints, host, random};
+use prepare::made_of;
 
 /// How long a unit may take to stop before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -127,7 +128,7 @@ impl Unit<'_> {
         }
         let row = self.row(store, &look)?;
         let steps = look.plan.steps.clone();
-        let operation = TxId::new(new_instance());
+        let operation = TxId::new(random::hex());
         let recover = |store: &mut Store| -> Result<(), ApplyError> {
             // What a process that died left open is settled by this plan, which was made from what is there.
             let open = store.open_operations(row)?;
@@ -274,7 +275,10 @@ impl Applier<'_, '_> {
         let cancel = self.settings.cancel;
         match step {
             Step::Image => {
-                let digest = engine.prepare(&self.spec.base, Pull::Missing, self.settings.watcher, cancel)?;
+                let logs = self.unit.logs();
+                let watcher = Logged::new(&logs, "image", self.settings.watcher);
+                let prepared = engine.prepare(&self.spec.base, Pull::Missing, &watcher, cancel);
+                let digest = prepared.map_err(|error| self.not_prepared(error))?;
                 if let Some(digest) = digest {
                     self.look.desired.resolve_base(&digest);
                     self.spec.labels.made_of = made_of(&self.look.desired.fingerprint);
@@ -379,6 +383,35 @@ impl Applier<'_, '_> {
             cancelled,
             consequence,
             hint,
+        }))
+    }
+
+    /// A build that failed is a phase that failed: with its output, and its place in the Dockerfile.
+    fn not_prepared(&self, error: EngineError) -> ApplyError {
+        let EngineError::Build(failed) = error else { return error.into() };
+        let hint = failed.hint();
+        let unit = self.unit.env.name.to_string();
+        let file = failed.dockerfile.display().to_string();
+        let at = failed.line.as_ref().map(|(line, source_line)| Location {
+            file: file.clone(),
+            line: *line,
+            column: 1,
+            source_line: source_line.clone(),
+            length: u32::try_from(source_line.chars().count()).unwrap_or(0),
+        });
+        ApplyError::Phase(Box::new(PhaseFailed {
+            consequence: match self.look.seen {
+                Seen::Absent => "Nothing else was made.".to_owned(),
+                _ => format!("{unit} is as it was."),
+            },
+            hint,
+            unit,
+            phase: label(&Step::Image),
+            detail: self.detail(&Step::Image),
+            how: failed.why,
+            at,
+            tail: failed.tail,
+            cancelled: self.settings.cancel.asked(),
         }))
     }
 

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use setpoint_model::container::{Container, MountSource, PublishedPort};
 use setpoint_model::fingerprint::{Class, Fingerprint};
-use setpoint_model::manifest::Problem;
+use setpoint_model::manifest::{Network, Problem};
 use setpoint_model::plan::{Plan, Step};
 
 use super::ApplyError;
-use crate::engine::{LabelledLeaf, Labels, Mount, Seen, UnitSpec};
+use crate::engine::{FirstProcess, LabelledLeaf, Labels, Mount, Seen, UnitSpec};
 use crate::facts::base_source;
 use crate::observe::{Look, Unit};
 use crate::paths::expand_home;
+use crate::random;
 use crate::store::{self, NewUnit, Store, UnitKind};
+
+/// Where ports are published that name no address.
+const LOOPBACK: &str = "127.0.0.1";
 
 impl Unit<'_> {
     /// What the engine is told to make and start. Everything that can be wrong with it is found here, before
@@ -49,7 +54,7 @@ impl Unit<'_> {
             Seen::Stopped(labels) | Seen::Running(labels) if !makes_an_instance(&look.plan) => {
                 labels.instance.clone()
             }
-            _ => new_instance(),
+            _ => random::hex(),
         };
         let made_of = made_of(&look.desired.fingerprint);
         Ok(UnitSpec {
@@ -60,7 +65,9 @@ impl Unit<'_> {
                 instance,
                 made_of,
             },
-            base: base_source(self.env, root),
+            base: base_source(self.env, root, &look.facts),
+            first: FirstProcess::Idle,
+            container: self.container(),
             mounts,
             workspace: PathBuf::from(&self.env.workspace),
             user: look.facts.user.clone(),
@@ -68,6 +75,28 @@ impl Unit<'_> {
             network: self.env.network,
             limits: self.env.limits,
         })
+    }
+
+    /// What else the engine makes the container with: as declared, with paths of the host in full, and the ports.
+    fn container(&self) -> Container {
+        let mut container = self.env.container.clone();
+        for mount in &mut container.mounts {
+            if let MountSource::Bind { source, .. } = &mut mount.source {
+                let whole = self.project.root.join(expand_home(source, self.home.as_deref()));
+                *source = whole.to_string_lossy().into_owned();
+            }
+        }
+        if self.env.network == Network::Private {
+            container.ports.extend(self.env.ports.iter().map(|port| PublishedPort {
+                container: port.port,
+                protocol: "tcp".to_owned(),
+                address: Some(
+                    port.address.map_or_else(|| LOOPBACK.to_owned(), |address| address.to_string()),
+                ),
+                host: Some(port.host.unwrap_or(port.port)),
+            }));
+        }
+        container
     }
 
     /// The unit's row; one is made for a unit that is new, or that was found by its labels.
@@ -106,21 +135,10 @@ fn makes_an_instance(plan: &Plan) -> bool {
     plan.find(&Step::Create).is_some()
 }
 
-pub(super) fn new_instance() -> String {
-    let mut bytes = [0_u8; 8];
-    // A name that two instances share would only make an old success count for a new unit; the time alone
-    // tells them apart if there is no randomness.
-    let filled = std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
-    if filled.is_err() {
-        bytes = Timestamp::now().as_nanosecond().to_le_bytes()[..8].try_into().unwrap_or_default();
-    }
-    format!("{:016x}", u64::from_le_bytes(bytes))
-}
 pub(super) fn made_of(fingerprint: &Fingerprint) -> Vec<LabelledLeaf> {
     fingerprint
         .iter()
-        .filter(|(_, leaf)| matches!(leaf.class, Class::Recreate | Class::Restart))
+        .filter(|(_, leaf)| matches!(leaf.class, Class::Recreate | Class::Rebuild | Class::Restart))
         .map(|(key, leaf)| LabelledLeaf::new(key, leaf))
         .collect()
 }

@@ -50,8 +50,9 @@ impl Applier<'_, '_> {
             Step::Image | Step::Stop => Changes::default(),
             Step::Remove => Changes { forget_instance: true, ..Changes::default() },
             Step::Create => {
-                let mut changes =
-                    self.synchronised(|_, class| matches!(class, Class::Recreate | Class::Report));
+                let mut changes = self.synchronised(|_, class| {
+                    matches!(class, Class::Recreate | Class::Rebuild | Class::Report)
+                });
                 changes.forget_instance = true;
                 changes
             }
@@ -64,6 +65,7 @@ impl Applier<'_, '_> {
                 self.synchronised(|_, class| match class {
                     Class::Hook(hook) => !planned.contains(&Step::Hook(hook)),
                     Class::Packs => !planned.iter().any(|step| matches!(step, Step::Pack(_))),
+                    Class::Rebuild => true,
                     _ => false,
                 })
             }

@@ -1,6 +1,7 @@
 //! Engines: what makes, starts, stops and enters units. Differences between them are data
 //! ([`Capabilities`]); no rule elsewhere asks which engine it runs on.
 
+pub mod docker;
 pub mod embedded;
 
 use std::collections::BTreeMap;
@@ -10,15 +11,17 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use setpoint_model::container::{Build, Container};
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
-use setpoint_model::manifest::{Limits, Network};
+use setpoint_model::manifest::{EngineKind, Limits, Network};
 use setpoint_model::names::UnitName;
 use setpoint_model::pipeline::key;
 
 use crate::cancel::Cancel;
 use crate::events::Watcher;
+use crate::paths::Roots;
 
 /// Which unit, on every engine: a name that is unique to the project's folder and the unit in it, and fit to be
 /// a file name and a host name.
@@ -118,6 +121,15 @@ pub enum BaseSource {
         /// As it is declared.
         reference: String,
     },
+    /// An image that the engine builds.
+    Build {
+        /// What is built, and how.
+        build: Box<Build>,
+        /// The project's folder, which the context's path is from.
+        project: PathBuf,
+        /// The digest of what it is built from.
+        inputs: Digest,
+    },
     /// A folder or an archive of a root file system.
     Rootfs {
         /// Its path on the host.
@@ -130,6 +142,11 @@ impl std::fmt::Display for BaseSource {
         match self {
             Self::Host => f.write_str("host"),
             Self::Image { reference } => write!(f, "image {reference}"),
+            Self::Build { build, .. } => {
+                let dockerfile = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+                let path = Path::new(&build.context).join(dockerfile);
+                write!(f, "build {}", path.strip_prefix(".").unwrap_or(&path).display())
+            }
             Self::Rootfs { path } => write!(f, "rootfs {}", path.display()),
         }
     }
@@ -165,6 +182,20 @@ pub struct UnitSpec {
     pub network: Network,
     /// What it may use.
     pub limits: Limits,
+    /// What its first process is.
+    pub first: FirstProcess,
+    /// What else it is made with.
+    pub container: Container,
+}
+
+/// What keeps a unit running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstProcess {
+    /// A process of the engine's own, that waits until it is stopped.
+    Idle,
+    /// What is declared, or what the image brings with it.
+    Declared,
 }
 
 /// An account inside a unit.
@@ -266,6 +297,17 @@ pub trait Process: Send {
     /// # Errors
     /// If the terminal cannot be set up.
     fn attach(&mut self, resized: &Arc<AtomicBool>) -> Result<Ended, EngineError>;
+}
+
+/// The engine of a kind. Nothing is asked of it yet.
+#[must_use]
+pub fn open(kind: EngineKind, roots: &Roots, variables: &BTreeMap<String, String>) -> Box<dyn Engine> {
+    let variables = variables.clone();
+    match kind {
+        EngineKind::Embedded => Box::new(embedded::Embedded::new(roots, variables)),
+        EngineKind::Docker => Box::new(docker::Docker::new(docker::Flavor::Docker, variables)),
+        EngineKind::Podman => Box::new(docker::Docker::new(docker::Flavor::Podman, variables)),
+    }
 }
 
 /// Whether an image that is there already is looked for again.
@@ -445,7 +487,37 @@ impl EngineError {
             Self::Damaged { .. } => {
                 Some("`setpoint down` removes it, and `setpoint up` makes it anew".to_owned())
             }
+            Self::Docker(error) => error.hint(),
+            Self::Unsupported { hint, .. } => Some(hint.clone()),
+            Self::Build(failed) => Some(failed.hint()),
             Self::State { .. } | Self::Io { .. } => None,
+        }
+    }
+}
+
+/// A build that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("{} failed: {why}", dockerfile.display())]
+pub struct BuildFailed {
+    /// The Dockerfile.
+    pub dockerfile: PathBuf,
+    /// The instruction that failed, where one did: the number of its line, and its text.
+    pub line: Option<(u32, String)>,
+    /// What the builder said.
+    pub why: String,
+    /// The last lines of output.
+    pub tail: Vec<String>,
+}
+
+impl BuildFailed {
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match &self.line {
+            Some((line, _)) => {
+                format!("mend line {line} of {}; what was built before it is kept", self.dockerfile.display())
+            }
+            None => "the next `up` builds again; what was built is kept".to_owned(),
         }
     }
 }
@@ -480,6 +552,22 @@ pub enum EngineError {
     /// A sandbox refused.
     #[error(transparent)]
     Sandbox(#[from] setpoint_sandbox::SandboxError),
+    /// Docker, or what speaks its language, refused.
+    #[error(transparent)]
+    Docker(#[from] docker::DockerError),
+    /// An image could not be built.
+    #[error(transparent)]
+    Build(#[from] Box<BuildFailed>),
+    /// The engine cannot do this at all.
+    #[error("the {engine} engine cannot do this: {what}")]
+    Unsupported {
+        /// The engine, as in the manifest.
+        engine: &'static str,
+        /// What it cannot.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
     /// An image could not be had.
     #[error(transparent)]
     Image(#[from] crate::image::ImageError),

@@ -46,6 +46,20 @@ impl Credentials {
         }
     }
 
+    /// The registry of a reference, and the reference in full.
+    pub(crate) fn registry_of(reference: &str) -> Result<(String, String), ImageError> {
+        let parsed = super::source::reference(reference)?;
+        Ok((parsed.registry().to_owned(), parsed.whole()))
+    }
+
+    /// The user and password for a registry, if there is a login.
+    pub(crate) fn login(&self, registry: &str) -> Result<Option<(String, String)>, ImageError> {
+        Ok(match self.of(registry)? {
+            RegistryAuth::Basic(user, password) => Some((user, password)),
+            _ => None,
+        })
+    }
+
     /// The login for a registry.
     pub(super) fn of(&self, registry: &str) -> Result<RegistryAuth, ImageError> {
         if let Some((user, password)) = &self.login {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::super::byte_size::ByteSize;
 use super::super::document::{Document, steps};
-use super::super::env::{Base, Env, Limits, MountDecl, Network, PackUse, PortDecl};
+use super::super::env::{Base, EngineKind, Env, Limits, MountDecl, Network, PackUse, PortDecl};
 use super::super::paths::lies_in;
 use super::super::problem::Problem;
 use super::super::scalars::Port;
-use super::super::shape::{BaseWord, EnvSection, LimitsSection, MountEntry};
+use super::super::shape::{BaseWord, BuildEntry, EnvSection, LimitsSection, MountEntry};
 use super::super::tree::Step;
 use super::{duplicate, hooks, only_one, variables};
+use crate::container::{Build, BuildSecret, Container};
 use crate::names::{PackName, UnitName};
 
 /// Where the project appears inside, if nothing is said.
@@ -30,7 +31,7 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
     let base_at = document.key_location(&given.map_or(place.to_vec(), key));
     let base = match (section.image, section.build, section.rootfs, section.base) {
         (Some(image), ..) => Base::Image { reference: image.0 },
-        (_, Some(context), ..) => Base::Build { context: context.0 },
+        (_, Some(entry), ..) => Base::Build { build: Box::new(build(entry)) },
         (_, _, Some(path), _) => Base::Rootfs { path: path.0 },
         (None, None, None, Some(BaseWord::Host) | None) => Base::Host,
     };
@@ -60,7 +61,59 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
         limits: limits(&section.limits, &key("limits"), document),
         network: section.network,
         hooks: hooks::hooks(&name, section.hooks, document),
+        container: Container::default(),
         name,
+    }
+}
+
+fn build(entry: BuildEntry) -> Build {
+    let table = match entry {
+        BuildEntry::Context(context) => return Build { context: context.0, ..Build::default() },
+        BuildEntry::Table(table) => table,
+    };
+    let secrets = table.secrets.into_iter().map(|(id, path)| (id, BuildSecret::File(path.0)));
+    Build {
+        context: table.context.0,
+        dockerfile: table.dockerfile.map(|path| path.0),
+        args: table.args.into_iter().map(|(name, value)| (name, Some(value))).collect(),
+        target: table.target.map(|target| target.0),
+        cache_from: table.cache_from.into_iter().map(|reference| reference.0).collect(),
+        platform: table.platform.map(|platform| platform.0),
+        secrets: secrets.collect(),
+        ..Build::default()
+    }
+}
+
+/// Reports what an environment asks for, and the engine has not.
+pub(super) fn check_engine(env: &Env, engine: EngineKind, document: &mut Document<'_>) {
+    let place = steps!["env", env.name.as_str()];
+    let key = |key: &str| [place.as_slice(), &[key.into()]].concat();
+    let is_embedded = engine == EngineKind::Embedded;
+    match &env.base {
+        Base::Build { .. } if is_embedded => {
+            let problem = Problem::new("needs-docker", "`build` needs Docker or Podman")
+                .why("the embedded engine runs images, and does not build them")
+                .hint("set `engine.default = \"docker\"`, or use `image`, or base `host` with packs");
+            document.at_key(&key("build"), problem);
+        }
+        Base::Host if !is_embedded => {
+            let what = format!(
+                "`{}` is built on the host's own system, and the engine is {}",
+                env.name,
+                engine.as_str()
+            );
+            let problem = Problem::new("needs-embedded", what)
+                .hint("name an `image`, a `build` or a `rootfs`, or leave `engine.default` out");
+            let at = if document.has(&place, "base") { key("base") } else { place.to_vec() };
+            document.at_key(&at, problem);
+        }
+        _ => {}
+    }
+    if is_embedded && env.network == Network::Private {
+        let problem = Problem::new("needs-docker", "a network of its own needs Docker or Podman")
+            .why("on the embedded engine an environment has the network of the host, or none")
+            .hint("set `engine.default = \"docker\"`, or use `network = \"host\"`");
+        document.at_value(&key("network"), problem);
     }
 }
 
@@ -114,16 +167,24 @@ fn ports(ports: &[Port], network: Network, place: &[Step], document: &mut Docume
     let mut declared: Vec<PortDecl> = Vec::with_capacity(ports.len());
     for (index, port) in ports.iter().enumerate() {
         let place = [place, &[index.into()]].concat();
-        if port.mapped {
-            let problem = Problem::new("needs-private-network", "mapped ports and bind addresses need private networks")
-                .why("on the embedded engine an environment has the network of the host, which has no ports to map")
-                .hint(format!("write `\"{}\"`, and choose the address where the program is started", port.inside));
+        let mapped = port.outside.is_some() || port.address.is_some();
+        if mapped && network != Network::Private {
+            let problem = Problem::new(
+                "needs-private-network",
+                "mapped ports and bind addresses need `network = \"private\"`",
+            )
+            .why("an environment that has the network of the host has no ports to map")
+            .hint(format!(
+                "write `\"{}\"`, and choose the address where the program is started",
+                port.inside
+            ));
             document.at_value(&place, problem);
         } else if let Some(first) = declared.iter().find(|declared| declared.port == port.inside) {
             let problem = duplicate(format!("the port {} is there twice", port.inside));
             document.at_value(&place, problem.why(format!("it is already at {}", first.at)));
         }
-        declared.push(PortDecl { port: port.inside, at: document.value_location(&place) });
+        let at = document.value_location(&place);
+        declared.push(PortDecl { port: port.inside, host: port.outside, address: port.address, at });
     }
     declared
 }

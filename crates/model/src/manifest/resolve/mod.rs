@@ -33,6 +33,7 @@ pub(super) fn manifest(file: ManifestFile, document: &mut Document<'_>, folder_n
     let envs =
         file.env.0.into_iter().map(|(name, section)| (name.clone(), env::env(name, section, document)));
     let mut envs: BTreeMap<UnitName, Env> = envs.collect();
+    envs.values().for_each(|declared| env::check_engine(declared, engine, document));
     let mut notes = Vec::new();
     scripts(file.scripts, &mut envs, &mut notes, document);
     let project = project(file.project, document, folder_name);

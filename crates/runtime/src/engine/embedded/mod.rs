@@ -21,8 +21,8 @@ use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
-    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, Io, Labels, Mount, OwnChanges, Process, Pull,
-    Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Io, Labels, Mount, OwnChanges,
+    Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -78,7 +78,7 @@ impl Embedded {
     }
 
     fn image(&self, base: &BaseSource) -> Result<Option<Image>, EngineError> {
-        match source(base) {
+        match source(base)? {
             None => Ok(None),
             Some(source) => Ok(self.images().local(&source)?),
         }
@@ -124,23 +124,23 @@ impl Embedded {
         spec: &UnitSpec,
         file: &UnitFile,
         home: sandbox::Home,
-    ) -> sandbox::SandboxSpec {
+    ) -> Result<sandbox::SandboxSpec, EngineError> {
         let folder = self.folder(unit);
         let root = match &spec.base {
             BaseSource::Host => sandbox::Root::HostView { state: folder },
             _ => sandbox::Root::Layers { layers: file.layers.clone(), state: folder },
         };
-        sandbox::SandboxSpec {
+        Ok(sandbox::SandboxSpec {
             root,
             hostname: spec.labels.unit.to_string(),
             mounts: mounts(&spec.mounts),
             overlays: Vec::new(),
             volatile: false,
             home: Some(home),
-            network: network(spec.network),
+            network: network(spec.network)?,
             limits: limits(&spec.limits),
             cgroup: self.group_name(unit),
-        }
+        })
     }
 
     /// The control group's name is the machine's to share: two states must not meet in it.
@@ -209,11 +209,16 @@ fn mounts(mounts: &[Mount]) -> Vec<sandbox::Mount> {
     mounts.iter().map(mount).collect()
 }
 
-fn network(network: Network) -> sandbox::Network {
+fn network(network: Network) -> Result<sandbox::Network, EngineError> {
     match network {
-        Network::Host => sandbox::Network::Host,
-        Network::None => sandbox::Network::None,
+        Network::Host => Ok(sandbox::Network::Host),
+        Network::None => Ok(sandbox::Network::None),
+        Network::Private => Err(unsupported("a network of its own", "use `network = \"host\"` or \"none\"")),
     }
+}
+
+fn unsupported(what: &str, hint: &str) -> EngineError {
+    EngineError::Unsupported { engine: "embedded", what: what.to_owned(), hint: hint.to_owned() }
 }
 
 fn limits(limits: &Limits) -> sandbox::Limits {
@@ -221,32 +226,53 @@ fn limits(limits: &Limits) -> sandbox::Limits {
 }
 
 /// What the image store is asked for; nothing for the host.
-fn source(base: &BaseSource) -> Option<Source> {
-    match base {
-        BaseSource::Host => None,
+fn source(base: &BaseSource) -> Result<Option<Source>, EngineError> {
+    Ok(Some(match base {
+        BaseSource::Host => return Ok(None),
         BaseSource::Image { reference } => {
             let path = Path::new(reference);
-            Some(if !path.is_absolute() {
+            if !path.is_absolute() {
                 Source::Reference(reference.clone())
             } else if path.is_dir() {
                 Source::Layout(path.to_owned())
             } else {
                 Source::Archive(path.to_owned())
-            })
+            }
         }
-        BaseSource::Rootfs { path } if path.is_dir() => Some(Source::RootfsDir(path.clone())),
-        BaseSource::Rootfs { path } => Some(Source::RootfsTar(path.clone())),
-    }
+        BaseSource::Build { .. } => {
+            return Err(unsupported(
+                "building an image",
+                "set `engine.default = \"docker\"`, or use `image`",
+            ));
+        }
+        BaseSource::Rootfs { path } if path.is_dir() => Source::RootfsDir(path.clone()),
+        BaseSource::Rootfs { path } => Source::RootfsTar(path.clone()),
+    }))
 }
 
 impl Engine for Embedded {
     fn capabilities(&self) -> Capabilities {
         // Mounts are made at every start; host ports need nothing; limits are files of the control group.
-        Capabilities { engine: "embedded", mounts: Class::Restart, limits: Class::Hot, ports: Class::Hot }
+        Capabilities {
+            engine: "embedded",
+            mounts: Class::Restart,
+            limits: Class::Hot,
+            ports: Class::Hot,
+            container: Class::Restart,
+        }
     }
 
     fn check(&self, spec: &UnitSpec) -> Result<(), EngineError> {
         sandbox::check_limits(&limits(&spec.limits))?;
+        if spec.first == FirstProcess::Declared {
+            return Err(unsupported("a unit with a command of its own", "set `engine.default = \"docker\"`"));
+        }
+        if let Some((setting, _)) = spec.container.settings().into_iter().next() {
+            return Err(unsupported(
+                &format!("the setting `{setting}`"),
+                "set `engine.default = \"docker\"`",
+            ));
+        }
         let mut users = std::iter::once(&spec.user).chain(&spec.hook_users);
         let is_caller = |user: &str| matches!(user.split(':').next(), Some("root" | "0"));
         match users.find(|user| sandbox::is_rootless() && !is_caller(user)) {
@@ -295,7 +321,7 @@ impl Engine for Embedded {
         watcher: &dyn Watcher,
         cancel: &Cancel,
     ) -> Result<Option<String>, EngineError> {
-        let Some(source) = source(base) else { return Ok(None) };
+        let Some(source) = source(base)? else { return Ok(None) };
         let credentials = Credentials::from_env(&self.variables);
         let progress = |done, total| watcher.event(&Event::Bytes { done, total });
         let image = self
@@ -349,7 +375,7 @@ impl Engine for Embedded {
         write_unit_file(&folder, &file)?;
         let account = self.account(unit, &spec.user)?;
         let home = sandbox::Home { path: account.home, uid: account.uid, gid: account.gid };
-        sandbox::start(&self.sandbox_spec(unit, spec, &file, home), &folder)?;
+        sandbox::start(&self.sandbox_spec(unit, spec, &file, home)?, &folder)?;
         if file.stood_at.is_none() {
             file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
             write_unit_file(&folder, &file)?;
@@ -393,13 +419,8 @@ impl Engine for Embedded {
     }
 
     fn default_user(&self, workspace: &Path) -> String {
-        let owner = fs::metadata(workspace).map_or(0, |metadata| metadata.uid());
-        if sandbox::is_rootless() || owner == 0 {
-            // Root inside a rootless sandbox is the caller outside.
-            return "root".to_owned();
-        }
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        accounts::find(&passwd, &owner.to_string()).map_or_else(|_| owner.to_string(), |account| account.name)
+        // Root inside a rootless sandbox is the caller outside.
+        if sandbox::is_rootless() { "root".to_owned() } else { accounts::owner_name(workspace) }
     }
 
     fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {
@@ -410,19 +431,7 @@ impl Engine for Embedded {
         match accounts::find(&passwd, user) {
             Ok(account) => Ok(account),
             // A name of the host's that the image does not know: the owner of the workspace, by his numbers.
-            Err(why) => {
-                let host = fs::read_to_string("/etc/passwd").unwrap_or_default();
-                let owner = fs::metadata(&file.labels.project_root).map(|metadata| metadata.uid());
-                accounts::find(&host, user)
-                    .ok()
-                    .filter(|account| owner.is_ok_and(|uid| uid == account.uid))
-                    .map(|account| Account {
-                        home: if account.uid == 0 { "/root".into() } else { format!("/home/{user}").into() },
-                        shell: "/bin/sh".to_owned(),
-                        ..account
-                    })
-                    .ok_or_else(|| missing(why))
-            }
+            Err(why) => accounts::owner_of(&file.labels.project_root, user).ok_or_else(|| missing(why)),
         }
     }
 

@@ -168,7 +168,7 @@ impl Embedded {
                 uid: account.uid,
                 gid: account.gid,
             }),
-            network: network(step.network),
+            network: network(step.network)?,
             limits: sandbox::Limits::default(),
             cgroup: String::new(),
         };

@@ -1,0 +1,294 @@
+//! Building images with the engine's own builder: BuildKit where it has one.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
+use bollard::moby::buildkit::v1::StatusResponse;
+use bollard::models::{BuildInfo, BuildInfoAux};
+use bollard::query_parameters::{BuildImageOptions, BuilderVersion, TagImageOptionsBuilder};
+use futures_util::StreamExt;
+use setpoint_model::container::Build;
+use setpoint_model::digest::Digest;
+use setpoint_model::dockerfile::instructions;
+
+use super::client::Connected;
+use super::error::DockerError;
+use super::upload;
+use crate::build::{Context, is_folder};
+use crate::cancel::Cancel;
+use crate::engine::{BuildFailed, EngineError, Pull};
+use crate::events::{Event, Watcher};
+use crate::image::Credentials;
+
+/// The repository of images that are built here.
+const BUILT: &str = "setpoint-build";
+/// The Dockerfile's name in what is sent.
+const DOCKERFILE: &str = ".setpoint.Dockerfile";
+/// How many of the last lines of a failed build are shown.
+const TAIL: usize = 12;
+
+/// The name of what is built from these inputs.
+pub(super) fn name(inputs: Digest) -> String {
+    format!("{BUILT}:{}", &inputs.to_hex()[..24])
+}
+
+/// Builds an image, and calls it by the name of its inputs.
+pub(super) fn build(
+    connected: &Connected,
+    variables: &BTreeMap<String, String>,
+    (build, project, inputs): (&Build, &Path, Digest),
+    pull: Pull,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
+    if !build.secrets.is_empty() {
+        return Err(EngineError::Unsupported {
+            engine: "docker",
+            what: "secrets of a build".to_owned(),
+            hint: "take `secrets` out of the build, and fetch what needs them in a hook".to_owned(),
+        });
+    }
+    let context = if is_folder(build) { Some(open(build, project)?) } else { None };
+    let dockerfile = context.as_ref().map(|context| context.dockerfile.clone());
+    let (text, path) = dockerfile.unwrap_or_else(|| (String::new(), PathBuf::from(&build.context)));
+    let options = options(build, variables, context.is_some(), connected.has_buildkit(), pull);
+    let mut watch =
+        Watch { watcher, text: &text, tail: VecDeque::new(), vertices: BTreeMap::new(), image: None };
+    let logins = logins(variables, &text)?;
+    let body = bollard::body_try_stream(upload::stream(move |to| match &context {
+        Some(context) => archive(context, to),
+        None => Ok(()),
+    }));
+    let ended = {
+        let mut stream = std::pin::pin!(connected.api.build_image(options, Some(logins), Some(body)));
+        loop {
+            let tick = std::time::Duration::from_millis(50);
+            match connected.wait(async { tokio::time::timeout(tick, stream.next()).await }) {
+                Err(_) if cancel.asked() => break Err("stopped".to_owned()),
+                Err(_) => {}
+                Ok(None) => break Ok(()),
+                Ok(Some(Ok(info))) => watch.hear(info),
+                Ok(Some(Err(Error::DockerStreamError { error }))) => break Err(error),
+                Ok(Some(Err(error))) => break Err(connected.explain("build an image", &error).to_string()),
+            }
+        }
+    };
+    let failed = |watch: Watch<'_>, why: String| {
+        let line = watch.failed_line();
+        let tail = watch.tail.into();
+        EngineError::from(Box::new(BuildFailed { dockerfile: shown(&path, project), line, why, tail }))
+    };
+    if let Err(why) = ended {
+        return Err(failed(watch, why));
+    }
+    let Some(image) = watch.image.clone() else {
+        return Err(failed(watch, "the builder did not say which image it made".to_owned()));
+    };
+    if is_folder(build) && inputs_now(build, project)? != inputs {
+        let why = "files that it is built from were edited meanwhile; the next `up` builds again".to_owned();
+        return Err(failed(watch, why));
+    }
+    let name = name(inputs);
+    let (repository, tag) = name.split_once(':').unwrap_or((&name, "latest"));
+    let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+    connected.quick("name an image", connected.api.tag_image(&image, Some(options)))?;
+    Ok(())
+}
+
+fn shown(path: &Path, project: &Path) -> PathBuf {
+    path.strip_prefix(project).unwrap_or(path).to_owned()
+}
+
+fn open(build: &Build, project: &Path) -> Result<Context, EngineError> {
+    Context::open(build, project).map_err(|error| EngineError::Io {
+        what: "read",
+        path: error.path,
+        source: error.source,
+    })
+}
+
+fn inputs_now(build: &Build, project: &Path) -> Result<Digest, EngineError> {
+    let what = "look at what was built";
+    let refused = |why: String| DockerError::Refused { what, why };
+    let now = Context::inputs_now(build, project).map_err(|error| refused(error.to_string()))?;
+    Ok(now.map_err(|error| refused(error.to_string()))?)
+}
+
+fn options(
+    build: &Build,
+    variables: &BTreeMap<String, String>,
+    has_context: bool,
+    has_buildkit: bool,
+    pull: Pull,
+) -> BuildImageOptions {
+    let argument = |(name, value): (&String, &Option<String>)| {
+        let value = value.clone().or_else(|| variables.get(name).cloned())?;
+        Some((name.clone(), value))
+    };
+    let mut arguments: HashMap<String, String> = build.args.iter().filter_map(argument).collect();
+    if has_buildkit && !build.cache_from.is_empty() {
+        // So that the image can be a hint itself, for whoever builds next.
+        arguments.insert("BUILDKIT_INLINE_CACHE".to_owned(), "1".to_owned());
+    }
+    let hosts: Vec<String> =
+        build.extra_hosts.iter().map(|host| format!("{}:{}", host.name, host.address)).collect();
+    let version = if has_buildkit { BuilderVersion::BuilderBuildKit } else { BuilderVersion::BuilderV1 };
+    BuildImageOptions {
+        dockerfile: if has_context {
+            DOCKERFILE.to_owned()
+        } else {
+            build.dockerfile.clone().unwrap_or_else(|| "Dockerfile".to_owned())
+        },
+        remote: (!has_context).then(|| build.context.clone()),
+        extrahosts: (!hosts.is_empty()).then(|| hosts.join(",")),
+        nocache: build.no_cache,
+        cachefrom: (!build.cache_from.is_empty()).then(|| build.cache_from.clone()),
+        pull: (build.pull || pull == Pull::Always).then(|| "1".to_owned()),
+        rm: true,
+        forcerm: true,
+        buildargs: Some(arguments),
+        shmsize: build.shm_size.and_then(|size| i32::try_from(size.0).ok()),
+        labels: Some(build.labels.clone().into_iter().collect()),
+        networkmode: build.network.clone(),
+        platform: build.platform.clone().unwrap_or_default(),
+        target: build.target.clone().unwrap_or_default(),
+        version,
+        session: has_buildkit.then(crate::random::hex),
+        ..BuildImageOptions::default()
+    }
+}
+
+/// The logins for the registries that a Dockerfile's images come from.
+fn logins(
+    variables: &BTreeMap<String, String>,
+    dockerfile: &str,
+) -> Result<HashMap<String, DockerCredentials>, EngineError> {
+    let credentials = Credentials::from_env(variables);
+    let mut logins = HashMap::new();
+    for instruction in instructions(dockerfile).iter().filter(|one| one.keyword == "FROM") {
+        let image =
+            instruction.rest.split_whitespace().find(|word| !word.starts_with("--")).unwrap_or_default();
+        // An image named by a variable is asked for without a login.
+        let Ok((registry, _)) = Credentials::registry_of(image) else { continue };
+        if let Some((username, password)) = credentials.login(&registry)? {
+            let login = DockerCredentials {
+                username: Some(username),
+                password: Some(password),
+                serveraddress: Some(registry.clone()),
+                ..DockerCredentials::default()
+            };
+            logins.insert(registry, login);
+        }
+    }
+    Ok(logins)
+}
+
+/// Writes what the builder is sent: the Dockerfile, and the files that it takes, all of them root's.
+fn archive(context: &Context, to: &mut dyn Write) -> io::Result<()> {
+    let mut archive = tar::Builder::new(to);
+    archive.follow_symlinks(false);
+    let text = context.dockerfile.0.as_bytes();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, DOCKERFILE, text)?;
+    for file in &context.files {
+        let whole = context.root.join(file);
+        let metadata = whole.symlink_metadata()?;
+        let mut header = tar::Header::new_gnu();
+        header.set_metadata(&metadata);
+        header.set_uid(0);
+        header.set_gid(0);
+        if metadata.is_symlink() {
+            header.set_size(0);
+            archive.append_link(&mut header, file, std::fs::read_link(&whole)?)?;
+        } else if metadata.is_file() {
+            archive.append_data(&mut header, file, std::fs::File::open(&whole)?)?;
+        }
+    }
+    archive.finish()
+}
+
+/// Listens to a builder.
+struct Watch<'a> {
+    watcher: &'a dyn Watcher,
+    text: &'a str,
+    tail: VecDeque<String>,
+    /// What BuildKit does, by its digests: the name of each, and whether it was told and has failed.
+    vertices: BTreeMap<String, Vertex>,
+    image: Option<String>,
+}
+
+#[derive(Default)]
+struct Vertex {
+    name: String,
+    told: bool,
+    failed: bool,
+}
+
+impl Watch<'_> {
+    fn hear(&mut self, info: BuildInfo) {
+        match info.aux {
+            Some(BuildInfoAux::BuildKit(status)) => self.buildkit(&status),
+            Some(BuildInfoAux::Default(image)) => self.image = image.id.or(self.image.take()),
+            None => {}
+        }
+        for line in info.stream.unwrap_or_default().lines().filter(|line| !line.trim().is_empty()) {
+            self.line(line.trim_end().to_owned());
+        }
+    }
+
+    fn buildkit(&mut self, status: &StatusResponse) {
+        for vertex in &status.vertexes {
+            let known = self.vertices.entry(vertex.digest.clone()).or_default();
+            known.name.clone_from(&vertex.name);
+            known.failed |= !vertex.error.is_empty();
+            // What BuildKit does for itself is not what anybody waits for.
+            let begins = vertex.started.is_some() && !known.told && !vertex.name.starts_with("[internal]");
+            if begins {
+                known.told = true;
+                let cached = if vertex.cached { " (cached)" } else { "" };
+                self.watcher.event(&output(format!("{}{cached}", vertex.name)));
+            }
+        }
+        for log in &status.logs {
+            for line in String::from_utf8_lossy(&log.msg).lines() {
+                self.line(line.to_owned());
+            }
+        }
+    }
+
+    fn line(&mut self, line: String) {
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.clone());
+        self.watcher.event(&output(line));
+    }
+
+    /// The instruction that failed, by its line in the Dockerfile.
+    fn failed_line(&self) -> Option<(u32, String)> {
+        let named = self.vertices.values().find(|vertex| vertex.failed).map(|vertex| vertex.name.as_str());
+        // `[stage 2/4] RUN make`, or, of the older builder, `Step 2/4 : RUN make`.
+        let from_steps = || self.tail.iter().rev().find(|line| line.starts_with("Step "));
+        let said = match named {
+            Some(name) => name.split_once("] ").map_or(name, |(_, said)| said),
+            None => from_steps()?.split_once(" : ")?.1,
+        };
+        let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = squeeze(said);
+        let found = instructions(self.text).into_iter().find(|one| {
+            let written = squeeze(&format!("{} {}", one.keyword, one.rest));
+            written == said || (said.len() > 8 && written.starts_with(said.trim_end_matches("...")))
+        })?;
+        let index = usize::try_from(found.line).ok()?.checked_sub(1)?;
+        Some((found.line, self.text.lines().nth(index)?.to_owned()))
+    }
+}
+
+fn output(line: String) -> Event {
+    Event::Output { phase: "image".to_owned(), line }
+}

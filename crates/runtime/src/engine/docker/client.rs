@@ -1,0 +1,153 @@
+//! Talking to the engine from code that is not asynchronous: a small runtime of its own, deadlines, and errors in
+//! words.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+
+use super::Flavor;
+use super::endpoint::Endpoint;
+use super::error::{DockerError, says};
+
+/// The least version of the API that has all that is asked of it here: Docker 19.03, Podman 3.
+const FLOOR: (usize, usize) = (1, 40);
+const FLOOR_TEXT: &str = "1.40";
+
+/// How long the engine may think about what takes it milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client that is connected when it is first needed.
+#[derive(Debug)]
+pub(super) struct Client {
+    flavor: Flavor,
+    variables: BTreeMap<String, String>,
+    connected: OnceLock<Connected>,
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) api: Docker,
+    pub(super) endpoint: Endpoint,
+    has_buildkit: bool,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Client {
+    pub(super) fn new(flavor: Flavor, variables: BTreeMap<String, String>) -> Self {
+        Self { flavor, variables, connected: OnceLock::new() }
+    }
+
+    /// The caller's environment variables.
+    pub(super) fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
+    /// The connection; it is made, and the engine's version looked at, when it is first asked for.
+    pub(super) fn get(&self) -> Result<&Connected, DockerError> {
+        if let Some(connected) = self.connected.get() {
+            return Ok(connected);
+        }
+        let endpoint = Endpoint::find(self.flavor, &self.variables)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("docker")
+            .enable_all()
+            .build()
+            .map_err(DockerError::Runtime)?;
+        let api = {
+            let _inside = runtime.enter();
+            endpoint.connect()?
+        };
+        let mut connected = Connected { api, endpoint, has_buildkit: false, runtime };
+        connected.check_version()?;
+        Ok(self.connected.get_or_init(|| connected))
+    }
+}
+
+impl Connected {
+    /// Whether its builder is BuildKit.
+    pub(super) fn has_buildkit(&self) -> bool {
+        self.has_buildkit
+    }
+
+    fn check_version(&mut self) -> Result<(), DockerError> {
+        let version = self.quick("ask for its version", self.api.version())?;
+        let components = version.components.iter().flatten();
+        self.has_buildkit = !components.into_iter().any(|component| component.name.contains("Podman"));
+        let text = version.api_version.unwrap_or_default();
+        let number = text
+            .split_once('.')
+            .and_then(|(major, minor)| Some((major.parse::<usize>().ok()?, minor.parse::<usize>().ok()?)));
+        if number.is_none_or(|number| number < FLOOR) {
+            let host = self.endpoint.host.clone();
+            return Err(DockerError::TooOld { host, version: text, floor: FLOOR_TEXT });
+        }
+        Ok(())
+    }
+
+    /// Waits for an answer for as long as it takes.
+    pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Runs a task beside this thread.
+    pub(super) fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.runtime.spawn(future);
+    }
+
+    /// Waits for an answer that takes the engine milliseconds.
+    pub(super) fn quick<T>(
+        &self,
+        what: &'static str,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, DockerError> {
+        match self.wait(async { tokio::time::timeout(PATIENCE, future).await }) {
+            Ok(answer) => answer.map_err(|error| self.explain(what, &error)),
+            Err(_) => Err(DockerError::Silent { what, after: PATIENCE }),
+        }
+    }
+
+    /// As [`Connected::quick`]; nothing if the engine says that there is no such thing.
+    pub(super) fn find<T>(
+        &self,
+        what: &'static str,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, DockerError> {
+        match self.wait(async { tokio::time::timeout(PATIENCE, future).await }) {
+            Ok(Err(error)) if is_absent(&error) => Ok(None),
+            Ok(answer) => answer.map(Some).map_err(|error| self.explain(what, &error)),
+            Err(_) => Err(DockerError::Silent { what, after: PATIENCE }),
+        }
+    }
+
+    /// An error of the client in words.
+    pub(super) fn explain(&self, what: &'static str, error: &Error) -> DockerError {
+        match error {
+            Error::DockerResponseServerError { message, .. } => refused(what, message),
+            Error::DockerStreamError { error } => refused(what, error),
+            other => self.endpoint.unreachable(other),
+        }
+    }
+}
+
+/// What the engine said, as one of the things that people can do something about.
+fn refused(what: &'static str, message: &str) -> DockerError {
+    let why = message.trim().to_owned();
+    if says(&why, &["port is already allocated", "address already in use"]) {
+        return DockerError::PortInUse { why };
+    }
+    DockerError::Refused { what, why }
+}
+
+/// Whether the engine says that there is no such thing.
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}

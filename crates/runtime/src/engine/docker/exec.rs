@@ -1,0 +1,367 @@
+//! Processes in a container that runs.
+//!
+//! The API starts a process in a container and tells how it ended, and knows no way to signal it. So each carries
+//! a mark in its environment, which what it starts inherits, and a small script inside finds those who have it.
+//! What must not outlive its caller (hooks, packs) stands under a shell that holds the other end of its input:
+//! when the caller is gone, for whatever reason, the engine closes that end, and the shell's watcher kills all who
+//! carry the mark.
+
+use std::io::{Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::ExecConfig;
+use futures_util::{Stream, StreamExt};
+use setpoint_sandbox as sandbox;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::client::{Client, Connected};
+use super::error::DockerError;
+use crate::engine::{Ended, EngineError, ExecSpec, Io, Process};
+
+/// The variable that holds a process's mark.
+const MARK: &str = "SETPOINT_EXEC";
+
+/// Sends a signal to all that carry a mark: `$1` the mark, `$2` the signal's number. A kill is repeated until
+/// nobody is found any more.
+const SIGNAL: &str = r#"
+round=0
+while [ "$round" -lt 50 ]; do
+  round=$((round + 1)) found=
+  for process in /proc/[0-9]*; do
+    case " $(tr '\0' ' ' 2>/dev/null <"$process/environ") " in
+      *" SETPOINT_EXEC=$1 "*) kill "-$2" "${process#/proc/}" 2>/dev/null && found=yes ;;
+    esac
+  done
+  if [ -z "$found" ] || [ "$2" != 9 ]; then break; fi
+done
+"#;
+
+/// Runs its arguments, and kills what came of them when its input ends before they do. `$1` is [`SIGNAL`].
+const SUPERVISE: &str = r#"
+setpoint_signal=$1
+shift
+exec 3<&0 </dev/null
+(
+  mark=$SETPOINT_EXEC
+  unset SETPOINT_EXEC
+  exec /bin/sh -c 'trap "" HUP INT TERM; cat; eval "$3"' sh "$mark" 9 "$setpoint_signal" <&3 >/dev/null 2>&1
+) &
+setpoint_watcher=$!
+exec 3<&-
+"$@" &
+setpoint_child=$!
+trap '' HUP INT TERM
+wait "$setpoint_child"
+setpoint_code=$?
+kill -9 "$setpoint_watcher" 2>/dev/null
+exit "$setpoint_code"
+"#;
+
+/// How long to wait between two questions whether a process has ended, while its output stays open.
+const ASK: Duration = Duration::from_millis(100);
+/// How often a window is looked at for a new size.
+const LOOK: Duration = Duration::from_millis(100);
+/// How many pieces of output wait for a reader before the process has to.
+const PIECES: usize = 64;
+
+type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// A process in a container.
+pub(super) struct Exec {
+    client: Arc<Client>,
+    container: String,
+    id: String,
+    mark: String,
+    output: Option<Pieces>,
+    /// What the process reads; closing it ends a supervised one.
+    input: Option<mpsc::Sender<Vec<u8>>>,
+    ending: Receiver<Result<i64, DockerError>>,
+    ended: Option<Ended>,
+}
+
+impl Exec {
+    /// Starts a process as this user.
+    pub(super) fn start(
+        client: &Arc<Client>,
+        container: &str,
+        spec: &ExecSpec,
+        user: &str,
+    ) -> Result<Self, EngineError> {
+        let connected = client.get()?;
+        let mark = crate::random::hex();
+        let terminal = spec.io == Io::Terminal;
+        let mut env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        env.push(format!("{MARK}={mark}"));
+        let kind = client.variables().get("TERM").filter(|_| terminal && !spec.env.contains_key("TERM"));
+        env.extend(kind.map(|kind| format!("TERM={kind}")));
+        let argv = if spec.io == Io::Captured {
+            let supervisor = ["/bin/sh", "-c", SUPERVISE, "sh", SIGNAL].map(str::to_owned);
+            supervisor.into_iter().chain(spec.argv.iter().cloned()).collect()
+        } else {
+            spec.argv.clone()
+        };
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(terminal),
+            env: Some(env),
+            cmd: Some(argv),
+            user: Some(user.to_owned()),
+            working_dir: spec.cwd.as_ref().map(|cwd| cwd.to_string_lossy().into_owned()),
+            ..ExecConfig::default()
+        };
+        let what = "start a process";
+        let id = connected.quick(what, connected.api.create_exec(container, config))?.id;
+        let options = StartExecOptions { tty: terminal, ..StartExecOptions::default() };
+        let started = connected.quick(what, connected.api.start_exec(&id, Some(options)))?;
+        let StartExecResults::Attached { output, input } = started else {
+            let why = "the engine detached it".to_owned();
+            return Err(DockerError::Refused { what, why }.into());
+        };
+        let (pieces, read) = mpsc::channel(PIECES);
+        let (sender, ending) = channel();
+        let to = if spec.io == Io::Inherit { Sink::Own } else { Sink::Pieces(pieces) };
+        connected.spawn(follow(connected.api.clone(), id.clone(), output, to, sender));
+        let (keys, typed) = mpsc::channel(PIECES);
+        connected.spawn(feed(input, typed));
+        if spec.io == Io::Inherit {
+            pass_on_input(keys.clone());
+        }
+        let output = (spec.io != Io::Inherit).then(|| Pieces { read, rest: Vec::new(), at: 0 });
+        let container = container.to_owned();
+        let input = (spec.io != Io::Inherit).then_some(keys);
+        Ok(Self { client: Arc::clone(client), container, id, mark, output, input, ending, ended: None })
+    }
+
+    fn take(&mut self, code: Result<i64, DockerError>) -> Result<Option<Ended>, EngineError> {
+        let code = i32::try_from(code?).unwrap_or(i32::MAX);
+        self.ended = Some(Ended::Code(code));
+        Ok(self.ended)
+    }
+}
+
+/// Sends a signal to all that carry a mark, as root.
+fn signal(connected: &Connected, container: &str, mark: &str, signal: u8) -> Result<(), DockerError> {
+    let argv = ["/bin/sh", "-c", SIGNAL, "sh", mark, &signal.to_string()].map(str::to_owned).to_vec();
+    let config = ExecConfig {
+        cmd: Some(argv),
+        user: Some("0".to_owned()),
+        // To read what is in the environment of other users' processes.
+        privileged: Some(true),
+        attach_stdout: Some(true),
+        ..ExecConfig::default()
+    };
+    let what = "signal a process";
+    let id = connected.quick(what, connected.api.create_exec(container, config))?.id;
+    let started = connected.quick(what, connected.api.start_exec(&id, None))?;
+    if let StartExecResults::Attached { mut output, .. } = started {
+        connected.wait(async { while output.next().await.is_some() {} });
+    }
+    Ok(())
+}
+
+impl Process for Exec {
+    fn output(&mut self) -> Option<Box<dyn Read + Send>> {
+        self.output.take().map(|output| Box::new(output) as Box<dyn Read + Send>)
+    }
+
+    fn wait(&mut self, at_most: Duration) -> Result<Option<Ended>, EngineError> {
+        if self.ended.is_some() {
+            return Ok(self.ended);
+        }
+        match self.ending.recv_timeout(at_most) {
+            Ok(code) => self.take(code),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                let why = "the engine does not tell how it ended".to_owned();
+                Err(DockerError::Refused { what: "wait for a process", why }.into())
+            }
+        }
+    }
+
+    fn signal(&mut self, number: u8) {
+        if let Ok(connected) = self.client.get() {
+            let _ = signal(connected, &self.container, &self.mark, number);
+        }
+    }
+
+    fn kill(&mut self) {
+        self.input = None;
+        self.signal(9);
+    }
+
+    fn attach(&mut self, resized: &Arc<AtomicBool>) -> Result<Ended, EngineError> {
+        let client = Arc::clone(&self.client);
+        let connected = client.get()?;
+        let raw = sandbox::RawTerminal::new()?;
+        if let Some(keys) = self.input.clone() {
+            pass_on_input(keys);
+        }
+        let Some(mut output) = self.output.take() else {
+            let why = "it has no terminal".to_owned();
+            return Err(DockerError::Refused { what: "join a process", why }.into());
+        };
+        resized.store(true, Ordering::SeqCst);
+        let shown = std::thread::spawn(move || {
+            let mut stdout = std::io::stdout();
+            let mut buffer = [0_u8; 8192];
+            while let Ok(read @ 1..) = output.read(&mut buffer) {
+                if stdout.write_all(&buffer[..read]).and_then(|()| stdout.flush()).is_err() {
+                    break;
+                }
+            }
+        });
+        let ended = loop {
+            if resized.swap(false, Ordering::SeqCst) {
+                let (height, width) = sandbox::window();
+                let size = ResizeExecOptions { height, width };
+                // A process that has just ended has no window any more.
+                let _ = connected.quick("resize a terminal", connected.api.resize_exec(&self.id, size));
+            }
+            if let Some(ended) = self.wait(LOOK)? {
+                break ended;
+            }
+        };
+        let _ = shown.join();
+        drop(raw);
+        Ok(ended)
+    }
+}
+
+impl Drop for Exec {
+    fn drop(&mut self) {
+        if self.ended.is_none() && !matches!(self.wait(Duration::ZERO), Ok(Some(_))) {
+            self.kill();
+        }
+    }
+}
+
+/// Where output goes.
+enum Sink {
+    /// To this process's own output and errors.
+    Own,
+    /// To whoever reads.
+    Pieces(mpsc::Sender<Vec<u8>>),
+}
+
+/// Passes on the output of a process, and tells how it ended: as soon as it did, though others may still hold its
+/// output open.
+async fn follow(
+    api: bollard::Docker,
+    id: String,
+    mut output: Output,
+    to: Sink,
+    ending: Sender<Result<i64, DockerError>>,
+) {
+    let mut told = false;
+    let mut ask = tokio::time::interval(ASK);
+    ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            piece = output.next() => match piece {
+                Some(Ok(piece)) => match &to {
+                    Sink::Own => write_own(&piece),
+                    // Nobody reads any more: the process may go on.
+                    Sink::Pieces(pieces) => drop(pieces.send(piece.into_bytes().to_vec()).await),
+                },
+                Some(Err(_)) | None => break,
+            },
+            _ = ask.tick(), if !told => {
+                if let Some(code) = ended(&api, &id).await {
+                    told = true;
+                    let _ = ending.send(code);
+                }
+            }
+        }
+    }
+    let mut pause = Duration::from_millis(1);
+    while !told {
+        match ended(&api, &id).await {
+            Some(code) => {
+                told = true;
+                let _ = ending.send(code);
+            }
+            None => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(ASK);
+    }
+}
+
+/// How a process ended, if it has.
+async fn ended(api: &bollard::Docker, id: &str) -> Option<Result<i64, DockerError>> {
+    match api.inspect_exec(id).await {
+        Ok(found) if found.running == Some(true) => None,
+        Ok(found) => found.exit_code.map(Ok),
+        Err(error) => {
+            let why = error.to_string();
+            Some(Err(DockerError::Refused { what: "learn how a process ended", why }))
+        }
+    }
+}
+
+fn write_own(piece: &LogOutput) {
+    let (bytes, is_error) = (piece.as_ref(), matches!(piece, LogOutput::StdErr { .. }));
+    // Who closed our output does not want it.
+    let _ = if is_error {
+        let mut stderr = std::io::stderr();
+        stderr.write_all(bytes).and_then(|()| stderr.flush())
+    } else {
+        let mut stdout = std::io::stdout();
+        stdout.write_all(bytes).and_then(|()| stdout.flush())
+    };
+}
+
+/// Writes to a process what is typed, and closes its input when that ends.
+async fn feed(mut input: Input, mut typed: mpsc::Receiver<Vec<u8>>) {
+    while let Some(bytes) = typed.recv().await {
+        if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = input.shutdown().await;
+}
+
+/// Passes on this process's own input, on a thread that ends with it.
+fn pass_on_input(keys: mpsc::Sender<Vec<u8>>) {
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin();
+        let mut buffer = [0_u8; 8192];
+        while let Ok(read @ 1..) = stdin.read(&mut buffer) {
+            if keys.blocking_send(buffer[..read].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+/// Output that comes in pieces, as a reader.
+struct Pieces {
+    read: mpsc::Receiver<Vec<u8>>,
+    rest: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.rest.len() {
+            match self.read.blocking_recv() {
+                Some(piece) => (self.rest, self.at) = (piece, 0),
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.rest.len() - self.at);
+        buffer[..length].copy_from_slice(&self.rest[self.at..self.at + length]);
+        self.at += length;
+        Ok(length)
+    }
+}

@@ -1,0 +1,205 @@
+//! Images on the engine: what a base is called there, what it is now, and how it comes there.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use bollard::auth::DockerCredentials;
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::{CreateImageOptionsBuilder, ImportImageOptionsBuilder};
+use futures_util::{Stream, StreamExt};
+use setpoint_model::digest::Digest;
+
+use super::client::Connected;
+use super::error::DockerError;
+use super::{build, upload};
+use crate::cancel::Cancel;
+use crate::engine::{BaseSource, EngineError, Pull};
+use crate::events::{Event, Watcher};
+use crate::image::Credentials;
+
+/// The repository of images that are made here of root file systems and archives.
+const IMPORTED: &str = "setpoint-import";
+
+/// What a base is called on the engine; nothing for the host, which is no image.
+pub(super) fn name(base: &BaseSource) -> Result<Option<String>, EngineError> {
+    Ok(match base {
+        BaseSource::Host => None,
+        BaseSource::Image { reference } if Path::new(reference).is_absolute() => {
+            Some(imported(Path::new(reference))?)
+        }
+        BaseSource::Image { reference } => Some(reference.clone()),
+        BaseSource::Build { inputs, .. } => Some(build::name(*inputs)),
+        BaseSource::Rootfs { path } => Some(imported(path)?),
+    })
+}
+
+/// The name of what is made of a file or folder, which is another one whenever that was changed.
+fn imported(path: &Path) -> Result<String, EngineError> {
+    let failed = |source| EngineError::Io { what: "look at", path: path.to_owned(), source };
+    let metadata = path.metadata().map_err(failed)?;
+    let stat = format!(
+        "{} {} {} {} {}.{:09}",
+        path.display(),
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime(),
+        metadata.mtime_nsec()
+    );
+    Ok(format!("{IMPORTED}:{}", &Digest::of_bytes(stat.as_bytes()).to_hex()[..24]))
+}
+
+/// The id of an image that is there.
+pub(super) fn id(connected: &Connected, name: &str) -> Result<Option<String>, DockerError> {
+    let found = connected.find("look at an image", connected.api.inspect_image(name))?;
+    Ok(found.and_then(|image| image.id))
+}
+
+/// Makes a base available, and gives the image's id; nothing for the host.
+pub(super) fn ensure(
+    connected: &Connected,
+    variables: &BTreeMap<String, String>,
+    base: &BaseSource,
+    pull: Pull,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<Option<String>, EngineError> {
+    let Some(name) = name(base)? else { return Ok(None) };
+    let is_here = id(connected, &name)?;
+    if let BaseSource::Build { build, project, inputs } = base {
+        if is_here.is_none() || pull == Pull::Always {
+            build::build(connected, variables, (build, project, *inputs), pull, watcher, cancel)?;
+        }
+        return Ok(id(connected, &name)?);
+    }
+    let has_registry = matches!(base, BaseSource::Image { reference } if !Path::new(reference).is_absolute());
+    match (is_here, has_registry) {
+        (Some(id), false) => return Ok(Some(id)),
+        (Some(id), true) if pull == Pull::Missing => return Ok(Some(id)),
+        (_, true) => fetch(connected, variables, &name, watcher, cancel)?,
+        (None, false) => match base {
+            BaseSource::Rootfs { path } => import(connected, path, &name)?,
+            BaseSource::Image { reference } => load(connected, Path::new(reference), &name)?,
+            BaseSource::Host | BaseSource::Build { .. } => {}
+        },
+    }
+    let missing = || DockerError::Image { reference: name.clone(), why: "it is not there".to_owned() };
+    Ok(Some(id(connected, &name)?.ok_or_else(missing)?))
+}
+
+/// Asks the image's registry, and fetches what is not here.
+fn fetch(
+    connected: &Connected,
+    variables: &BTreeMap<String, String>,
+    reference: &str,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
+    let (registry, reference_in_full) = Credentials::registry_of(reference)?;
+    let login = Credentials::from_env(variables).login(&registry)?;
+    let credentials = login.map(|(username, password)| DockerCredentials {
+        username: Some(username),
+        password: Some(password),
+        serveraddress: Some(registry),
+        ..DockerCredentials::default()
+    });
+    let options = CreateImageOptionsBuilder::default().from_image(&reference_in_full).build();
+    let stream = connected.api.create_image(Some(options), None, credentials);
+    let refused = |why: String| DockerError::Image { reference: reference.to_owned(), why };
+    Ok(follow(connected, stream, watcher, cancel).map_err(|error| match error {
+        DockerError::Refused { why, .. } => refused(why),
+        other => other,
+    })?)
+}
+
+/// Tells how far a fetch is, until it ends.
+fn follow(
+    connected: &Connected,
+    stream: impl Stream<Item = Result<CreateImageInfo, bollard::errors::Error>>,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<(), DockerError> {
+    let what = "fetch an image";
+    let mut stream = std::pin::pin!(stream);
+    let mut layers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    loop {
+        let tick = std::time::Duration::from_millis(50);
+        let next = connected.wait(async { tokio::time::timeout(tick, stream.next()).await });
+        if cancel.asked() {
+            return Err(DockerError::Refused { what, why: "stopped".to_owned() });
+        }
+        let info = match next {
+            Err(_) => continue,
+            Ok(None) => return Ok(()),
+            Ok(Some(info)) => info.map_err(|error| connected.explain(what, &error))?,
+        };
+        let progress =
+            info.progress_detail.as_ref().filter(|_| info.status.as_deref() == Some("Downloading"));
+        if let (Some(layer), Some(progress)) = (info.id, progress) {
+            let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
+            layers.insert(layer, (number(progress.current), number(progress.total)));
+            let sum = |part: fn(&(u64, u64)) -> u64| layers.values().map(part).sum();
+            watcher.event(&Event::Bytes { done: sum(|layer| layer.0), total: Some(sum(|layer| layer.1)) });
+        }
+    }
+}
+
+/// Makes an image of a root file system.
+fn import(connected: &Connected, path: &Path, name: &str) -> Result<(), EngineError> {
+    let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    let options = CreateImageOptionsBuilder::default().from_src("-").repo(repository).tag(tag).build();
+    let body = bollard::body_try_stream(archive_of(path));
+    let stream = connected.api.create_image(Some(options), Some(body), None);
+    let mut stream = std::pin::pin!(stream);
+    while let Some(info) = connected.wait(stream.next()) {
+        info.map_err(|error| connected.explain("import a root file system", &error))?;
+    }
+    Ok(())
+}
+
+/// Loads an archive that `docker save` made, and calls its image by our name.
+fn load(connected: &Connected, path: &Path, name: &str) -> Result<(), EngineError> {
+    if path.is_dir() {
+        return Err(EngineError::Unsupported {
+            engine: "docker",
+            what: format!("{} is an OCI layout, which this engine does not read", path.display()),
+            hint: "push it to a registry, or pack it as `docker save` does".to_owned(),
+        });
+    }
+    let what = "load an image";
+    let options = ImportImageOptionsBuilder::default().quiet(true).build();
+    let mut loaded = None;
+    {
+        let body = bollard::body_try_stream(archive_of(path));
+        let stream = connected.api.import_image(options, body, None);
+        let mut stream = std::pin::pin!(stream);
+        while let Some(info) = connected.wait(stream.next()) {
+            let info = info.map_err(|error| connected.explain(what, &error))?;
+            let said = info.stream.unwrap_or_default();
+            let reference = said.split_once(": ").map(|(_, reference)| reference.trim().to_owned());
+            loaded = reference.filter(|_| said.starts_with("Loaded image")).or(loaded);
+        }
+    }
+    let Some(loaded) = loaded else {
+        let why = "the archive holds none".to_owned();
+        return Err(DockerError::Image { reference: path.display().to_string(), why }.into());
+    };
+    let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    let options =
+        bollard::query_parameters::TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+    connected.quick(what, connected.api.tag_image(&loaded, Some(options)))?;
+    Ok(())
+}
+
+/// The bytes of an archive, or of one that is made of a folder on the way.
+fn archive_of(path: &Path) -> impl Stream<Item = std::io::Result<bytes::Bytes>> + Send + use<> {
+    let path = path.to_owned();
+    upload::stream(move |to| {
+        if path.is_dir() {
+            upload::folder(&path, to)
+        } else {
+            std::fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, to).map(drop))
+        }
+    })
+}

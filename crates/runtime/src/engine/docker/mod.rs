@@ -1,0 +1,400 @@
+//! Docker, and Podman through the API that it shares with Docker. All that is known of a unit lies in its
+//! container's labels.
+
+mod build;
+mod client;
+mod endpoint;
+mod error;
+mod exec;
+mod files;
+mod images;
+mod labels;
+mod spec;
+mod upload;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::models::{ContainerInspectResponse, HostConfig, NetworkConnectRequest};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use setpoint_model::desired::Capabilities;
+use setpoint_model::digest::Digest;
+use setpoint_model::fingerprint::Class;
+use setpoint_model::manifest::Limits;
+use setpoint_model::pipeline::key;
+
+use super::{
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Labels, OwnChanges, Process, Pull,
+    Seen, StepSpec, UnitId, UnitSpec,
+};
+use crate::accounts;
+use crate::cancel::Cancel;
+use crate::events::Watcher;
+use client::{Client, Connected};
+pub use error::DockerError;
+
+/// How many of a unit's own changes are named.
+const EXAMPLES: usize = 5;
+/// How long a container is given to end by itself right after its start.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// Which of those that speak the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+}
+
+impl Flavor {
+    /// The engine's name, as in the manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+}
+
+/// An engine that speaks Docker's API.
+#[derive(Debug)]
+pub struct Docker {
+    flavor: Flavor,
+    client: Arc<Client>,
+}
+
+impl Docker {
+    /// The engine that the caller's variables name. Nothing is asked of it yet.
+    #[must_use]
+    pub fn new(flavor: Flavor, variables: BTreeMap<String, String>) -> Self {
+        Self { flavor, client: Arc::new(Client::new(flavor, variables)) }
+    }
+
+    fn connected(&self) -> Result<&Connected, EngineError> {
+        Ok(self.client.get()?)
+    }
+
+    fn unsupported(&self, what: impl Into<String>, hint: &str) -> EngineError {
+        EngineError::Unsupported { engine: self.flavor.name(), what: what.into(), hint: hint.to_owned() }
+    }
+
+    fn inspect(&self, unit: &UnitId) -> Result<Option<ContainerInspectResponse>, EngineError> {
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        Ok(connected.find("look at a container", connected.api.inspect_container(&name, None))?)
+    }
+
+    fn known(&self, unit: &UnitId) -> Result<ContainerInspectResponse, EngineError> {
+        self.inspect(unit)?.ok_or_else(|| state(unit, "does not exist"))
+    }
+
+    /// An account, and by what the engine knows it: a name that its files have, else numbers.
+    fn resolve(&self, unit: &UnitId, user: &str) -> Result<(Account, String), EngineError> {
+        let name = labels::container_name(unit.as_str());
+        let passwd = files::text(self.connected()?, &name, "/etc/passwd")?;
+        let why = match accounts::find(&passwd, user) {
+            Ok(account) => {
+                let known = user.contains(':') || user.parse::<u32>().is_ok();
+                let as_known = if known { user.to_owned() } else { account.name.clone() };
+                return Ok((account, as_known));
+            }
+            Err(why) => why,
+        };
+        // A name of the host's that the image does not know: the owner of the workspace, by his numbers.
+        let labels = self.known(unit)?.config.and_then(|config| config.labels).unwrap_or_default();
+        let project = labels::read(&labels).map(|labels| labels.project_root).unwrap_or_default();
+        match accounts::owner_of(&project, user) {
+            Some(account) => {
+                let numbers = format!("{}:{}", account.uid, account.gid);
+                Ok((account, numbers))
+            }
+            None => {
+                Err(EngineError::NoAccount { user: user.to_owned(), unit: unit.as_str().to_owned(), why })
+            }
+        }
+    }
+
+    /// Joins the networks that a container is not made in.
+    fn join_networks(&self, name: &str, spec: &UnitSpec) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let wanted = spec::joined_later(&spec.container);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let what = "join a network";
+        let found = connected.quick(what, connected.api.inspect_container(name, None))?;
+        let has = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        for (network, endpoint) in wanted.into_iter().filter(|(network, _)| !has.contains_key(network)) {
+            let request =
+                NetworkConnectRequest { container: name.to_owned(), endpoint_config: Some(endpoint) };
+            connected.quick(what, connected.api.connect_network(&network, request))?;
+        }
+        Ok(())
+    }
+
+    /// The last lines that a container's first process wrote.
+    fn last_words(connected: &Connected, name: &str) -> String {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail("3").build();
+        connected.wait(async {
+            let mut pieces = connected.api.logs(name, Some(options));
+            let mut said = String::new();
+            while let Some(Ok(piece)) = pieces.next().await {
+                said.push_str(&String::from_utf8_lossy(LogOutput::as_ref(&piece)));
+            }
+            said.trim().replace('\n', "; ")
+        })
+    }
+}
+
+fn state(unit: &UnitId, state: &'static str) -> EngineError {
+    EngineError::State { unit: unit.as_str().to_owned(), state }
+}
+
+fn is_running(found: &ContainerInspectResponse) -> bool {
+    found.state.as_ref().and_then(|state| state.running) == Some(true)
+}
+
+impl Engine for Docker {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            engine: self.flavor.name(),
+            mounts: Class::Recreate,
+            limits: Class::Hot,
+            ports: Class::Recreate,
+            container: Class::Recreate,
+        }
+    }
+
+    fn check(&self, spec: &UnitSpec) -> Result<(), EngineError> {
+        if spec.base == BaseSource::Host {
+            return Err(self.unsupported(
+                "an environment on the host's own system",
+                "declare an `image`, or take `engine.default` out",
+            ));
+        }
+        if !spec.mounts.is_empty() && !self.connected()?.endpoint.is_local() {
+            let host = &self.connected()?.endpoint.host;
+            return Err(self.unsupported(
+                format!("{} is not on {host}, where the containers are", spec.labels.project_root.display()),
+                "use an engine on this machine",
+            ));
+        }
+        Ok(())
+    }
+
+    fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError> {
+        let Some(found) = self.inspect(unit)? else { return Ok(Seen::Absent) };
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref()).and_then(labels::read);
+        let Some(labels) = labels else {
+            let what =
+                format!("the container {} is not of our making", labels::container_name(unit.as_str()));
+            return Err(self.unsupported(what, "rename or remove it"));
+        };
+        Ok(if is_running(&found) { Seen::Running(labels) } else { Seen::Stopped(labels) })
+    }
+
+    fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
+        let connected = self.connected()?;
+        let filters = HashMap::from([("label", vec![labels::LABELS])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let found = connected.quick("list containers", connected.api.list_containers(Some(options)))?;
+        let unit = |labels: HashMap<String, String>| {
+            Some((UnitId(labels.get(labels::UNIT)?.clone()), labels::read(&labels)?))
+        };
+        let mut units: Vec<_> = found.into_iter().filter_map(|one| unit(one.labels?)).collect();
+        units.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(units)
+    }
+
+    fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
+        match images::name(base)? {
+            None => Ok(None),
+            Some(name) => Ok(images::id(self.connected()?, &name)?),
+        }
+    }
+
+    fn prepare(
+        &self,
+        base: &BaseSource,
+        pull: Pull,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<Option<String>, EngineError> {
+        images::ensure(self.connected()?, self.client.variables(), base, pull, watcher, cancel)
+    }
+
+    fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        let image = images::name(&spec.base)?.ok_or_else(|| state(unit, "has no image"))?;
+        let what = "make a container";
+        if self.inspect(unit)?.is_some() {
+            return Err(state(unit, "exists already"));
+        }
+        let options = CreateContainerOptionsBuilder::default().name(&name);
+        let options = match &spec.container.platform {
+            Some(platform) => options.platform(platform),
+            None => options,
+        };
+        let body = spec::container(unit, spec, image);
+        connected.quick(what, connected.api.create_container(Some(options.build()), body))?;
+        Ok(())
+    }
+
+    fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        self.join_networks(&name, spec)?;
+        connected.quick("start a container", connected.api.start_container(&name, None))?;
+        if spec.first == FirstProcess::Idle {
+            std::thread::sleep(SETTLE);
+            let found = self.known(unit)?;
+            if !is_running(&found) {
+                let code = found.state.and_then(|state| state.exit_code).unwrap_or_default();
+                return Err(DockerError::Ended { code, said: Self::last_words(connected, &name) }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        let what = "stop a container";
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let mut killed = false;
+        let stopped = connected.wait(async {
+            let mut stopping = std::pin::pin!(connected.api.stop_container(&name, Some(options)));
+            let mut tick = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                tokio::select! {
+                    stopped = &mut stopping => return stopped,
+                    _ = tick.tick(), if !killed => {
+                        if cancel.insisted() {
+                            killed = true;
+                            let _ = connected.api.kill_container(&name, None).await;
+                        }
+                    }
+                }
+            }
+        });
+        match stopped {
+            Err(error) if client::is_absent(&error) => Ok(()),
+            Err(error) => Err(connected.explain(what, &error).into()),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
+        let Some(found) = self.inspect(unit)? else { return Ok(()) };
+        if is_running(&found) {
+            return Err(state(unit, "is running"));
+        }
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        let options = RemoveContainerOptionsBuilder::default().v(true).build();
+        connected.find("remove a container", connected.api.remove_container(&name, Some(options)))?;
+        Ok(())
+    }
+
+    fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let what = "change limits";
+        let has: HostConfig = self.known(unit)?.host_config.unwrap_or_default();
+        let machine = || {
+            let info = connected.quick(what, connected.api.info())?;
+            let cpus = i32::try_from(info.ncpu.unwrap_or(1)).unwrap_or(i32::MAX);
+            Ok((info.mem_total.unwrap_or(i64::MAX), f64::from(cpus)))
+        };
+        let name = labels::container_name(unit.as_str());
+        if let Some(update) = spec::update(&has, limits, machine)? {
+            connected.quick(what, connected.api.update_container(&name, update))?;
+        }
+        Ok(())
+    }
+
+    fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
+        let Some(found) = self.inspect(unit)? else { return Ok(OwnChanges::default()) };
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        let changes = connected.find("look at changes", connected.api.container_changes(&name))?;
+        let mounted: Vec<String> =
+            found.mounts.into_iter().flatten().filter_map(|mount| mount.destination).collect();
+        let mut paths: Vec<String> =
+            changes.flatten().into_iter().flatten().map(|change| change.path).collect();
+        paths.sort();
+        // Folders on the way to a change are none themselves, nor are places where something is mounted.
+        let leads_to = |folder: &str, path: &str| {
+            path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let own: Vec<&String> = paths
+            .iter()
+            .enumerate()
+            .filter(|(index, path)| {
+                let next = paths.get(index + 1);
+                !next.is_some_and(|next| leads_to(path, next))
+                    && !mounted.iter().any(|target| leads_to(path, target))
+            })
+            .map(|(_, path)| path)
+            .collect();
+        Ok(OwnChanges {
+            count: own.len() as u64,
+            examples: own.into_iter().take(EXAMPLES).map(Into::into).collect(),
+        })
+    }
+
+    fn default_user(&self, workspace: &Path) -> String {
+        accounts::owner_name(workspace)
+    }
+
+    fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {
+        Ok(self.resolve(unit, user)?.0)
+    }
+
+    fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError> {
+        let found = self.known(unit)?;
+        if !is_running(&found) {
+            return Err(state(unit, "is not running"));
+        }
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        let user = spec.user.clone().unwrap_or_else(|| label(labels::USER));
+        let (_, user) = self.resolve(unit, &user)?;
+        let mut spec = spec.clone();
+        spec.cwd.get_or_insert_with(|| label(labels::WORKSPACE).into());
+        let name = labels::container_name(unit.as_str());
+        Ok(Box::new(exec::Exec::start(&self.client, &name, &spec, &user)?))
+    }
+
+    fn step_behaviour(&self) -> &'static str {
+        self.flavor.name()
+    }
+
+    fn step_base(&self, _base: &BaseSource) -> Result<Option<key::Base>, EngineError> {
+        Err(self.no_steps())
+    }
+
+    fn seen_on_host(&self, _path: &Path) -> Result<Digest, EngineError> {
+        Err(self.no_steps())
+    }
+
+    fn start_step(&self, _step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
+        Err(self.no_steps())
+    }
+}
+
+impl Docker {
+    fn no_steps(&self) -> EngineError {
+        self.unsupported("pipelines do not run on it yet", "take `engine.default` out to run them here")
+    }
+}
