@@ -321,7 +321,7 @@ pub enum Pull {
 }
 
 /// Makes, starts, stops and enters units.
-pub trait Engine: Sync {
+pub trait Engine: Send + Sync {
     /// What it can change, at what cost.
     fn capabilities(&self) -> Capabilities;
 

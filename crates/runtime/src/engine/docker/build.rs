@@ -8,7 +8,7 @@ use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::moby::buildkit::v1::StatusResponse;
 use bollard::models::{BuildInfo, BuildInfoAux};
-use bollard::query_parameters::{BuildImageOptions, BuilderVersion, TagImageOptionsBuilder};
+use bollard::query_parameters::{BuildImageOptions, BuilderVersion};
 use futures_util::StreamExt;
 use setpoint_model::container::Build;
 use setpoint_model::digest::Digest;
@@ -16,7 +16,7 @@ use setpoint_model::dockerfile::instructions;
 
 use super::client::Connected;
 use super::error::DockerError;
-use super::upload;
+use super::{images, upload};
 use crate::build::{Context, is_folder};
 use crate::cancel::Cancel;
 use crate::engine::{BuildFailed, EngineError, Pull};
@@ -91,11 +91,7 @@ pub(super) fn build(
         let why = "files that it is built from were edited meanwhile; the next `up` builds again".to_owned();
         return Err(failed(watch, why));
     }
-    let name = name(inputs);
-    let (repository, tag) = name.split_once(':').unwrap_or((&name, "latest"));
-    let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
-    connected.quick("name an image", connected.api.tag_image(&image, Some(options)))?;
-    Ok(())
+    images::call(connected, &image, &name(inputs))
 }
 
 fn shown(path: &Path, project: &Path) -> PathBuf {

@@ -48,7 +48,7 @@ done
 const SUPERVISE: &str = r#"
 setpoint_signal=$1
 shift
-exec 3<&0 </dev/null
+exec 3<&0 </dev/null 2>&1
 (
   mark=$SETPOINT_EXEC
   unset SETPOINT_EXEC
@@ -79,6 +79,7 @@ type Input = Pin<Box<dyn AsyncWrite + Send>>;
 pub(super) struct Exec {
     client: Arc<Client>,
     container: String,
+    user: String,
     id: String,
     mark: String,
     output: Option<Pieces>,
@@ -140,7 +141,8 @@ impl Exec {
         let output = (spec.io != Io::Inherit).then(|| Pieces { read, rest: Vec::new(), at: 0 });
         let container = container.to_owned();
         let input = (spec.io != Io::Inherit).then_some(keys);
-        Ok(Self { client: Arc::clone(client), container, id, mark, output, input, ending, ended: None })
+        let user = user.to_owned();
+        Ok(Self { client: Arc::clone(client), container, user, id, mark, output, input, ending, ended: None })
     }
 
     fn take(&mut self, code: Result<i64, DockerError>) -> Result<Option<Ended>, EngineError> {
@@ -150,14 +152,18 @@ impl Exec {
     }
 }
 
-/// Sends a signal to all that carry a mark, as root.
-fn signal(connected: &Connected, container: &str, mark: &str, signal: u8) -> Result<(), DockerError> {
+/// Sends a signal to all of a user's processes that carry a mark: whose environment it is, only he may read.
+fn signal(
+    connected: &Connected,
+    container: &str,
+    user: &str,
+    mark: &str,
+    signal: u8,
+) -> Result<(), DockerError> {
     let argv = ["/bin/sh", "-c", SIGNAL, "sh", mark, &signal.to_string()].map(str::to_owned).to_vec();
     let config = ExecConfig {
         cmd: Some(argv),
-        user: Some("0".to_owned()),
-        // To read what is in the environment of other users' processes.
-        privileged: Some(true),
+        user: Some(user.to_owned()),
         attach_stdout: Some(true),
         ..ExecConfig::default()
     };
@@ -191,7 +197,12 @@ impl Process for Exec {
 
     fn signal(&mut self, number: u8) {
         if let Ok(connected) = self.client.get() {
-            let _ = signal(connected, &self.container, &self.mark, number);
+            // What it has started as root, too. Who is gone needs no signal.
+            let is_root = matches!(self.user.as_str(), "root" | "0" | "0:0");
+            let others = (!is_root).then_some("0");
+            for user in [self.user.as_str()].into_iter().chain(others) {
+                let _ = signal(connected, &self.container, user, &self.mark, number);
+            }
         }
     }
 

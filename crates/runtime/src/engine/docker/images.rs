@@ -6,7 +6,9 @@ use std::path::Path;
 
 use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::{CreateImageOptionsBuilder, ImportImageOptionsBuilder};
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ImportImageOptionsBuilder, TagImageOptionsBuilder,
+};
 use futures_util::{Stream, StreamExt};
 use setpoint_model::digest::Digest;
 
@@ -147,14 +149,27 @@ fn follow(
 
 /// Makes an image of a root file system.
 fn import(connected: &Connected, path: &Path, name: &str) -> Result<(), EngineError> {
-    let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
-    let options = CreateImageOptionsBuilder::default().from_src("-").repo(repository).tag(tag).build();
+    let what = "import a root file system";
+    let options = CreateImageOptionsBuilder::default().from_src("-").build();
     let body = bollard::body_try_stream(archive_of(path));
     let stream = connected.api.create_image(Some(options), Some(body), None);
     let mut stream = std::pin::pin!(stream);
+    let mut made = None;
     while let Some(info) = connected.wait(stream.next()) {
-        info.map_err(|error| connected.explain("import a root file system", &error))?;
+        let info = info.map_err(|error| connected.explain(what, &error))?;
+        made = info.status.or(info.id).or(made);
     }
+    let why = || "the engine did not say which image it made".to_owned();
+    let made = made.ok_or_else(|| DockerError::Refused { what, why: why() })?;
+    // Not every engine heeds a name that is asked for on the way.
+    call(connected, made.trim(), name)
+}
+
+/// Gives an image a name.
+pub(super) fn call(connected: &Connected, image: &str, name: &str) -> Result<(), EngineError> {
+    let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+    connected.quick("name an image", connected.api.tag_image(image, Some(options)))?;
     Ok(())
 }
 
@@ -185,11 +200,7 @@ fn load(connected: &Connected, path: &Path, name: &str) -> Result<(), EngineErro
         let why = "the archive holds none".to_owned();
         return Err(DockerError::Image { reference: path.display().to_string(), why }.into());
     };
-    let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
-    let options =
-        bollard::query_parameters::TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
-    connected.quick(what, connected.api.tag_image(&loaded, Some(options)))?;
-    Ok(())
+    call(connected, &loaded, name)
 }
 
 /// The bytes of an archive, or of one that is made of a folder on the way.

@@ -42,6 +42,9 @@ pub use error::DockerError;
 
 /// How many of a unit's own changes are named.
 const EXAMPLES: usize = 5;
+/// The files that the engine itself puts into a container.
+const OF_ENGINE: [&str; 5] =
+    ["/.dockerenv", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
 /// How long a container is given to end by itself right after its start.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -168,7 +171,8 @@ impl Engine for Docker {
         Capabilities {
             engine: self.flavor.name(),
             mounts: Class::Recreate,
-            limits: Class::Hot,
+            // Podman's way to change them came late, and is another one.
+            limits: if self.flavor == Flavor::Docker { Class::Hot } else { Class::Recreate },
             ports: Class::Recreate,
             container: Class::Recreate,
         }
@@ -318,6 +322,9 @@ impl Engine for Docker {
         };
         let name = labels::container_name(unit.as_str());
         if let Some(update) = spec::update(&has, limits, machine)? {
+            if self.flavor == Flavor::Podman {
+                return Err(self.unsupported("changing the limits of what runs", "`setpoint up --recreate`"));
+            }
             connected.quick(what, connected.api.update_container(&name, update))?;
         }
         Ok(())
@@ -328,8 +335,8 @@ impl Engine for Docker {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
         let changes = connected.find("look at changes", connected.api.container_changes(&name))?;
-        let mounted: Vec<String> =
-            found.mounts.into_iter().flatten().filter_map(|mount| mount.destination).collect();
+        let mounts = found.mounts.into_iter().flatten().filter_map(|mount| mount.destination);
+        let mounted: Vec<String> = mounts.chain(OF_ENGINE.map(str::to_owned)).collect();
         let mut paths: Vec<String> =
             changes.flatten().into_iter().flatten().map(|change| change.path).collect();
         paths.sort();

@@ -1,0 +1,102 @@
+//! An engine in front of another one, that fails where a test says, or does everything twice.
+
+use std::path::Path;
+use std::time::Duration;
+
+use setpoint_model::desired::Capabilities;
+use setpoint_model::digest::Digest;
+use setpoint_model::manifest::Limits;
+use setpoint_model::pipeline::key;
+use setpoint_runtime::cancel::Cancel;
+use setpoint_runtime::engine::{
+    Account, BaseSource, Engine, EngineError, ExecSpec, Labels, OwnChanges, Process, Pull, Seen, StepSpec,
+    UnitId, UnitSpec,
+};
+use setpoint_runtime::events::Watcher;
+
+/// An engine in front of another one.
+pub struct Faulty {
+    inner: Box<dyn Engine>,
+    /// Whether what may be repeated is.
+    repeats: bool,
+}
+
+impl Faulty {
+    /// Does everything twice that may be done again: looking, preparing, stopping, removing, changing limits.
+    pub fn repeating(inner: Box<dyn Engine>) -> Self {
+        Self { inner, repeats: true }
+    }
+
+    fn again<T>(&self, act: impl Fn() -> Result<T, EngineError>) -> Result<T, EngineError> {
+        if self.repeats {
+            act()?;
+        }
+        act()
+    }
+}
+
+impl Engine for Faulty {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn check(&self, spec: &UnitSpec) -> Result<(), EngineError> {
+        self.again(|| self.inner.check(spec))
+    }
+    fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError> {
+        self.again(|| self.inner.observe(unit))
+    }
+    fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
+        self.again(|| self.inner.units())
+    }
+    fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
+        self.again(|| self.inner.base_digest(base))
+    }
+    fn prepare(
+        &self,
+        base: &BaseSource,
+        pull: Pull,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<Option<String>, EngineError> {
+        self.again(|| self.inner.prepare(base, pull, watcher, cancel))
+    }
+    fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        self.inner.create(unit, spec)
+    }
+    fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        self.inner.start(unit, spec)
+    }
+    fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
+        self.again(|| self.inner.stop(unit, grace, cancel))
+    }
+    fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.again(|| self.inner.remove(unit))
+    }
+    fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError> {
+        self.again(|| self.inner.set_limits(unit, limits))
+    }
+    fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
+        self.again(|| self.inner.own_changes(unit))
+    }
+    fn default_user(&self, workspace: &Path) -> String {
+        self.inner.default_user(workspace)
+    }
+    fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {
+        self.again(|| self.inner.account(unit, user))
+    }
+    fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError> {
+        self.inner.exec(unit, spec)
+    }
+    fn step_behaviour(&self) -> &'static str {
+        self.inner.step_behaviour()
+    }
+    fn step_base(&self, base: &BaseSource) -> Result<Option<key::Base>, EngineError> {
+        self.again(|| self.inner.step_base(base))
+    }
+    fn seen_on_host(&self, path: &Path) -> Result<Digest, EngineError> {
+        self.again(|| self.inner.seen_on_host(path))
+    }
+    fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
+        self.inner.start_step(step)
+    }
+}

@@ -1,0 +1,57 @@
+//! The rules that every engine keeps, and what is tried on Docker through the binary itself.
+//!
+//! All of it is one process that starts what it needs (a Docker daemon, Podman's service) in folders and namespaces of
+//! its own, and stops only that. `--require-all` makes an engine that is not installed a failure; without it, its tests
+//! are ignored by name.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unreachable_pub, reason = "nobody depends on a test")]
+#![allow(clippy::print_stderr, reason = "it is the runner of its own tests")]
+
+mod faulty;
+mod place;
+mod rules;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use place::{Kind, Place};
+
+fn main() -> ExitCode {
+    // A sandbox's first process and its shim are this same binary.
+    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("__init") => setpoint_sandbox::main_init(),
+        Some("__shim") => setpoint_sandbox::main_shim(),
+        _ => {}
+    }
+    let require_all = std::env::args().any(|argument| argument == "--require-all");
+    let arguments = Arguments::from_iter(std::env::args().filter(|argument| argument != "--require-all"));
+    let place = Arc::new(Place::new());
+    let mut trials = Vec::new();
+    for kind in Kind::ALL {
+        let missing = kind.missing();
+        for (name, rule) in rules::RULES {
+            let place = Arc::clone(&place);
+            let test = move || {
+                rule(place.engine(kind));
+                Ok(())
+            };
+            let trial = Trial::test(format!("{}::{name}", kind.name()), test);
+            trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
+        }
+        if let Some(missing) = missing.filter(|_| !arguments.list) {
+            eprintln!(
+                "{}: {missing}; its tests are {}",
+                kind.name(),
+                if require_all { "failures" } else { "ignored" }
+            );
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let left = place.close();
+    for what in &left {
+        eprintln!("left behind: {what}");
+    }
+    if conclusion.has_failed() || !left.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

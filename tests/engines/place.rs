@@ -1,0 +1,252 @@
+//! Where the engines of the tests live: a folder, the daemons in it, and an image that all of them can run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use setpoint_model::manifest::EngineKind;
+use setpoint_runtime::cancel::Cancel;
+use setpoint_runtime::engine::{self, BaseSource, Engine, Pull};
+use setpoint_runtime::events::{Event, Watcher};
+use setpoint_runtime::paths::{Roots, Variables};
+
+use crate::faulty::Faulty;
+
+/// The engines that are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Our own.
+    Embedded,
+    /// A real `dockerd`.
+    Docker,
+    /// A real Podman.
+    Podman,
+    /// Our own, behind one that does everything twice.
+    Repeating,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Embedded, Self::Docker, Self::Podman, Self::Repeating];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+            Self::Repeating => "repeating",
+        }
+    }
+
+    /// What it lacks on this machine, if it cannot be tried.
+    pub fn missing(self) -> Option<String> {
+        let programs: &[&str] = match self {
+            Self::Embedded | Self::Repeating => &[],
+            Self::Docker => &["dockerd", "unshare", "ip"],
+            Self::Podman => &["podman", "runc", "unshare", "ip"],
+        };
+        if !programs.is_empty() && !rustix::process::geteuid().is_root() {
+            return Some("it is started as root only".to_owned());
+        }
+        let is_here = |program: &&&str| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+        };
+        let program = programs.iter().find(|program| !is_here(program))?;
+        Some(format!("there is no `{program}` here"))
+    }
+}
+
+/// An engine with what a test needs of it.
+pub struct Subject {
+    pub engine: Box<dyn Engine>,
+    /// An image with a shell, an account `dev` (1000, in the group 50 too) and nothing else.
+    pub base: BaseSource,
+    /// A folder for projects.
+    pub folder: PathBuf,
+}
+
+/// The folder that all lies in, and what runs there.
+pub struct Place {
+    folder: tempfile::TempDir,
+    engines: [OnceLock<Subject>; 4],
+    daemons: [OnceLock<Daemon>; 2],
+}
+
+/// Hears nothing.
+pub struct Deaf;
+
+impl Watcher for Deaf {
+    fn event(&self, _: &Event) {}
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("setpoint-engines-").tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder, engines: Default::default(), daemons: Default::default() }
+    }
+
+    /// An engine, which is started when it is first asked for.
+    pub fn engine(&self, kind: Kind) -> &Subject {
+        self.engines[kind as usize].get_or_init(|| {
+            let missing = kind.missing();
+            assert!(missing.is_none(), "{}", missing.unwrap_or_default());
+            let folder = self.folder.path().join(kind.name());
+            fs::create_dir_all(&folder).unwrap();
+            let rootfs = folder.join("rootfs.tar");
+            if !rootfs.exists() {
+                write_rootfs(&folder.join("rootfs"), &rootfs);
+            }
+            let engine = self.open(kind, &folder);
+            let base = BaseSource::Rootfs { path: rootfs };
+            engine.prepare(&base, Pull::Missing, &Deaf, &Cancel::default()).unwrap();
+            Subject { engine, base, folder }
+        })
+    }
+
+    fn open(&self, kind: Kind, folder: &Path) -> Box<dyn Engine> {
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let mut variables = Variables::from(
+            [("SETPOINT_STATE", "state"), ("SETPOINT_CONFIG", "config")]
+                .map(|(name, part)| (name.into(), folder.join(part).into())),
+        );
+        variables.insert("HOME".into(), folder.into());
+        let roots = Roots::from_variables(&variables, rustix::process::geteuid().is_root()).unwrap();
+        let mut variables = BTreeMap::from([("HOME".to_owned(), text(folder.to_owned()))]);
+        match kind {
+            Kind::Embedded => engine::open(EngineKind::Embedded, &roots, &variables),
+            Kind::Repeating => {
+                Box::new(Faulty::repeating(engine::open(EngineKind::Embedded, &roots, &variables)))
+            }
+            Kind::Docker => {
+                let daemon = self.daemons[0].get_or_init(|| Daemon::docker(folder));
+                variables.insert("DOCKER_HOST".to_owned(), daemon.host());
+                engine::open(EngineKind::Docker, &roots, &variables)
+            }
+            Kind::Podman => {
+                let daemon = self.daemons[1].get_or_init(|| Daemon::podman(folder));
+                variables.insert("CONTAINER_HOST".to_owned(), daemon.host());
+                engine::open(EngineKind::Podman, &roots, &variables)
+            }
+        }
+    }
+
+    /// Stops what was started; tells what is left of the tests.
+    pub fn close(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for subject in self.engines.iter().filter_map(OnceLock::get) {
+            let name = subject.engine.capabilities().engine;
+            match subject.engine.units() {
+                Ok(units) => left.extend(units.iter().map(|(id, _)| format!("{name}: {}", id.as_str()))),
+                Err(error) => left.push(format!("{name}: {error}")),
+            }
+        }
+        for daemon in self.daemons.iter().filter_map(OnceLock::get) {
+            daemon.stop();
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let ours = self.folder.path().to_string_lossy().into_owned();
+        left.extend(mounts.lines().filter(|line| line.contains(&ours)).map(|line| format!("mount {line}")));
+        left
+    }
+}
+
+/// A daemon that was started for the tests, with mounts and a network of its own.
+struct Daemon {
+    socket: PathBuf,
+    child: std::sync::Mutex<Child>,
+}
+
+impl Daemon {
+    fn docker(folder: &Path) -> Self {
+        let script = "ip link set lo up && exec dockerd --data-root \"$1/root\" --exec-root \"$1/exec\" \
+                      -H \"unix://$1/engine.sock\" --pidfile \"$1/pid\"";
+        Self::start(folder, script, &[])
+    }
+
+    fn podman(folder: &Path) -> Self {
+        // By itself it asks for more than every machine gives.
+        use rustix::process::{Resource, getrlimit};
+        let limit = |name: &str, which| {
+            let most = getrlimit(which).maximum.map_or(4096, |most| most.min(4096));
+            format!("\"{name}={most}:{most}\"")
+        };
+        let (files, processes) = (limit("nofile", Resource::Nofile), limit("nproc", Resource::Nproc));
+        let limits = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n");
+        fs::write(folder.join("containers.conf"), limits).unwrap();
+        let script = "ip link set lo up && exec podman --root \"$1/root\" --runroot \"$1/run\" --runtime runc \
+                      --cgroup-manager cgroupfs --events-backend file --log-level warn system service --time 0 \
+                      \"unix://$1/engine.sock\"";
+        fs::create_dir_all(folder.join("tmp")).unwrap();
+        let variables = [("CONTAINERS_CONF", folder.join("containers.conf")), ("TMPDIR", folder.join("tmp"))];
+        Self::start(folder, script, &variables)
+    }
+
+    fn start(folder: &Path, script: &str, variables: &[(&str, PathBuf)]) -> Self {
+        let socket = folder.join("engine.sock");
+        let log = fs::File::create(folder.join("daemon.log")).unwrap();
+        let child = Command::new("unshare")
+            .args(["--mount", "--net", "--", "/bin/sh", "-c", script, "sh"])
+            .arg(folder)
+            .envs(variables.iter().map(|(name, value)| (name, value.as_os_str())))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let daemon = Self { socket, child: child.into() };
+        let began = Instant::now();
+        while std::os::unix::net::UnixStream::connect(&daemon.socket).is_err() {
+            let ended = daemon.child.lock().unwrap().try_wait().unwrap();
+            let log = || fs::read_to_string(folder.join("daemon.log")).unwrap_or_default();
+            assert!(ended.is_none(), "it ended: {}", log());
+            assert!(began.elapsed() < Duration::from_secs(60), "it does not answer: {}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        daemon
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    fn stop(&self) {
+        let mut child = self.child.lock().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if began.elapsed() > Duration::from_secs(30) {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A root file system of busybox, with an account `dev`.
+fn write_rootfs(folder: &Path, archive: &Path) {
+    let busybox =
+        ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
+    let busybox = busybox.expect("there is no busybox here");
+    for part in ["bin", "etc", "root", "tmp", "proc", "sys", "dev", "home/dev"] {
+        fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    fs::copy(&busybox, folder.join("bin/busybox")).unwrap();
+    let list = Command::new(&busybox).arg("--list").output().unwrap();
+    for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", folder.join("bin").join(applet)).unwrap();
+    }
+    let passwd = "root:x:0:0:root:/root:/bin/sh\ndev:x:1000:1000::/home/dev:/bin/sh\n";
+    fs::write(folder.join("etc/passwd"), passwd).unwrap();
+    fs::write(folder.join("etc/group"), "root:x:0:\ndev:x:1000:\nextra:x:50:dev\n").unwrap();
+    std::os::unix::fs::chown(folder.join("home/dev"), Some(1000), Some(1000)).unwrap();
+    let mut tar = tar::Builder::new(fs::File::create(archive).unwrap());
+    tar.follow_symlinks(false);
+    tar.append_dir_all(".", folder).unwrap();
+    tar.finish().unwrap();
+}
