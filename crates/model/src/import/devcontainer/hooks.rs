@@ -1,0 +1,118 @@
+//! The commands of the life of a dev container.
+
+use std::collections::BTreeMap;
+
+use jsonc_parser::ast::Value;
+
+use super::reader::{Placed, Reader, below};
+use crate::manifest::{Command, Problem, Run};
+
+/// When a command is run. The order is that of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// On the host, before anything is made.
+    Initialize,
+    /// Inside, once it is made.
+    OnCreate,
+    /// Inside, once there are new files of the project.
+    UpdateContent,
+    /// Inside, once it belongs to its user.
+    PostCreate,
+    /// Inside, at each start.
+    PostStart,
+    /// Inside, whenever a tool attaches to it.
+    PostAttach,
+}
+
+impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] = [
+        Self::Initialize,
+        Self::OnCreate,
+        Self::UpdateContent,
+        Self::PostCreate,
+        Self::PostStart,
+        Self::PostAttach,
+    ];
+
+    /// The key that stands for it.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Initialize => "initializeCommand",
+            Self::OnCreate => "onCreateCommand",
+            Self::UpdateContent => "updateContentCommand",
+            Self::PostCreate => "postCreateCommand",
+            Self::PostStart => "postStartCommand",
+            Self::PostAttach => "postAttachCommand",
+        }
+    }
+
+    /// The one that this key stands for.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.key() == key)
+    }
+}
+
+/// What is run, in any of the three forms: a text for the shell, a list of a program and its arguments, or an
+/// object of several of these, which run side by side.
+pub(super) fn run(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Placed<Run>> {
+    let at = reader.place(value);
+    let run = match value {
+        Value::Object(object) if object.properties.is_empty() => {
+            reader.problem(value, empty(key));
+            return None;
+        }
+        Value::Object(_) => {
+            let parts: BTreeMap<String, Command> = reader
+                .members(key, value)
+                .into_iter()
+                .filter_map(|part| {
+                    Some((part.key.to_owned(), command(reader, &below(key, part.key), part.value)?))
+                })
+                .collect();
+            if parts.is_empty() {
+                return None;
+            }
+            Run::Parallel(parts)
+        }
+        _ => Run::One(command(reader, key, value)?),
+    };
+    Some(Placed { value: run, at })
+}
+
+/// One command.
+fn command(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Option<Command> {
+    match value {
+        Value::StringLit(text) if text.value.trim().is_empty() => {
+            reader.problem(value, empty(path));
+            None
+        }
+        Value::StringLit(text) => Some(Command::Shell { text: text.value.to_string() }),
+        Value::Array(array) => {
+            let argv: Vec<String> = array
+                .elements
+                .iter()
+                .enumerate()
+                .filter_map(|(index, word)| reader.string(&format!("{path}[{index}]"), word))
+                .map(|word| word.value)
+                .collect();
+            let all_read = argv.len() == array.elements.len();
+            if all_read && argv.first().is_none_or(|program| program.trim().is_empty()) {
+                reader.problem(value, empty(path));
+                return None;
+            }
+            all_read.then_some(Command::Argv { argv })
+        }
+        _ => {
+            reader.wrong_type(path, value, "a command: a text, a list of words, or an object of these");
+            None
+        }
+    }
+}
+
+fn empty(path: &str) -> Problem {
+    Problem::new("empty-command", format!("`{path}` is an empty command"))
+        .hint("give it a command, or remove the key")
+}

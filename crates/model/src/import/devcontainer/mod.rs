@@ -1,0 +1,29 @@
+//! devcontainer.json, the file of the Development Containers specification, and what belongs to it: features and
+//! their lock file, the metadata of images, and how all that is merged.
+//!
+//! Nothing is fetched and nothing is read here: texts come in, values go out.
+
+pub mod features;
+mod file;
+mod hooks;
+mod mount;
+mod parse;
+mod ports;
+mod reader;
+mod requirements;
+mod run_args;
+mod settings;
+mod size;
+mod source;
+mod substitute;
+pub mod support;
+pub mod variables;
+
+pub use file::{BuildSource, ComposeSource, DevContainer, RecommendedSecret, Source, WorkspaceMount};
+pub use hooks::Phase;
+pub use parse::parse;
+pub use ports::{ForwardedPort, OnAutoForward, PortAttributes, published_ports};
+pub use reader::Placed;
+pub use requirements::{Gpu, HostRequirements};
+pub use run_args::{RunArgs, run_args};
+pub use settings::{Settings, ShutdownAction, UserEnvProbe};

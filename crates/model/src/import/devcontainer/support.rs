@@ -1,0 +1,251 @@
+//! Every key of a devcontainer.json and every argument of its `runArgs`, and what is done with it.
+
+/// A key or an argument, and what is done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Support {
+    /// The key with those above it (`build.args`; `*` stands for any name), or the argument (`--cap-add`).
+    pub key: &'static str,
+    /// How far it is supported.
+    pub level: Level,
+    /// What there is to know about it; empty where it does what the specification says.
+    pub note: &'static str,
+}
+
+/// How far something is supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// It does what the specification says.
+    Supported,
+    /// A part of it does nothing.
+    Partly,
+    /// It is told, and does nothing.
+    NotSupported,
+}
+
+const fn full(key: &'static str) -> Support {
+    Support { key, level: Level::Supported, note: "" }
+}
+
+const fn partly(key: &'static str, note: &'static str) -> Support {
+    Support { key, level: Level::Partly, note }
+}
+
+const fn none(key: &'static str, note: &'static str) -> Support {
+    Support { key, level: Level::NotSupported, note }
+}
+
+/// What is done with each key and each argument. The parser knows the keys that stand here, and no others.
+pub const SUPPORT: &[Support] = &[
+    partly("$schema", "it is for editors"),
+    full("name"),
+    full("image"),
+    full("build"),
+    full("build.dockerfile"),
+    full("build.context"),
+    full("build.args"),
+    full("build.target"),
+    full("build.cacheFrom"),
+    partly("build.options", "the arguments of `docker build` that the builder has settings for"),
+    full("dockerFile"),
+    full("context"),
+    full("dockerComposeFile"),
+    full("service"),
+    full("runServices"),
+    partly("shutdownAction", "there is no editor to be closed; `down` stops what runs"),
+    full("features"),
+    full("overrideFeatureInstallOrder"),
+    full("initializeCommand"),
+    full("onCreateCommand"),
+    full("updateContentCommand"),
+    full("postCreateCommand"),
+    full("postStartCommand"),
+    full("postAttachCommand"),
+    full("waitFor"),
+    full("userEnvProbe"),
+    full("remoteUser"),
+    full("containerUser"),
+    full("updateRemoteUserUID"),
+    full("overrideCommand"),
+    full("containerEnv"),
+    full("remoteEnv"),
+    full("mounts"),
+    full("workspaceMount"),
+    full("workspaceFolder"),
+    partly("runArgs", "the arguments below"),
+    full("forwardPorts"),
+    partly("portsAttributes", "what an editor does with a port is left to it"),
+    full("portsAttributes.*.label"),
+    partly("portsAttributes.*.protocol", "it is shown"),
+    partly("portsAttributes.*.onAutoForward", "only `ignore` has an effect"),
+    full("portsAttributes.*.requireLocalPort"),
+    partly("portsAttributes.*.elevateIfNeeded", "no more rights are asked for"),
+    partly("otherPortsAttributes", "what an editor does with a port is left to it"),
+    full("otherPortsAttributes.label"),
+    partly("otherPortsAttributes.protocol", "it is shown"),
+    partly("otherPortsAttributes.onAutoForward", "only `ignore` has an effect"),
+    full("otherPortsAttributes.requireLocalPort"),
+    partly("otherPortsAttributes.elevateIfNeeded", "no more rights are asked for"),
+    full("appPort"),
+    full("init"),
+    full("privileged"),
+    full("capAdd"),
+    full("securityOpt"),
+    full("secrets"),
+    full("secrets.*.description"),
+    full("secrets.*.documentationUrl"),
+    full("hostRequirements"),
+    full("hostRequirements.cpus"),
+    full("hostRequirements.memory"),
+    full("hostRequirements.storage"),
+    full("hostRequirements.gpu"),
+    partly("hostRequirements.gpu.cores", "only whether there is one is looked at"),
+    partly("hostRequirements.gpu.memory", "only whether there is one is looked at"),
+    partly("customizations", "kept as they are, for the editors that they are meant for"),
+    none("settings", "this old key is not read; editors look for it in `customizations.vscode.settings`"),
+    none("extensions", "this old key is not read; editors look for it in `customizations.vscode.extensions`"),
+    none("devPort", "this old key is not read; editors choose the port of their server themselves"),
+    full("--cap-add"),
+    full("--cap-drop"),
+    full("--privileged"),
+    full("--init"),
+    full("--read-only"),
+    full("--tty"),
+    full("--interactive"),
+    full("--network"),
+    full("--net"),
+    full("--network-alias"),
+    full("--net-alias"),
+    full("--ip"),
+    full("--ip6"),
+    full("--mac-address"),
+    partly("--volume", "`z`, `Z` and what asks for consistency have no effect"),
+    partly("--mount", "`consistency` and drivers of volumes have no effect"),
+    full("--tmpfs"),
+    full("--env"),
+    full("--env-file"),
+    full("--publish"),
+    full("--hostname"),
+    full("--domainname"),
+    full("--add-host"),
+    full("--device"),
+    full("--shm-size"),
+    full("--memory"),
+    full("--memory-swap"),
+    full("--memory-reservation"),
+    full("--cpus"),
+    full("--cpu-shares"),
+    full("--cpuset-cpus"),
+    full("--pids-limit"),
+    full("--oom-score-adj"),
+    partly("--gpus", "`all` or a number; single devices cannot be chosen"),
+    full("--security-opt"),
+    full("--user"),
+    full("--workdir"),
+    full("--ulimit"),
+    full("--sysctl"),
+    full("--dns"),
+    full("--dns-search"),
+    full("--dns-opt"),
+    full("--dns-option"),
+    full("--group-add"),
+    full("--ipc"),
+    full("--pid"),
+    full("--uts"),
+    full("--userns"),
+    full("--cgroupns"),
+    full("--label"),
+    full("--label-file"),
+    full("--platform"),
+    full("--runtime"),
+    full("--stop-signal"),
+    full("--stop-timeout"),
+    full("--entrypoint"),
+    full("--log-driver"),
+    full("--log-opt"),
+    full("--health-cmd"),
+    full("--health-interval"),
+    full("--health-timeout"),
+    full("--health-retries"),
+    full("--health-start-period"),
+    full("--no-healthcheck"),
+    none("--name", "containers are named after the project"),
+    none("--restart", "`up` is what starts it again"),
+    none("--pull", "`up` decides when an image is fetched"),
+    none("--cidfile", "the container is found by the project"),
+    none("--rm", "the container stays until `down` takes it away"),
+    none("--detach", "it runs in the background in any case"),
+    none("--publish-all", "only ports that are named are published"),
+    none("--sig-proxy", "it runs in the background"),
+];
+
+/// The keys right below another one; `""` is the file itself.
+pub(super) fn keys_of(section: &str) -> Vec<&'static str> {
+    let keys = SUPPORT.iter().map(|support| support.key).filter(|key| !key.starts_with("--"));
+    keys.filter_map(|key| match section {
+        "" => Some(key),
+        _ => key.strip_prefix(section)?.strip_prefix('.'),
+    })
+    .filter(|key| !key.contains('.'))
+    .collect()
+}
+
+/// What is told about a key that does nothing.
+pub(super) fn told(key: &str) -> Option<&'static str> {
+    let support = SUPPORT.iter().find(|support| support.key == key)?;
+    (support.level == Level::NotSupported).then_some(support.note)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::import::Text;
+    use crate::import::devcontainer::{parse, run_args};
+
+    /// A devcontainer.json in which this key has this value.
+    fn with(key: &str, value: &str) -> String {
+        let mut text = value.to_owned();
+        for part in key.split('.').rev() {
+            let part = if part == "*" { "X" } else { part };
+            text = format!("{{ \"{part}\": {text} }}");
+        }
+        text
+    }
+
+    #[test]
+    fn every_key_that_is_known_is_read() {
+        let opaque = ["$schema", "customizations", "settings", "extensions", "devPort"];
+        for Support { key, level, note } in SUPPORT.iter().filter(|support| !support.key.starts_with("--")) {
+            let text = with(key, "[[[]]]");
+            let problems = parse(&Text::new("devcontainer.json", &text)).unwrap_err();
+            let path = key.replace('*', "X");
+            let told = problems.iter().any(|problem| problem.what.starts_with(&format!("`{path}")));
+            assert_eq!(told, !opaque.contains(key), "{key} is not read: {problems:?}");
+            assert_eq!(note.is_empty(), *level == Level::Supported, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_not_read() {
+        let text = r#"{ "image": "x", "frobnicate": [[[]]] }"#;
+        let file = parse(&Text::new("devcontainer.json", text)).unwrap();
+        assert_eq!(file.notes.len(), 1);
+    }
+
+    #[test]
+    fn every_argument_that_is_read_is_known_and_no_other() {
+        let known: BTreeSet<String> = SUPPORT
+            .iter()
+            .map(|support| support.key.to_owned())
+            .filter(|key| key.starts_with("--"))
+            .collect();
+        assert_eq!(run_args::names().collect::<BTreeSet<_>>(), known);
+    }
+
+    #[test]
+    fn each_stands_here_once() {
+        let keys: BTreeSet<&str> = SUPPORT.iter().map(|support| support.key).collect();
+        assert_eq!(keys.len(), SUPPORT.len());
+    }
+}
