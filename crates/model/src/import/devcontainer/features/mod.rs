@@ -1,11 +1,19 @@
 //! Features: what is installed over the image of a dev container.
 
+mod lockfile;
+mod metadata;
+mod options;
+mod order;
 mod reference;
 
 use std::collections::BTreeMap;
 
 use jsonc_parser::ast::Value;
 
+pub use lockfile::{Difference, Locked, Lockfile};
+pub use metadata::{FeatureMetadata, OptionDecl};
+pub use options::{InstallEnv, Users, install_env, variable};
+pub use order::{InstallOrder, ResolvedFeature, install_order, unresolved};
 pub use reference::{OciReference, Reference, Version};
 
 use super::reader::{Reader, below, opaque};
@@ -48,7 +56,7 @@ pub(super) fn uses(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Ve
     let mut uses = Vec::new();
     for member in reader.members(path, value) {
         let at = reader.at(member.at.clone());
-        let options = options(reader, &below(path, member.key), member.value);
+        let options = given_options(reader, &below(path, member.key), member.value);
         match Reference::parse(member.key) {
             Ok(_) if matches!(member.value, Value::BooleanLit(on) if !on.value) => {
                 reader.note(at, format!("`{}` is false, and not installed", member.key));
@@ -61,7 +69,7 @@ pub(super) fn uses(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Ve
 }
 
 /// The options that are given: an object of them, or the one text that is the option `version`. True is none.
-fn options(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Options {
+fn given_options(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Options {
     match value {
         Value::StringLit(text) => {
             Options::from([("version".to_owned(), OptionValue::Text(text.value.to_string()))])

@@ -138,7 +138,9 @@ pub(super) fn volume(run: &mut Draft, text: &str, at: &Location) -> Result<(), W
         [source, target] => (Some(*source), *target, ""),
         [source, target, options] => (Some(*source), *target, *options),
         _ => {
-            return Err(Wrong::new(format!("`{text}` has too many parts")).hint("write `source:/inside[:ro]`"));
+            return Err(
+                Wrong::new(format!("`{text}` has too many parts")).hint("write `source:/inside[:ro]`")
+            );
         }
     };
     if !target.starts_with('/') {
