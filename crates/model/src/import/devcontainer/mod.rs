@@ -6,6 +6,8 @@
 pub mod features;
 mod file;
 mod hooks;
+mod merge;
+mod metadata;
 mod mount;
 mod parse;
 mod ports;
@@ -21,6 +23,8 @@ pub mod variables;
 
 pub use file::{BuildSource, ComposeSource, DevContainer, RecommendedSecret, Source, WorkspaceMount};
 pub use hooks::Phase;
+pub use merge::{Entry, Merged, Origin, Said, merge};
+pub use metadata::image_metadata;
 pub use parse::parse;
 pub use ports::{ForwardedPort, OnAutoForward, PortAttributes, published_ports};
 pub use reader::Placed;
