@@ -56,14 +56,21 @@ impl Phase {
 }
 
 /// What is run, in any of the three forms: a text for the shell, a list of a program and its arguments, or an
-/// object of several of these, which run side by side.
+/// object of several of these, which run side by side. Files often keep the key with nothing in it, so that this is
+/// no problem; nothing within a list or an object is one.
 pub(super) fn run(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Placed<Run>> {
     let at = reader.place(value);
+    let says_nothing = match value {
+        Value::StringLit(text) => text.value.trim().is_empty(),
+        Value::Array(words) => words.elements.is_empty(),
+        Value::Object(parts) => parts.properties.is_empty(),
+        _ => false,
+    };
+    if says_nothing {
+        reader.note(at, format!("`{key}` is empty, and nothing is run"));
+        return None;
+    }
     let run = match value {
-        Value::Object(object) if object.properties.is_empty() => {
-            reader.problem(value, empty(key));
-            return None;
-        }
         Value::Object(_) => {
             let parts: BTreeMap<String, Command> = reader
                 .members(key, value)

@@ -133,7 +133,8 @@ impl<'t> Reader<'t> {
         given
     }
 
-    /// The members of an object, each key once, also those that are null.
+    /// The members of an object, each key once, also those that are null. A key that is given twice with the same
+    /// value is only noted: there is no doubt about what is meant.
     pub(super) fn all_members<'v, 'a>(&mut self, path: &str, object: &'v Object<'a>) -> Vec<Member<'v, 'a>> {
         let mut members: Vec<Member<'v, 'a>> = Vec::new();
         for property in &object.properties {
@@ -145,9 +146,17 @@ impl<'t> Reader<'t> {
             let at = range.start..range.end;
             if let Some(first) = members.iter().find(|member| member.key == key) {
                 let line = self.at(first.at.clone()).line;
+                if opaque(first.value) == opaque(&property.value) {
+                    let path = below(path, key);
+                    let at = self.at(at);
+                    self.note(at, format!("`{path}` already stands on line {line}, and says the same"));
+                    continue;
+                }
                 let problem = Problem::new("duplicate-key", format!("`{}` is given twice", below(path, key)))
                     .at(self.at(at))
-                    .why(format!("it already stands on line {line}, and only one of the two can be meant"))
+                    .why(format!(
+                        "it already stands on line {line} with another value, and only one can be meant"
+                    ))
                     .hint("remove one of them");
                 self.problems.push(problem);
             } else {

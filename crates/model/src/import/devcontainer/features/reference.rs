@@ -45,7 +45,7 @@ pub enum Version {
 const COMMON: &str = "ghcr.io/devcontainers/features";
 
 /// Features that were once called by a bare name, with what has taken their place.
-const LEGACY: [(&str, &str); 27] = [
+const LEGACY: [(&str, &str); 28] = [
     ("anaconda", "anaconda"),
     ("aws-cli", "aws-cli"),
     ("azure-cli", "azure-cli"),
@@ -67,6 +67,7 @@ const LEGACY: [(&str, &str); 27] = [
     ("maven", "java"),
     ("node", "node"),
     ("nvidia-cuda", "nvidia-cuda"),
+    ("powershell", "powershell"),
     ("python", "python"),
     ("ruby", "ruby"),
     ("rust", "rust"),
