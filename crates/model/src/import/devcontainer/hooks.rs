@@ -105,12 +105,20 @@ fn command(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Option<Com
                 .filter_map(|(index, word)| reader.string(&format!("{path}[{index}]"), word))
                 .map(|word| word.value)
                 .collect();
-            let all_read = argv.len() == array.elements.len();
-            if all_read && argv.first().is_none_or(|program| program.trim().is_empty()) {
-                reader.problem(value, empty(path));
-                return None;
+            match argv.first() {
+                _ if argv.len() < array.elements.len() => None,
+                None => {
+                    reader.problem(value, empty(path));
+                    None
+                }
+                Some(program) if program.trim().is_empty() => {
+                    let problem =
+                        Problem::new("empty-command", format!("`{path}` begins with an empty word"));
+                    reader.problem(value, problem.why("the first word of a list is the program that is run"));
+                    None
+                }
+                Some(_) => Some(Command::Argv { argv }),
             }
-            all_read.then_some(Command::Argv { argv })
         }
         _ => {
             reader.wrong_type(path, value, "a command: a text, a list of words, or an object of these");

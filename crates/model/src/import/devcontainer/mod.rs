@@ -3,6 +3,7 @@
 //!
 //! Nothing is fetched and nothing is read here: texts come in, values go out.
 
+mod build;
 pub mod features;
 mod file;
 mod hooks;
@@ -21,6 +22,7 @@ mod substitute;
 pub mod support;
 pub mod variables;
 
+pub use build::Place;
 pub use file::{BuildSource, ComposeSource, DevContainer, RecommendedSecret, Source, WorkspaceMount};
 pub use hooks::Phase;
 pub use merge::{Entry, Merged, Origin, Said, merge};

@@ -104,6 +104,15 @@ pub(super) fn mount(
 
 /// A mount out of the text of Docker's `--mount`.
 pub(super) fn from_text(text: &str) -> Result<ReadMount, Wrong> {
+    if let Some((source, target)) = text.split_once(':').filter(|_| !text.contains('=')) {
+        let kind = if source.starts_with('/') { "bind" } else { "volume" };
+        let (target, read_only) = match target.strip_suffix(":ro") {
+            Some(target) => (target, ",readonly"),
+            None => (target, ""),
+        };
+        return Err(Wrong::new("it is written as for `--volume`, and this is a `--mount`")
+            .hint(format!("write `type={kind},source={source},target={target}{read_only}`")));
+    }
     let fields = comma_fields(text)
         .into_iter()
         .map(|field| match field.split_once('=') {

@@ -31,7 +31,7 @@ fn in_order(mut notes: Vec<Note>) -> Vec<Note> {
 
 fn whole(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<DevContainer> {
     if !matches!(value, Value::Object(_)) {
-        reader.wrong_type("the file", value, "an object");
+        reader.not_an_object(value);
         return None;
     }
     let members = reader.known_members("", &support::keys_of(""), value);

@@ -83,7 +83,13 @@ pub(super) fn forwarded(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) 
         Some((host, port)) => (Some(host.to_owned()), port),
         None => (None, text.as_str()),
     };
-    match number(port) {
+    let read = match (port.split_once('-'), &host) {
+        (Some((first, last)), None) if number(first).is_ok() && number(last).is_ok() => {
+            Err(Wrong::new("ranges of ports cannot be forwarded").hint("name each of them"))
+        }
+        _ => number(port),
+    };
+    match read {
         Ok(port) if host.as_deref() != Some("") => Some(ForwardedPort { host, port }),
         Ok(_) => {
             bad_port(reader, value, &text, Wrong::new("there is no host before the `:`"));
@@ -114,9 +120,9 @@ pub(super) fn app_ports(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) 
 /// A number is published to this machine alone, as the same port; a text is as Docker reads it. A text that has
 /// variables in it is checked once they are known.
 fn app_port(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Option<Placed<String>> {
-    let text = match value {
-        Value::NumberLit(number) => format!("127.0.0.1:{0}:{0}", number.value),
-        Value::StringLit(text) => text.value.to_string(),
+    let (given, text) = match value {
+        Value::NumberLit(number) => (number.value.to_owned(), format!("127.0.0.1:{0}:{0}", number.value)),
+        Value::StringLit(text) => (text.value.to_string(), text.value.to_string()),
         _ => {
             reader.wrong_type(path, value, "a port: a number or a text such as \"8080:80\"");
             return None;
@@ -125,7 +131,7 @@ fn app_port(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Option<Pl
     if !text.contains("${")
         && let Err(wrong) = published(&text)
     {
-        bad_port(reader, value, &text, wrong);
+        bad_port(reader, value, &given, wrong);
         return None;
     }
     Some(Placed { value: text, at: reader.place(value) })

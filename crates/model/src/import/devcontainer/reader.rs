@@ -57,7 +57,7 @@ impl<'t> Reader<'t> {
             Ok(_) => {
                 let name = self.text.name();
                 self.problems
-                    .push(Problem::new("empty-file", format!("`{name}` says nothing")).at(self.at(0..0)));
+                    .push(Problem::new("empty-file", format!("`{name}` is empty")).at(self.at(0..0)));
                 None
             }
             Err(error) => {
@@ -105,7 +105,15 @@ impl<'t> Reader<'t> {
     /// A value is of the wrong type.
     pub(super) fn wrong_type(&mut self, path: &str, value: &Value<'_>, expected: &str) {
         let what = format!("`{path}` is {}, and not {expected}", kind(value));
-        self.problem(value, Problem::new("wrong-type", what));
+        let mut problem = Problem::new("wrong-type", what);
+        problem.hint = instead(value, expected);
+        self.problem(value, problem);
+    }
+
+    /// The whole of a file is no object.
+    pub(super) fn not_an_object(&mut self, value: &Value<'_>) {
+        let what = format!("`{}` is {}, and not an object", self.text.name(), kind(value));
+        self.problem(value, Problem::new("wrong-type", what).hint("it begins with `{` and ends with `}`"));
     }
 
     /// Notes a key that nothing is known of; `known` are the keys that may stand there.
@@ -275,15 +283,52 @@ pub(super) fn bytes(value: &Value<'_>) -> Range<usize> {
 
 /// The path of a key below another.
 pub(super) fn below(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "_-$".contains(c));
+    match (path.is_empty(), plain) {
+        (true, _) => key.to_owned(),
+        (false, true) => format!("{path}.{key}"),
+        (false, false) => format!("{path}[\"{key}\"]"),
+    }
+}
+
+/// What to write instead of a value of the wrong type, where that is plain.
+fn instead(value: &Value<'_>, expected: &str) -> Option<String> {
+    match value {
+        Value::StringLit(text) => match (text.value.as_ref(), expected) {
+            (word @ ("true" | "false"), "true or false") => Some(format!("write `{word}`, without quotes")),
+            (number, "a number") if number.parse::<f64>().is_ok() => {
+                Some(format!("write `{number}`, without quotes"))
+            }
+            (_, "a list") => Some(format!("write it as `[{}]`", opaque(value))),
+            _ => None,
+        },
+        Value::NumberLit(_) | Value::BooleanLit(_) => match expected {
+            "a list" => Some(format!("write it as `[{}]`", opaque(value))),
+            "a text" if matches!(value, Value::NumberLit(_)) => Some(in_quotes(value)),
+            _ => None,
+        },
+        Value::Array(list) => match (list.elements.as_slice(), expected) {
+            ([text @ Value::StringLit(_)], "a text") => {
+                Some(format!("write `{}`, without the list", opaque(text)))
+            }
+            _ => None,
+        },
+        Value::Object(_) | Value::NullKeyword(_) => None,
+    }
+}
+
+/// How a value is written as a text.
+pub(super) fn in_quotes(value: &Value<'_>) -> String {
+    format!("write it as `\"{}\"`", opaque(value))
 }
 
 /// What kind of value this is, as a person says it.
 fn kind(value: &Value<'_>) -> &'static str {
     match value {
+        Value::BooleanLit(boolean) if boolean.value => "`true`",
+        Value::BooleanLit(_) => "`false`",
         Value::StringLit(_) => "a text",
         Value::NumberLit(_) => "a number",
-        Value::BooleanLit(_) => "true or false",
         Value::Object(_) => "an object",
         Value::Array(_) => "a list",
         Value::NullKeyword(_) => "null",
@@ -315,7 +360,7 @@ pub(super) fn opaque(value: &Value<'_>) -> serde_json::Value {
 fn syntax(kind: &ParseErrorKind) -> (String, Option<&'static str>) {
     use ParseErrorKind as E;
     match kind {
-        E::ExpectedComma => ("a comma is missing before this".into(), None),
+        E::ExpectedComma => ("a comma is missing here".into(), None),
         E::UnterminatedObject => ("this object is not closed".into(), Some("add the missing `}`")),
         E::UnterminatedArray => ("this list is not closed".into(), Some("add the missing `]`")),
         E::UnterminatedCommentBlock => ("this comment is not closed".into(), Some("add the missing `*/`")),
@@ -330,6 +375,7 @@ fn syntax(kind: &ParseErrorKind) -> (String, Option<&'static str>) {
         E::UnexpectedCloseBrace => ("there is no object that this `}` closes".into(), None),
         E::UnexpectedCloseBracket => ("there is no list that this `]` closes".into(), None),
         E::MultipleRootJsonValues => ("the file ended before this".into(), Some("a file holds one object")),
+        E::UnexpectedToken => ("nothing in JSON begins like this".into(), None),
         E::NestingDepthExceeded => ("it is nested too deeply".into(), None),
         other => (lower(&other.to_string()), None),
     }

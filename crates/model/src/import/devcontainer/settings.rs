@@ -8,7 +8,7 @@ use jsonc_parser::ast::Value;
 use super::hooks::{self, Phase};
 use super::mount;
 use super::ports::{self, ForwardedPort, PortAttributes};
-use super::reader::{Member, Placed, Reader, below, opaque};
+use super::reader::{Member, Placed, Reader, below, in_quotes, opaque};
 use super::requirements::{self, HostRequirements};
 use crate::container::{ContainerMount, MountSource};
 use crate::manifest::{Command, Location, Problem, Run};
@@ -239,16 +239,12 @@ fn variable(reader: &mut Reader<'_>, path: &str, member: &Member<'_, '_>) -> Opt
         reader.problems.push(Problem::new("bad-variable", what).at(at));
         return None;
     }
-    match member.value {
-        Value::NumberLit(_) | Value::BooleanLit(_) => {
-            let text = opaque(member.value);
-            let what = format!("`{path}` is not a text");
-            let problem = Problem::new("wrong-type", what).hint(format!("write it as `\"{text}\"`"));
-            reader.problem(member.value, problem);
-            None
-        }
-        _ => reader.string(path, member.value),
+    if let Value::BooleanLit(boolean) = member.value {
+        let what = format!("`{path}` is `{}`, and not a text", boolean.value);
+        reader.problem(member.value, Problem::new("wrong-type", what).hint(in_quotes(member.value)));
+        return None;
     }
+    reader.string(path, member.value)
 }
 
 impl Settings {

@@ -87,7 +87,10 @@ fn put_in(spot: Spot, text: &mut String, at: &Location, context: &Context<'_>, n
     *text = done.text;
     for variable in done.unknown.iter().filter(|_| context.local.is_some()) {
         let name = variable.split(':').next().unwrap_or(variable);
-        let meant = nearest(name, NAMES).map(|meant| format!("; did you mean `${{{meant}}}`?"));
+        let meant = nearest(name, NAMES).map(|meant| match meant {
+            "localEnv" | "containerEnv" | "env" => format!("; did you mean `${{{meant}:NAME}}`?"),
+            _ => format!("; did you mean `${{{meant}}}`?"),
+        });
         // In commands, `${NAME}` is as a rule a variable of the shell.
         if spot == Spot::Container || meant.is_some() {
             let text = format!(

@@ -18,7 +18,7 @@ pub enum Level {
     Supported,
     /// A part of it does nothing.
     Partly,
-    /// It is told, and does nothing.
+    /// It is told, or refused, and does nothing.
     NotSupported,
 }
 
@@ -33,6 +33,9 @@ const fn partly(key: &'static str, note: &'static str) -> Support {
 const fn none(key: &'static str, note: &'static str) -> Support {
     Support { key, level: Level::NotSupported, note }
 }
+
+/// What is said about arguments that are an error.
+const REFUSED: &str = "it is refused: there is nothing that does what it asks for";
 
 /// What is done with each key and each argument. The parser knows the keys that stand here, and no others.
 pub const SUPPORT: &[Support] = &[
@@ -167,6 +170,7 @@ pub const SUPPORT: &[Support] = &[
     full("--health-timeout"),
     full("--health-retries"),
     full("--health-start-period"),
+    full("--health-start-interval"),
     full("--no-healthcheck"),
     none("--name", "containers are named after the project"),
     none("--restart", "`up` is what starts it again"),
@@ -176,6 +180,37 @@ pub const SUPPORT: &[Support] = &[
     none("--detach", "it runs in the background in any case"),
     none("--publish-all", "only ports that are named are published"),
     none("--sig-proxy", "it runs in the background"),
+    none("--expose", "ports need not be exposed to be reached"),
+    none("--attach", "it runs in the background"),
+    none("--detach-keys", "it runs in the background"),
+    none("--quiet", "`up` says what it does in its own way"),
+    none("--disable-content-trust", "signatures of images are not looked at"),
+    none("--annotation", REFUSED),
+    none("--blkio-weight", REFUSED),
+    none("--blkio-weight-device", REFUSED),
+    none("--cgroup-parent", REFUSED),
+    none("--cpu-count", REFUSED),
+    none("--cpu-percent", REFUSED),
+    none("--cpu-period", REFUSED),
+    none("--cpu-quota", REFUSED),
+    none("--cpu-rt-period", REFUSED),
+    none("--cpu-rt-runtime", REFUSED),
+    none("--cpuset-mems", REFUSED),
+    none("--device-cgroup-rule", REFUSED),
+    none("--device-read-bps", REFUSED),
+    none("--device-read-iops", REFUSED),
+    none("--device-write-bps", REFUSED),
+    none("--device-write-iops", REFUSED),
+    none("--isolation", REFUSED),
+    none("--kernel-memory", REFUSED),
+    none("--link", REFUSED),
+    none("--link-local-ip", REFUSED),
+    none("--memory-swappiness", REFUSED),
+    none("--oom-kill-disable", REFUSED),
+    none("--storage-opt", REFUSED),
+    none("--use-api-socket", REFUSED),
+    none("--volume-driver", REFUSED),
+    none("--volumes-from", REFUSED),
 ];
 
 /// The keys right below another one; `""` is the file itself.

@@ -242,7 +242,7 @@ mod tests {
         let what: Vec<&str> = problems.iter().map(|problem| problem.what.as_str()).collect();
         assert_eq!(
             what,
-            ["`features.GHCR.io/a/b` has no `integrity`", "`features.c` is a number, and not an object"]
+            ["`features[\"GHCR.io/a/b\"]` has no `integrity`", "`features.c` is a number, and not an object"]
         );
     }
 }

@@ -97,7 +97,7 @@ impl FeatureMetadata {
 
 fn whole(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<FeatureMetadata> {
     if !matches!(value, Value::Object(_)) {
-        reader.wrong_type("the file", value, "an object");
+        reader.not_an_object(value);
         return None;
     }
     let mut known = OWN_KEYS.to_vec();

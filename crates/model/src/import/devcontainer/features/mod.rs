@@ -54,7 +54,11 @@ impl std::fmt::Display for OptionValue {
 /// The features of an object: `features` of a devcontainer.json, or `dependsOn` of a feature.
 pub(super) fn uses(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Vec<FeatureUse> {
     let mut uses = Vec::new();
-    for member in reader.members(path, value) {
+    let Value::Object(object) = value else {
+        reader.wrong_type(path, value, "an object");
+        return uses;
+    };
+    for member in reader.all_members(path, object) {
         let at = reader.at(member.at.clone());
         let options = given_options(reader, &below(path, member.key), member.value);
         match Reference::parse(member.key) {
@@ -68,13 +72,14 @@ pub(super) fn uses(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Ve
     uses
 }
 
-/// The options that are given: an object of them, or the one text that is the option `version`. True is none.
+/// The options that are given: an object of them, or the one text that is the option `version`. True and null are
+/// none.
 fn given_options(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Options {
     match value {
         Value::StringLit(text) => {
             Options::from([("version".to_owned(), OptionValue::Text(text.value.to_string()))])
         }
-        Value::BooleanLit(_) => Options::new(),
+        Value::BooleanLit(_) | Value::NullKeyword(_) => Options::new(),
         Value::Object(_) => reader
             .members(path, value)
             .into_iter()

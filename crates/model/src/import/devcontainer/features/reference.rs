@@ -1,6 +1,6 @@
 //! How a feature is called: where it comes from, and in which version.
 
-use crate::manifest::Problem;
+use crate::manifest::{Problem, nearest};
 
 /// Where a feature comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,7 +162,11 @@ fn oci(text: &str, registry: &str) -> Result<OciReference, Problem> {
         |why: String| Problem::new("bad-feature", format!("`{text}` is not a feature")).why(why).hint(form());
     let (name, version) = match text.split_once('@') {
         Some((name, digest)) => {
-            let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+            let Some(hex) = digest.strip_prefix("sha256:") else {
+                return Err(Problem::new("bad-feature", format!("`{text}` is not a feature"))
+                    .why("behind the `@` stands a digest, which begins with `sha256:`")
+                    .hint(format!("for a version, write `{name}:{digest}`")));
+            };
             if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 return Err(wrong(format!(
                     "`{digest}` is not a digest, which is `sha256:` and 64 digits of base 16"
@@ -225,7 +229,8 @@ fn outside(text: &str) -> Problem {
 fn bare(name: &str) -> Problem {
     let plain = name.split(['@', ':']).next().unwrap_or(name).to_lowercase();
     let problem = Problem::new("bare-feature", format!("the feature `{name}` has no registry"));
-    match LEGACY.iter().find(|(old, _)| *old == plain) {
+    let meant = nearest(&plain, LEGACY.iter().map(|(old, _)| *old));
+    match LEGACY.iter().find(|(old, _)| Some(*old) == meant) {
         Some((_, new)) => problem
             .why("features with bare names came with an older tool, and are now in a registry")
             .hint(format!("write `{COMMON}/{new}:1`")),

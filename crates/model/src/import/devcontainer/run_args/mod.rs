@@ -7,7 +7,7 @@ use crate::container::{Attachment, Container, NetworkMode};
 use crate::import::devcontainer::Placed;
 use crate::import::devcontainer::mount::Wrong;
 use crate::manifest::{Location, Note, Problem, nearest};
-use options::{OPTIONS, Reads};
+use options::{OPTIONS, Reads, WITHOUT_EQUAL};
 
 /// What the arguments of `docker run` say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -88,10 +88,14 @@ impl Draft {
     }
 }
 
-/// Every argument that is read, in its long form.
+/// Every argument that is read or refused by name, in its long form.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = String> {
-    OPTIONS.iter().map(|option| format!("--{}", option.name))
+    OPTIONS
+        .iter()
+        .map(|option| option.name)
+        .chain(WITHOUT_EQUAL.iter().copied())
+        .map(|name| format!("--{name}"))
 }
 
 /// Reads one argument, with the next one where that is its value.
@@ -131,7 +135,8 @@ fn shorts<'a>(
 ) -> Result<(), Problem> {
     for (index, letter) in short.char_indices() {
         let option = OPTIONS.iter().find(|option| option.short == Some(letter)).ok_or_else(|| {
-            Problem::new("run-args", format!("`-{letter}` of `runArgs` is not known")).at(arg.at.clone())
+            Problem::new("run-args", format!("`docker run` has no option `-{letter}` that is supported"))
+                .at(arg.at.clone())
         })?;
         if matches!(option.reads, Reads::Flag(_)) {
             apply(run, option, None, arg, rest)?;
@@ -192,12 +197,17 @@ fn apply<'a>(
 }
 
 fn unknown(name: &str) -> Problem {
-    let problem = Problem::new("run-args", format!("`--{name}` of `runArgs` is not supported"));
+    if WITHOUT_EQUAL.contains(&name) {
+        return Problem::new("run-args", format!("`--{name}` of `runArgs` is not supported"))
+            .why(
+                "it is an option of Docker alone, and the container would not be what it asks for without it",
+            )
+            .hint("remove it, or say the same in another way");
+    }
+    let problem = Problem::new("run-args", format!("`docker run` has no option `--{name}`"));
     match nearest(name, OPTIONS.iter().map(|option| option.name)) {
         Some(meant) => problem.hint(format!("did you mean `--{meant}`?")),
-        None => problem
-            .why("nothing that makes a container here does what it asks for")
-            .hint("remove it, or say the same in another way"),
+        None => problem,
     }
 }
 

@@ -176,6 +176,10 @@ pub(super) const OPTIONS: &[RunOption] = &[
         v::health(&mut run.container).start_period = Some(v::duration(text)?);
         Ok(())
     }),
+    value("health-start-interval", |run, text, _| {
+        v::health(&mut run.container).start_interval = Some(v::duration(text)?);
+        Ok(())
+    }),
     flag("no-healthcheck", |run, on| {
         v::health(&mut run.container).test = on.then_some(HealthTest::Off);
     }),
@@ -185,6 +189,42 @@ pub(super) const OPTIONS: &[RunOption] = &[
     note_value("cidfile", "the container is found by the project"),
     note_flag("rm", "the container stays until `down` takes it away"),
     note_flag("detach", "it runs in the background in any case").short('d'),
+    note_value("expose", "ports need not be exposed to be reached"),
+    note_value("attach", "it runs in the background").short('a'),
+    note_value("detach-keys", "it runs in the background"),
+    note_flag("quiet", "`up` says what it does in its own way").short('q'),
+    note_flag("disable-content-trust", "signatures of images are not looked at"),
     note_flag("publish-all", "only ports that are named are published").short('P'),
     note_flag("sig-proxy", "it runs in the background"),
+];
+
+/// Options of `docker run` that there is nothing for here. They are refused, since a container without them is not
+/// what was asked for.
+pub(super) const WITHOUT_EQUAL: &[&str] = &[
+    "annotation",
+    "blkio-weight",
+    "blkio-weight-device",
+    "cgroup-parent",
+    "cpu-count",
+    "cpu-percent",
+    "cpu-period",
+    "cpu-quota",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
+    "cpuset-mems",
+    "device-cgroup-rule",
+    "device-read-bps",
+    "device-read-iops",
+    "device-write-bps",
+    "device-write-iops",
+    "isolation",
+    "kernel-memory",
+    "link",
+    "link-local-ip",
+    "memory-swappiness",
+    "oom-kill-disable",
+    "storage-opt",
+    "use-api-socket",
+    "volume-driver",
+    "volumes-from",
 ];

@@ -194,10 +194,7 @@ fn what_has_no_effect_is_told() {
 
 #[test]
 fn what_is_not_known_is_told_by_name() {
-    assert_eq!(
-        problem(&["--cap-ad=X"]),
-        "`--cap-ad` of `runArgs` is not supported; did you mean `--cap-add`?"
-    );
+    assert_eq!(problem(&["--cap-ad=X"]), "`docker run` has no option `--cap-ad`; did you mean `--cap-add`?");
     assert!(problem(&["--device-cgroup-rule=a"]).contains("--device-cgroup-rule"));
     assert!(problem(&["--memory"]).contains("needs a value"));
     assert!(problem(&["--memory=many"]).contains("is not a size"));

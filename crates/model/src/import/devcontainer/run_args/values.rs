@@ -222,7 +222,9 @@ pub(super) fn network(run: &mut Draft, text: &str) -> Result<(), Wrong> {
         },
     };
     if run.container.network.as_ref().is_some_and(|network| *network != mode) {
-        return Err(Wrong::new(format!("it is already in another network, and `{text}` goes with no other")));
+        return Err(Wrong::new(format!(
+            "`{text}` goes with no other network, and another one is already given"
+        )));
     }
     run.container.network = Some(mode);
     Ok(())
@@ -236,7 +238,9 @@ fn join(run: &mut Draft, name: String, attachment: Attachment) -> Result<(), Wro
             networks.insert(name, attachment);
             Ok(())
         }
-        _ => Err(Wrong::new(format!("it is already in a network that goes with no other, such as `{name}`"))),
+        _ => {
+            Err(Wrong::new(format!("the network that is already given goes with no other, such as `{name}`")))
+        }
     }
 }
 
