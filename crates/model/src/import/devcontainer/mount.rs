@@ -219,3 +219,72 @@ pub(super) fn octal(text: &str) -> Result<u32, Wrong> {
     u32::from_str_radix(text, 8)
         .map_err(|_| Wrong::new(format!("`{text}` are no access rights")).hint("write them as `1777`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::ByteSize;
+
+    fn read(text: &str) -> ContainerMount {
+        from_text(text).unwrap().mount
+    }
+
+    #[test]
+    fn a_folder_of_the_host_appears_inside() {
+        let source = MountSource::Bind { source: "/a".into(), create: false, propagation: None };
+        let mount = ContainerMount { target: "/b".into(), read_only: false, source: source.clone() };
+        for text in
+            ["type=bind,source=/a,target=/b", "type=bind,src=/a,dst=/b", "destination=/b,src=/a,type=bind"]
+        {
+            assert_eq!(read(text), mount, "{text}");
+        }
+        for text in ["type=bind,src=/a,dst=/b,readonly", "type=bind,src=/a,dst=/b,ro=true"] {
+            assert!(read(text).read_only, "{text}");
+        }
+        assert!(!read("type=bind,src=/a,dst=/b,readonly=false").read_only);
+        let shared = read("type=bind,src=/a,dst=/b,bind-propagation=rslave").source;
+        assert!(matches!(shared, MountSource::Bind { propagation: Some(how), .. } if how == "rslave"));
+    }
+
+    #[test]
+    fn without_a_type_it_is_a_volume() {
+        let volume = |name: Option<&str>| MountSource::Volume {
+            name: name.map(str::to_owned),
+            no_copy: false,
+            subpath: None,
+        };
+        assert_eq!(read("source=data,target=/data").source, volume(Some("data")));
+        assert_eq!(read("type=volume,target=/data").source, volume(None));
+        assert_eq!(read("source=,target=/data").source, volume(None));
+        let part = read("src=data,dst=/data,volume-nocopy=true,volume-subpath=a/b").source;
+        assert_eq!(
+            part,
+            MountSource::Volume { name: Some("data".into()), no_copy: true, subpath: Some("a/b".into()) }
+        );
+    }
+
+    #[test]
+    fn memory_has_a_size_and_rights() {
+        assert_eq!(
+            read("type=tmpfs,dst=/run,tmpfs-size=64m,tmpfs-mode=1770").source,
+            MountSource::Tmpfs { size: Some(ByteSize(64 << 20)), mode: Some(0o1770), options: vec![] }
+        );
+        assert!(from_text("type=tmpfs,dst=/run,tmpfs-mode=rw").is_err());
+    }
+
+    #[test]
+    fn a_field_in_quotes_may_hold_a_comma() {
+        assert_eq!(read("type=bind,\"source=/a,b\",target=/c").target, "/c");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told_and_what_there_is_none_of_is_refused() {
+        let read = from_text("type=bind,src=/a,dst=/b,consistency=cached,bind-recursive=disabled").unwrap();
+        assert_eq!(read.ignored, ["consistency", "bind-recursive"]);
+        for text in ["", "type=bind", "type=bind,src=/a,dst=b", "target", "src=/a,dst=/b,frobnicate=1"] {
+            assert!(from_text(text).is_err(), "{text}");
+        }
+        let wrong = from_text("cache:/x:ro").unwrap_err();
+        assert_eq!(wrong.hint.as_deref(), Some("write `type=volume,source=cache,target=/x,readonly`"));
+    }
+}

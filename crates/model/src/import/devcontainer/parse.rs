@@ -1,10 +1,12 @@
 //! From the text of a devcontainer.json to what it says, or to everything that is wrong with it.
 
+use std::collections::BTreeMap;
+
 use jsonc_parser::ast::Value;
 
 use super::file::{DevContainer, RecommendedSecret, WorkspaceMount};
 use super::mount::mount;
-use super::reader::{Member, Reader, below};
+use super::reader::{Member, Placed, Reader, below, bytes};
 use super::settings::Settings;
 use super::source::{self, SourceKeys};
 use super::{features, ports, support};
@@ -49,7 +51,8 @@ fn whole(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<DevContainer> {
             settings.take(reader, member);
         }
     }
-    let whole = reader.at(super::reader::bytes(value).start..super::reader::bytes(value).start + 1);
+    let begin = bytes(value).start;
+    let whole = reader.at(begin..begin + 1);
     let source = source::source(reader, keys, &members, whole);
     without_effect(reader, &members);
     Some(DevContainer {
@@ -70,14 +73,14 @@ fn whole(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<DevContainer> {
 /// What only a devcontainer.json says, besides what the container is made of.
 #[derive(Default)]
 struct Rest {
-    name: Option<super::Placed<String>>,
+    name: Option<Placed<String>>,
     features: Vec<features::FeatureUse>,
-    override_order: Vec<super::Placed<String>>,
+    override_order: Vec<Placed<String>>,
     workspace_mount: Option<WorkspaceMount>,
-    workspace_folder: Option<super::Placed<String>>,
-    run_args: Vec<super::Placed<String>>,
-    app_port: Vec<super::Placed<String>>,
-    secrets: std::collections::BTreeMap<String, RecommendedSecret>,
+    workspace_folder: Option<Placed<String>>,
+    run_args: Vec<Placed<String>>,
+    app_port: Vec<Placed<String>>,
+    secrets: BTreeMap<String, RecommendedSecret>,
 }
 
 impl Rest {
@@ -99,7 +102,7 @@ impl Rest {
     }
 }
 
-fn folder(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<super::Placed<String>> {
+fn folder(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Placed<String>> {
     let folder = reader.filled(key, value)?;
     if !folder.value.starts_with(['/', '$']) {
         let what = format!("`{key}` is `{}`, and not an absolute path", folder.value);
@@ -123,12 +126,8 @@ fn workspace_mount(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Opt
     }
 }
 
-fn secrets(
-    reader: &mut Reader<'_>,
-    path: &str,
-    value: &Value<'_>,
-) -> std::collections::BTreeMap<String, RecommendedSecret> {
-    let mut secrets = std::collections::BTreeMap::new();
+fn secrets(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> BTreeMap<String, RecommendedSecret> {
+    let mut secrets = BTreeMap::new();
     for member in reader.members(path, value) {
         let path = below(path, member.key);
         let at = reader.at(member.at.clone());
@@ -181,5 +180,57 @@ fn without_effect(reader: &mut Reader<'_>, members: &[Member<'_, '_>]) {
     if let (Some(mount), None, false) = (given("workspaceMount"), given("workspaceFolder"), compose) {
         let at = reader.at(mount.at.clone());
         reader.note(at, "`workspaceMount` asks for a `workspaceFolder`, which says where commands start");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::devcontainer::{Phase, Source};
+    use crate::manifest::{Command, Run};
+
+    fn read(text: &str) -> DevContainer {
+        parse(&Text::new("devcontainer.json", text)).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_has_its_place() {
+        let file =
+            read("\u{feff}{\r\n  // an image\r\n  \"image\": \"é\",\r\n  \"remoteUser\": \"dev\",\r\n}\r\n");
+        let Source::Image(image) = &file.source else { panic!("no image") };
+        assert_eq!((image.value.as_str(), image.at.line, image.at.column, image.at.length), ("é", 3, 12, 3));
+        let user = file.settings.remote_user.unwrap();
+        assert_eq!((user.value.as_str(), user.at.line), ("dev", 4));
+    }
+
+    #[test]
+    fn a_command_is_never_a_script_of_the_project() {
+        let file = read(r#"{ "image": "x", "postCreateCommand": "./setup.sh" }"#);
+        let run = &file.settings.hooks[&Phase::PostCreate].value;
+        assert_eq!(*run, Run::One(Command::Shell { text: "./setup.sh".into() }));
+    }
+
+    #[test]
+    fn the_notes_are_in_the_order_of_the_file() {
+        let file = read("{\n\"b\": 1,\n\"image\": \"x\",\n\"a\": 1,\n\"settings\": {},\n\"service\": \"x\"}");
+        let lines: Vec<u32> = file.notes.iter().map(|note| note.at.line).collect();
+        assert_eq!(lines, [2, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_is_meant_for_editors_is_kept_as_it_is() {
+        let file = read(r#"{ "image": "x", "customizations": { "a": [1.50, null, { "b": "c" }] } }"#);
+        assert_eq!(
+            file.settings.customizations,
+            Some(serde_json::json!({ "a": [1.50, null, { "b": "c" }] }))
+        );
+        assert_eq!(file.notes, []);
+    }
+
+    #[test]
+    fn a_feature_is_locked_by_what_it_is_called() {
+        let file = read(r#"{ "image": "x", "features": { "GHCR.io/A/B/C": {}, "./local": {} } }"#);
+        let keys: Vec<_> = file.features.iter().map(features::FeatureUse::lock_key).collect();
+        assert_eq!(keys, [Some("ghcr.io/a/b/c".to_owned()), None]);
     }
 }

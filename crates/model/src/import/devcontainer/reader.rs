@@ -29,13 +29,16 @@ pub(super) struct Member<'v, 'a> {
 /// What reads a text: the values come out as they are asked for, the rest is gathered.
 pub(super) struct Reader<'t> {
     text: &'t Text<'t>,
+    /// The text without the mark that some editors put first.
+    json: &'t str,
     pub(super) problems: Vec<Problem>,
     pub(super) notes: Vec<Note>,
 }
 
 impl<'t> Reader<'t> {
     pub(super) fn new(text: &'t Text<'t>) -> Self {
-        Self { text, problems: Vec::new(), notes: Vec::new() }
+        let json = text.text().strip_prefix('\u{feff}').unwrap_or(text.text());
+        Self { text, json, problems: Vec::new(), notes: Vec::new() }
     }
 
     /// The JSON of a text, which may hold comments and commas before a closing bracket.
@@ -52,7 +55,7 @@ impl<'t> Reader<'t> {
             allow_non_finite_numbers: false,
             allow_extended_string_escapes: false,
         };
-        match parse_to_ast(self.text.text(), &CollectOptions::default(), &options) {
+        match parse_to_ast(self.json, &CollectOptions::default(), &options) {
             Ok(parsed) if parsed.value.is_some() => parsed.value,
             Ok(_) => {
                 let name = self.text.name();
@@ -81,9 +84,10 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The place of these bytes.
+    /// The place of these bytes of the JSON.
     pub(super) fn at(&self, bytes: Range<usize>) -> Location {
-        self.text.location(bytes)
+        let mark = self.text.text().len() - self.json.len();
+        self.text.location(bytes.start + mark..bytes.end + mark)
     }
 
     /// The place of this value.

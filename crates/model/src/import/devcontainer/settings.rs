@@ -301,7 +301,8 @@ pub(super) fn each_text_of_mount(
     }
 }
 
-fn each_text_of_run(run: &mut Run, visit: &mut impl FnMut(&mut String)) {
+/// Every text of a command.
+pub(super) fn each_text_of_run(run: &mut Run, visit: &mut impl FnMut(&mut String)) {
     let commands: Vec<&mut Command> = match run {
         Run::One(command) => vec![command],
         Run::Parallel(parts) => parts.values_mut().collect(),

@@ -1,10 +1,12 @@
 //! Variables in all texts of a devcontainer.json at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::features::OptionValue;
 use super::file::{DevContainer, Source, WorkspaceMount};
-use super::settings::{Settings, Spot, each_text_of_mount};
+use super::hooks::Phase;
+use super::merge::Merged;
+use super::settings::{Settings, Spot, each_text_of_mount, each_text_of_run};
 use super::variables::{self, Context, NAMES};
 use crate::manifest::{Location, Note, nearest};
 
@@ -78,12 +80,30 @@ impl Settings {
     }
 }
 
+impl Merged {
+    /// The same with the environment of the running container put into what needs it: the environment of commands
+    /// and tools, and the commands inside.
+    #[must_use]
+    pub fn inside(mut self, env: &BTreeMap<String, String>) -> Self {
+        let context = Context { container_env: Some(env), ..Context::default() };
+        let put_in = |text: &mut String| *text = variables::substitute(text, &context).text;
+        self.remote_env.values_mut().flatten().for_each(put_in);
+        for (phase, runs) in &mut self.hooks {
+            if *phase != Phase::Initialize {
+                runs.iter_mut().for_each(|run| each_text_of_run(&mut run.value, &mut { put_in }));
+            }
+        }
+        self
+    }
+}
+
 fn put_in(spot: Spot, text: &mut String, at: &Location, context: &Context<'_>, notes: &mut Vec<Note>) {
     if context.local.is_some() && spot != Spot::Inside && variables::asks_for_container_env(text) {
         let said = "`containerEnv` is not known here: only `remoteEnv` and commands inside may ask for it";
         notes.push(Note { at: at.clone(), text: said.to_owned() });
     }
-    let done = variables::substitute(text, context);
+    let container_env = context.container_env.filter(|_| spot == Spot::Inside);
+    let done = variables::substitute(text, &Context { container_env, ..*context });
     *text = done.text;
     for variable in done.unknown.iter().filter(|_| context.local.is_some()) {
         let name = variable.split(':').next().unwrap_or(variable);
@@ -165,6 +185,15 @@ mod tests {
                  did you mean `${localWorkspaceFolder}`?",
             ]
         );
+    }
+
+    #[test]
+    fn the_environment_inside_is_put_in_only_where_it_is_known() {
+        let env = BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]);
+        let file = file().substitute(&Context { container_env: Some(&env), ..Context::default() });
+        assert_eq!(file.settings.remote_env["PATH"].value.as_deref(), Some("/bin:/x"));
+        assert_eq!(file.settings.container_env["A"].value, "${containerEnv:PATH}");
+        assert_eq!(file.notes, []);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub struct FeatureMetadata {
     pub legacy_ids: Vec<String>,
     /// Whether it is no longer kept up.
     pub deprecated: bool,
+    /// Variables that are set in the image before it is installed, in the way of a Dockerfile: `${PATH}` is what the
+    /// variable was before.
+    pub container_env: BTreeMap<String, String>,
     /// What is merged with what others say about the container.
     pub settings: Settings,
     /// What a user should know about how it was read.
@@ -49,8 +52,9 @@ pub struct OptionDecl {
 }
 
 /// The keys besides those that are merged.
-const OWN_KEYS: [&str; 13] = [
+const OWN_KEYS: [&str; 14] = [
     "$schema",
+    "containerEnv",
     "id",
     "version",
     "name",
@@ -65,8 +69,9 @@ const OWN_KEYS: [&str; 13] = [
     "deprecated",
 ];
 
-/// Keys that a devcontainer.json may have, and a feature may not.
-const NOT_OF_FEATURES: [&str; 13] = [
+/// Keys that are merged, and that a feature does not have, or not in that way.
+const NOT_OF_FEATURES: [&str; 14] = [
+    "containerEnv",
     "initializeCommand",
     "waitFor",
     "containerUser",
@@ -114,6 +119,10 @@ fn whole(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<FeatureMetadata> 
             "dependsOn" => metadata.depends_on = uses(reader, key, value),
             "installsAfter" => metadata.installs_after = plain(reader.strings(key, value)),
             "legacyIds" => metadata.legacy_ids = plain(reader.strings(key, value)),
+            "containerEnv" => {
+                let texts = settings::texts(reader, key, value);
+                metadata.container_env = texts.into_iter().map(|(name, text)| (name, text.value)).collect();
+            }
             "deprecated" => deprecated(reader, &mut metadata, &member),
             "$schema" | "description" | "documentationURL" | "licenseURL" | "keywords" => {}
             _ => metadata.settings.take(reader, &member),
@@ -197,7 +206,7 @@ mod tests {
                 "dependsOn": { "ghcr.io/devcontainers/features/common-utils:2": { "zsh": true } },
                 "installsAfter": ["ghcr.io/devcontainers/features/git"],
                 "legacyIds": ["nodejs"],
-                "containerEnv": { "NVM": "/usr/local/nvm" },
+                "containerEnv": { "PATH": "/usr/local/nvm:${PATH}" },
                 "capAdd": ["SYS_PTRACE"],
                 "entrypoint": "/usr/local/share/init.sh",
                 "mounts": [{ "type": "volume", "source": "n-${devcontainerId}", "target": "/n" }],
@@ -210,7 +219,7 @@ mod tests {
         assert_eq!(feature.options["manager"].one_of.as_ref().unwrap().len(), 2);
         assert_eq!(feature.depends_on[0].options["zsh"], OptionValue::Boolean(true));
         assert_eq!(feature.installs_after, ["ghcr.io/devcontainers/features/git"]);
-        assert_eq!(feature.settings.container_env["NVM"].value, "/usr/local/nvm");
+        assert_eq!(feature.container_env["PATH"], "/usr/local/nvm:${PATH}");
         assert_eq!(feature.settings.mounts.len(), 1);
         assert!(feature.settings.hooks.contains_key(&Phase::PostStart));
         assert_eq!(feature.notes, []);

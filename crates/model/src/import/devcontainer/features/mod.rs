@@ -22,12 +22,22 @@ use crate::manifest::Location;
 /// A feature that is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureUse {
-    /// What it is called there.
+    /// What it is called there, as it is written.
+    pub text: String,
+    /// What that means.
     pub reference: Reference,
     /// The options that are given; others keep their defaults.
     pub options: Options,
     /// Where it is asked for.
     pub at: Location,
+}
+
+impl FeatureUse {
+    /// What it is called in a lock file; folders of the project are in none.
+    #[must_use]
+    pub fn lock_key(&self) -> Option<String> {
+        (!matches!(self.reference, Reference::Local { .. })).then(|| self.text.to_lowercase())
+    }
 }
 
 /// Options of a feature, by name.
@@ -65,7 +75,9 @@ pub(super) fn uses(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Ve
             Ok(_) if matches!(member.value, Value::BooleanLit(on) if !on.value) => {
                 reader.note(at, format!("`{}` is false, and not installed", member.key));
             }
-            Ok(reference) => uses.push(FeatureUse { reference, options, at }),
+            Ok(reference) => {
+                uses.push(FeatureUse { text: member.key.to_owned(), reference, options, at });
+            }
             Err(problem) => reader.problems.push(problem.at(at)),
         }
     }

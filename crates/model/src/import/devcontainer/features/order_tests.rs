@@ -12,6 +12,7 @@ fn at() -> Location {
 
 fn asked(reference: &str, options: &[(&str, &str)]) -> FeatureUse {
     FeatureUse {
+        text: reference.to_owned(),
         reference: Reference::parse(reference).unwrap(),
         options: options
             .iter()

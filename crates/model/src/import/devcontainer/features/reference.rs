@@ -103,7 +103,7 @@ impl Reference {
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
             [name] => Err(bare(name)),
-            [owner, repository, feature] if !owner.contains(['.', ':']) => {
+            [owner, repository, feature] if *owner != "localhost" && !owner.contains(['.', ':']) => {
                 Err(release(owner, repository, feature))
             }
             [_, _] => Err(wrong()
@@ -259,6 +259,7 @@ mod tests {
                 "ghcr.io/devcontainers/features/node",
             ),
             ("ghcr.io/A/Features/Go", "ghcr.io/a/features/go:latest", "ghcr.io/a/features/go"),
+            ("localhost/a/go", "localhost/a/go:latest", "localhost/a/go"),
             ("localhost:5000/a/go:1.2.3", "localhost:5000/a/go:1.2.3", "localhost:5000/a/go"),
             ("https://example.com/x.tgz", "https://example.com/x.tgz", "https://example.com/x.tgz"),
             ("./mine/", "./mine", "./mine"),
