@@ -1,0 +1,245 @@
+//! What appears inside: `volumes` in short and in long, and `tmpfs`.
+
+use std::collections::BTreeMap;
+
+use super::node::{Data, Node};
+use super::paths;
+use super::report::Report;
+use super::source::Place;
+use super::types::Volume;
+use super::{files, quantity};
+use crate::container::{ContainerMount, MountSource};
+use crate::manifest::{ByteSize, nearest};
+
+/// How mounts below a folder may be passed on.
+const PROPAGATION: [&str; 6] = ["shared", "slave", "private", "rshared", "rslave", "rprivate"];
+
+/// What appears inside, in order; what comes later at the same place takes the place of what was there.
+pub(super) fn read(
+    report: &mut Report,
+    node: &Node,
+    volumes: &BTreeMap<String, Volume>,
+) -> Vec<ContainerMount> {
+    let Data::List(items) = &node.data else {
+        report.wrong(node, "volumes", "a list");
+        return Vec::new();
+    };
+    let mut mounts = Vec::new();
+    for item in items {
+        let mut reader = Mounts { report, volumes, at: &item.at };
+        let mount = match &item.data {
+            Data::Text(text) => reader.short(text),
+            Data::Map(_) => reader.long(item),
+            _ => {
+                report.wrong(item, "volumes", "text or a map in every item");
+                None
+            }
+        };
+        if let Some(mount) = mount {
+            place(&mut mounts, mount);
+        }
+    }
+    mounts
+}
+
+/// Adds a mount, in the place of one with the same target.
+pub(super) fn place(mounts: &mut Vec<ContainerMount>, mount: ContainerMount) {
+    match mounts.iter_mut().find(|known| known.target == mount.target) {
+        Some(known) => *known = mount,
+        None => mounts.push(mount),
+    }
+}
+
+/// `tmpfs`: `PATH[:OPTION,…]`, one or a list.
+pub(super) fn tmpfs(report: &mut Report, node: &Node) -> Vec<ContainerMount> {
+    let mut mounts = Vec::new();
+    for text in report.one_or_more(node, "tmpfs") {
+        let (target, written) = text.split_once(':').unwrap_or((&text, ""));
+        let (mut size, mut mode, mut options, mut read_only) = (None, None, Vec::new(), false);
+        for option in written.split(',').filter(|option| !option.is_empty()) {
+            match option.split_once('=') {
+                Some(("size", text)) if quantity::bytes(text).is_some() => {
+                    size = quantity::bytes(text).map(ByteSize)
+                }
+                Some(("mode", text)) if u32::from_str_radix(text, 8).is_ok() => {
+                    mode = u32::from_str_radix(text, 8).ok()
+                }
+                _ if option == "ro" => read_only = true,
+                _ if option == "rw" => {}
+                _ => options.push(option.to_owned()),
+            }
+        }
+        if absolute(report, &node.at.part(&text), target) {
+            let source = MountSource::Tmpfs { size, mode, options };
+            place(&mut mounts, ContainerMount { target: paths::clean(target), read_only, source });
+        }
+    }
+    mounts
+}
+
+fn absolute(report: &mut Report, at: &Place, target: &str) -> bool {
+    let absolute = target.starts_with('/');
+    if !absolute {
+        let what = match target {
+            "" => "this does not say where in the container it appears".to_owned(),
+            _ => format!("`{target}` is no absolute path in the container"),
+        };
+        report.problem(
+            at.problem("bad-mount", what).hint("such as `./data:/var/lib/data` or `data:/var/lib/data`"),
+        );
+    }
+    absolute
+}
+
+struct Mounts<'r> {
+    report: &'r mut Report,
+    volumes: &'r BTreeMap<String, Volume>,
+    at: &'r Place,
+}
+
+impl Mounts<'_> {
+    /// `[SOURCE:]TARGET[:OPTION,…]`
+    fn short(&mut self, text: &str) -> Option<ContainerMount> {
+        // The drive of a path of Windows is part of the path.
+        let drive = text.len() > 2
+            && text.as_bytes()[0].is_ascii_alphabetic()
+            && [":\\", ":/"].contains(&text.get(1..3)?);
+        let from = if drive { 2 } else { 0 };
+        let (source, rest) = match text[from..].find(':') {
+            Some(found) => (Some(&text[..from + found]), &text[from + found + 1..]),
+            None => (None, text),
+        };
+        let (target, written) = match source {
+            Some(_) => rest.split_once(':').unwrap_or((rest, "")),
+            None => (rest, ""),
+        };
+        let (mut read_only, mut no_copy, mut propagation) = (false, false, None);
+        for option in written.split(',') {
+            match option {
+                "ro" => read_only = true,
+                "" | "rw" => {}
+                "nocopy" => no_copy = true,
+                "z" | "Z" => self.report.note(
+                    &self.at.part(written),
+                    format!("`{option}` is left out: files of the host are not relabelled"),
+                ),
+                "cached" | "delegated" | "consistent" => {
+                    self.report.note(
+                        &self.at.part(written),
+                        format!("`{option}` is left out: it changes nothing on Linux"),
+                    );
+                }
+                _ if PROPAGATION.contains(&option) => propagation = Some(option.to_owned()),
+                _ => {
+                    let problem = self
+                        .at
+                        .part(option)
+                        .problem("bad-mount", format!("a mount has no option `{option}`"));
+                    self.report.problem(problem.hint("such as `ro`, `rw`, `nocopy` or `rslave`"));
+                }
+            }
+        }
+        if !absolute(self.report, self.at, target) {
+            return None;
+        }
+        let source = match source {
+            None => MountSource::Volume { name: None, no_copy, subpath: None },
+            Some("") => {
+                self.report.problem(
+                    self.at.problem("bad-mount", format!("nothing is said to appear at `{target}`")),
+                );
+                return None;
+            }
+            Some(source) if drive || !paths::is_relative(source) || source.starts_with('.') => {
+                MountSource::Bind { source: paths::clean(source), create: true, propagation }
+            }
+            Some(name) => MountSource::Volume { name: Some(self.named(name)?), no_copy, subpath: None },
+        };
+        Some(ContainerMount { target: paths::clean(target), read_only, source })
+    }
+
+    fn long(&mut self, node: &Node) -> Option<ContainerMount> {
+        let fields = self.report.fields(node, "services.*.volumes.*", "volumes")?;
+        let mut text = |key: &str| fields.get(key).map(|node| self.report.text(node, key));
+        let (kind, source, target) = (text("type"), text("source"), text("target"));
+        let (source, target) = (source.flatten(), target.flatten().unwrap_or_default());
+        let read_only =
+            fields.get("read_only").and_then(|node| self.report.truth(node, "read_only")) == Some(true);
+        if !absolute(self.report, self.at, &target) {
+            return None;
+        }
+        let kind_at = fields.get("type").map_or(self.at, |node| &node.at);
+        let source = match kind.flatten().as_deref() {
+            Some("bind") => {
+                let Some(source) = source else {
+                    self.report.problem(self.at.problem(
+                        "bad-mount",
+                        format!("nothing is said to appear at `{target}`: `source` is missing"),
+                    ));
+                    return None;
+                };
+                let bind = fields
+                    .get("bind")
+                    .and_then(|node| self.report.fields(node, "services.*.volumes.*.bind", "bind"));
+                let get = |key| bind.and_then(|bind| bind.get(key));
+                let propagation = get("propagation").and_then(|node| self.report.text(node, "propagation"));
+                let create =
+                    get("create_host_path").and_then(|node| self.report.truth(node, "create_host_path"));
+                MountSource::Bind {
+                    source: paths::clean(&source),
+                    create: create.unwrap_or(true),
+                    propagation,
+                }
+            }
+            Some("volume") => {
+                let path = "services.*.volumes.*.volume";
+                let volume = fields.get("volume").and_then(|node| self.report.fields(node, path, "volume"));
+                let get = |key| volume.and_then(|volume| volume.get(key));
+                let no_copy = get("nocopy").and_then(|node| self.report.truth(node, "nocopy")) == Some(true);
+                let subpath = get("subpath").and_then(|node| self.report.text(node, "subpath"));
+                let name = match source.filter(|source| !source.is_empty()) {
+                    Some(source) => Some(self.named(&source)?),
+                    None => None,
+                };
+                MountSource::Volume { name, no_copy, subpath }
+            }
+            Some("tmpfs") => {
+                let path = "services.*.volumes.*.tmpfs";
+                let tmpfs = fields.get("tmpfs").and_then(|node| self.report.fields(node, path, "tmpfs"));
+                let get = |key| tmpfs.and_then(|tmpfs| tmpfs.get(key));
+                let size = get("size").and_then(|node| self.report.size(node, "size"));
+                let mode = get("mode").and_then(|node| files::mode(self.report, node));
+                MountSource::Tmpfs { size, mode, options: Vec::new() }
+            }
+            Some(kind @ ("image" | "npipe" | "cluster")) => {
+                self.report.note(kind_at, format!("what is of type `{kind}` does not appear at `{target}`"));
+                return None;
+            }
+            Some(kind) => {
+                let problem = kind_at.problem("bad-mount", format!("there is no type of mount `{kind}`"));
+                self.report.problem(problem.hint("there are `bind`, `volume` and `tmpfs`"));
+                return None;
+            }
+            None => {
+                let problem = self.at.problem("bad-mount", "this does not say of what `type` it is");
+                self.report.problem(problem.hint("there are `bind`, `volume` and `tmpfs`"));
+                return None;
+            }
+        };
+        Some(ContainerMount { target: paths::clean(&target), read_only, source })
+    }
+
+    /// The name on the engine of a declared volume.
+    fn named(&mut self, name: &str) -> Option<String> {
+        if let Some(volume) = self.volumes.get(name) {
+            return Some(volume.name.clone());
+        }
+        let problem = self.at.part(name).problem("unknown-volume", format!("no volume `{name}` is declared"));
+        self.report.problem(match nearest(name, self.volumes.keys().map(String::as_str)) {
+            Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+            None if name.contains('/') => problem.hint(format!("for a folder of the host write `./{name}`")),
+            None => problem.hint(format!("declare it at the top level: `volumes: {{ {name}: {{}} }}`; a folder of the host begins with `./`")),
+        });
+        None
+    }
+}
