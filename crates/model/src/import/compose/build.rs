@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::load::Environment;
 use super::node::{Data, Node};
 use super::report::Report;
 use super::types::Stored;
@@ -9,7 +10,12 @@ use super::{files, hosts, paths};
 use crate::container::{Build, BuildSecret};
 
 /// Reads `build`: a context, or a map.
-pub(super) fn read(report: &mut Report, node: &Node, secrets: &BTreeMap<String, Stored>) -> Option<Build> {
+pub(super) fn read(
+    report: &mut Report,
+    node: &Node,
+    secrets: &BTreeMap<String, Stored>,
+    env: &Environment,
+) -> Option<Build> {
     if let Data::Text(context) = &node.data {
         return Some(Build { context: cleaned(context), ..Build::default() });
     }
@@ -26,7 +32,11 @@ pub(super) fn read(report: &mut Report, node: &Node, secrets: &BTreeMap<String, 
     let (no_cache, pull) = (truth("no_cache"), truth("pull"));
     let pairs =
         |report: &mut Report, key| fields.get(key).map(|node| report.pairs(node, key)).unwrap_or_default();
-    let args = pairs(report, "args").into_iter().map(|pair| (pair.key, pair.value)).collect();
+    let args = pairs(report, "args").into_iter().map(|pair| {
+        let value = pair.value.or_else(|| env.get(&pair.key).cloned());
+        (pair.key, value)
+    });
+    let args = args.collect();
     let platform = fields.get("platforms").map(|node| (node, report.texts(node, "platforms")));
     let platform = platform.and_then(|(node, platforms)| {
         if platforms.len() > 1 {

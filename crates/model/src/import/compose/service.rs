@@ -60,25 +60,25 @@ type ReadKey = fn(&mut Reader<'_, '_>, &Node, &'static str);
 
 /// How each key is read.
 pub(super) const READERS: &[(&str, ReadKey)] = &[
-    ("build", |s, n, _| s.out.build = build::read(&mut s.loader.report, n, &s.around.secrets)),
+    ("build", |s, n, _| s.out.build = build::read(&mut s.loader.report, n, &s.around.secrets, &s.around.env)),
     ("cap_add", |s, n, k| s.out.container.cap_add = s.capabilities(n, k)),
     ("cap_drop", |s, n, k| s.out.container.cap_drop = s.capabilities(n, k)),
-    ("cgroup", |s, n, k| s.out.container.cgroupns = s.report().text(n, k)),
+    ("cgroup", |s, n, k| s.out.container.cgroupns = s.filled(n, k)),
     ("command", |s, n, k| s.out.container.command = s.report().command(n, k)),
     ("configs", |s, n, _| {
         s.out.configs = files::used(&mut s.loader.report, n, &s.around.configs, files::Kind::Config);
     }),
-    ("container_name", |s, n, k| s.out.container_name = s.report().text(n, k)),
+    ("container_name", |s, n, k| s.out.container_name = s.filled(n, k)),
     ("cpu_shares", |s, n, k| s.out.container.resources.cpu_shares = s.report().whole(n, k)),
     ("cpus", |s, n, k| s.out.container.resources.cpus = s.report().decimal(n, k)),
-    ("cpuset", |s, n, k| s.out.container.resources.cpuset = s.report().text(n, k)),
+    ("cpuset", |s, n, k| s.out.container.resources.cpuset = s.filled(n, k)),
     ("depends_on", |s, n, _| s.needs = depends::read(s.report(), n)),
     ("deploy", |s, n, _| s.deploy = deploy::read(s.report(), n).unwrap_or_default()),
     ("devices", |s, n, _| s.out.container.devices = devices::read(s.report(), n)),
     ("dns", |s, n, k| s.out.container.dns = s.report().one_or_more(n, k)),
     ("dns_opt", |s, n, k| s.out.container.dns_opt = s.report().one_or_more(n, k)),
     ("dns_search", |s, n, k| s.out.container.dns_search = s.report().one_or_more(n, k)),
-    ("domainname", |s, n, k| s.out.container.domainname = s.report().text(n, k)),
+    ("domainname", |s, n, k| s.out.container.domainname = s.filled(n, k)),
     ("entrypoint", |s, n, k| s.out.container.entrypoint = s.report().command(n, k)),
     ("env_file", |s, n, k| s.env_file = files::variables(s.loader, n, k, &s.around.env)),
     ("environment", |s, n, k| s.environment = s.report().pairs(n, k)),
@@ -91,8 +91,8 @@ pub(super) const READERS: &[(&str, ReadKey)] = &[
         s.out.container.group_add = s.report().scalars(n, k).into_iter().map(|(group, _)| group).collect();
     }),
     ("healthcheck", |s, n, _| s.out.container.health = health::read(s.report(), n)),
-    ("hostname", |s, n, k| s.out.container.hostname = s.report().text(n, k)),
-    ("image", |s, n, k| s.out.image = s.report().text(n, k).filter(|image| !image.is_empty())),
+    ("hostname", |s, n, k| s.out.container.hostname = s.filled(n, k)),
+    ("image", |s, n, k| s.out.image = s.filled(n, k)),
     ("init", |s, n, k| s.out.container.init = s.report().truth(n, k)),
     ("ipc", |s, n, k| s.out.container.ipc = s.namespace(n, k)),
     ("label_file", |s, n, k| s.label_file = files::variables(s.loader, n, k, &s.around.env)),
@@ -113,7 +113,7 @@ pub(super) const READERS: &[(&str, ReadKey)] = &[
     ("oom_score_adj", |s, n, k| s.out.container.resources.oom_score_adj = s.report().whole(n, k)),
     ("pid", |s, n, k| s.out.container.pid = s.namespace(n, k)),
     ("pids_limit", |s, n, k| s.out.container.resources.pids = s.report().whole(n, k)),
-    ("platform", |s, n, k| s.out.container.platform = s.report().text(n, k)),
+    ("platform", |s, n, k| s.out.container.platform = s.filled(n, k)),
     ("ports", |s, n, _| s.out.container.ports = ports::read(s.report(), n)),
     ("post_start", |s, n, k| s.out.post_start = s.hooks(n, k, "services.*.post_start.*")),
     ("pre_stop", |s, n, k| s.out.pre_stop = s.hooks(n, k, "services.*.pre_stop.*")),
@@ -124,7 +124,7 @@ pub(super) const READERS: &[(&str, ReadKey)] = &[
     ("pull_policy", |s, n, k| s.out.pull_policy = s.pull_policy(n, k)),
     ("read_only", |s, n, k| s.out.container.read_only = s.report().truth(n, k) == Some(true)),
     ("restart", |s, n, _| s.out.restart = deploy::policy(s.report(), n).unwrap_or_default()),
-    ("runtime", |s, n, k| s.out.container.runtime = s.report().text(n, k)),
+    ("runtime", |s, n, k| s.out.container.runtime = s.filled(n, k)),
     ("scale", |s, n, k| s.out.replicas = s.report().whole(n, k).unwrap_or(1)),
     ("secrets", |s, n, _| {
         s.out.secrets = files::used(&mut s.loader.report, n, &s.around.secrets, files::Kind::Secret);
@@ -133,19 +133,19 @@ pub(super) const READERS: &[(&str, ReadKey)] = &[
     ("shm_size", |s, n, k| s.out.container.shm_size = s.report().size(n, k)),
     ("stdin_open", |s, n, k| s.out.container.stdin_open = s.report().truth(n, k) == Some(true)),
     ("stop_grace_period", |s, n, k| s.out.container.stop_grace = s.report().duration(n, k)),
-    ("stop_signal", |s, n, k| s.out.container.stop_signal = s.report().text(n, k)),
+    ("stop_signal", |s, n, k| s.out.container.stop_signal = s.filled(n, k)),
     ("sysctls", |s, n, k| s.out.container.sysctls = s.report().named(n, k)),
     ("tmpfs", |s, n, _| s.tmpfs = mounts::tmpfs(s.report(), n)),
     ("tty", |s, n, k| s.out.container.tty = s.report().truth(n, k) == Some(true)),
     ("ulimits", |s, n, _| s.out.container.ulimits = devices::ulimits(s.report(), n)),
-    ("user", |s, n, k| s.out.container.user = s.report().text(n, k)),
-    ("userns_mode", |s, n, k| s.out.container.userns = s.report().text(n, k)),
-    ("uts", |s, n, k| s.out.container.uts = s.report().text(n, k)),
+    ("user", |s, n, k| s.out.container.user = s.filled(n, k)),
+    ("userns_mode", |s, n, k| s.out.container.userns = s.filled(n, k)),
+    ("uts", |s, n, k| s.out.container.uts = s.filled(n, k)),
     ("volumes", |s, n, _| {
         s.out.container.mounts = mounts::read(&mut s.loader.report, n, &s.around.volumes);
     }),
     ("volumes_from", |s, n, k| s.volumes_from(n, k)),
-    ("working_dir", |s, n, k| s.out.container.working_dir = s.report().text(n, k)),
+    ("working_dir", |s, n, k| s.out.container.working_dir = s.filled(n, k)),
 ];
 
 /// Reads a service.
@@ -289,6 +289,11 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// A text; an empty one, as a variable without a value leaves it, is as good as none.
+    fn filled(&mut self, node: &Node, key: &str) -> Option<String> {
+        self.report().text(node, key).filter(|text| !text.is_empty())
+    }
+
     fn set(&mut self, node: &Node, key: &str) -> BTreeSet<String> {
         self.report().texts(node, key).into_iter().map(|(text, _)| text).collect()
     }
@@ -303,7 +308,7 @@ impl Reader<'_, '_> {
 
     /// Whose namespace is shared; that of another service makes it a dependency.
     fn namespace(&mut self, node: &Node, key: &str) -> Option<String> {
-        let text = self.report().text(node, key)?;
+        let text = self.filled(node, key)?;
         if let Some(service) = text.strip_prefix("service:") {
             self.need(service, &node.at);
         }
@@ -316,7 +321,7 @@ impl Reader<'_, '_> {
     }
 
     fn network_mode(&mut self, node: &Node, key: &str) {
-        let Some(text) = self.report().text(node, key) else { return };
+        let Some(text) = self.filled(node, key) else { return };
         let mode = networks::mode(&text);
         if let NetworkMode::Unit(service) = &mode {
             self.need(&service.clone(), &node.at);
@@ -366,7 +371,7 @@ impl Reader<'_, '_> {
     }
 
     fn pull_policy(&mut self, node: &Node, key: &str) -> Option<PullPolicy> {
-        let text = self.report().text(node, key)?;
+        let text = self.filled(node, key)?;
         let day = std::time::Duration::from_secs(86_400);
         match text.as_str() {
             "always" | "refresh" => Some(PullPolicy::Always),
