@@ -126,7 +126,7 @@ fn variables_come_from_the_caller_then_from_the_file_and_those_of_a_service_have
     let text = "services:\n  a:\n    image: x:$TAG\n    env_file: [one.env, {path: two.env, required: false}, {path: no.env, required: false}]\n    environment: [B=b, HOME, NOT, FROM]\n#--- .env\nTAG=1\nHOME=/never\nFROM=dotenv\n#--- one.env\nA=1\nB=1\nC=$TAG\n#--- two.env\nA=2\nD=${A}x\n";
     let project = load_text(text).unwrap();
     assert_eq!(project.services["a"].image.as_deref(), Some("x:1"));
-    assert_eq!(env_of(&project, "a"), ["A=2", "B=b", "C=1", "D=2x", "FROM=dotenv", "HOME=/home/me"]);
+    assert_eq!(env_of(&project, "a"), ["A=2", "B=b", "C=1", "D=1x", "FROM=dotenv", "HOME=/home/me"]);
     let asked: Vec<&str> = project.files.iter().map(String::as_str).collect();
     assert_eq!(asked, [".env", "compose.yaml", "no.env", "one.env", "two.env"]);
 }

@@ -19,6 +19,10 @@ pub(super) fn read(
     if let Data::Text(context) = &node.data {
         return Some(Build { context: cleaned(context), ..Build::default() });
     }
+    if matches!(node.data, Data::List(_)) {
+        report.wrong(node, "build", "a folder, or a map");
+        return None;
+    }
     let fields = report.fields(node, "services.*.build", "build")?;
     let mut text = |key| fields.get(key).and_then(|node| report.text(node, key));
     let context = text("context").unwrap_or_else(|| ".".to_owned());

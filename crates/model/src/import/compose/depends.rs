@@ -29,6 +29,10 @@ pub(super) fn read(report: &mut Report, node: &Node) -> BTreeMap<String, (Depend
         }
         return all;
     }
+    if !matches!(node.data, Data::List(_)) {
+        report.wrong(node, "depends_on", "a list of services, or a map");
+        return all;
+    }
     for (name, at) in report.texts(node, "depends_on") {
         all.insert(name, (STARTED, at.clone()));
     }

@@ -81,7 +81,7 @@ fn value(
         return Ok((put_in(written, start, outer, variables)?, line_end + 1));
     };
     let Some(length) = closing(&text[start + 1..], quote) else {
-        return Err(bad(start..line_end, format!("this {quote} is never closed")));
+        return Err(bad(start..line_end, format!("this `{quote}` is never closed")));
     };
     let close = start + 1 + length;
     let end = text[close..].find('\n').map_or(text.len(), |length| close + length);

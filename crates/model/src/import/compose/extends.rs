@@ -1,6 +1,6 @@
 //! Services that extend others, of the same file or of another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::load::{Environment, Loader};
@@ -18,11 +18,13 @@ pub(super) struct Extends<'l, 'f, 'e> {
     pub(super) env: &'e Environment,
     /// The files that were read for this, by path.
     files: BTreeMap<String, Option<Rc<Node>>>,
+    /// Services, by file and name, that were found to extend themselves.
+    cyclic: BTreeSet<(String, String)>,
 }
 
 impl<'l, 'f, 'e> Extends<'l, 'f, 'e> {
     pub(super) fn new(loader: &'l mut Loader<'f>, env: &'e Environment) -> Self {
-        Self { loader, env, files: BTreeMap::new() }
+        Self { loader, env, files: BTreeMap::new(), cyclic: BTreeSet::new() }
     }
 
     /// The file with all that its services take from others.
@@ -55,6 +57,10 @@ impl<'l, 'f, 'e> Extends<'l, 'f, 'e> {
         let entry = own.entries_mut()?.remove(position);
         let step = (path.to_owned(), name.to_owned());
         if let Some(begin) = chain.iter().position(|earlier| *earlier == step) {
+            if self.cyclic.contains(&step) {
+                return None;
+            }
+            self.cyclic.extend(chain[begin..].iter().cloned());
             let names: Vec<&str> =
                 chain[begin..].iter().map(|(_, name)| name.as_str()).chain([name]).collect();
             let what = format!("`{name}` extends itself: {}", names.join(" → "));

@@ -70,7 +70,8 @@ pub(super) fn declared(report: &mut Report, model: &Node, kind: Kind) -> BTreeMa
                 report.problem(
                     problem.hint("give one of `file`, `environment`, `content` or `external: true`"),
                 );
-                None
+                // It is declared all the same: who uses it is not wrong about that.
+                Some(Stored::External(entry.key.clone()))
             }
         };
         if let Some(stored) = stored {

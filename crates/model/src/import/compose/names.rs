@@ -13,7 +13,7 @@ pub(super) fn section<'n>(report: &mut Report, model: &'n Node, name: &str) -> V
         return Vec::new();
     };
     let mut named = Vec::new();
-    for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-")) {
+    for entry in entries {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if entry.key.is_empty() || !entry.key.chars().all(fits) {
             let problem = entry.key_at.problem("bad-name", format!("`{}` cannot be a name here", entry.key));

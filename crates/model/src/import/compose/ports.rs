@@ -99,7 +99,10 @@ fn expand(address: &str, host: &str, container: &str, protocol: &str) -> Result<
     }
     let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     if !address.is_empty() && address.parse::<IpAddr>().is_err() {
-        return Err(format!("`{address}` is not an address"));
+        return Err(match address {
+            "localhost" => "`localhost` is a name; its address is `127.0.0.1`".to_owned(),
+            _ => format!("`{address}` is not an address"),
+        });
     }
     let address = Some(address.to_owned()).filter(|address| !address.is_empty());
     let container = range(container)?;

@@ -19,7 +19,8 @@ use crate::container::{MountSource, NetworkMode};
 use crate::manifest::{Note, Problem};
 
 /// Reads a project from its files, the later ones over the earlier ones. `files` gives every other file that these
-/// name, by its path from the project's folder: `Ok(None)` if it is not there, an error if it cannot be read.
+/// name, by its path from the project's folder, or as it is written where it is absolute or begins with `~/`: `Ok(None)`
+/// if it is not there, an error if it cannot be read.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -243,8 +244,16 @@ fn connect(
         let Some(service) = services.get_mut(&name) else { continue };
         for mut mount in given {
             let own = service.container.mounts.iter().any(|known| known.target == mount.target);
-            // A volume without a name belongs to its container alone.
-            if !own && !matches!(mount.source, MountSource::Volume { name: None, .. }) {
+            if own {
+                continue;
+            }
+            if matches!(mount.source, MountSource::Volume { name: None, .. }) {
+                let text = format!(
+                    "`{}` of `{}` is left out: a volume without a name has one service",
+                    mount.target, from.service
+                );
+                report.note(&from.at, text);
+            } else {
                 mount.read_only |= from.read_only;
                 place(&mut service.container.mounts, mount);
             }

@@ -59,6 +59,9 @@ impl Report {
         let scalar = matches!(node.data, Data::Number(_) | Data::Bool(_)) && wanted.starts_with("text");
         self.problem(match node.scalar() {
             Some(text) if scalar => problem.hint(format!("put it in quotes: `\"{text}\"`")),
+            Some(text) if !node.is_null() && wanted.starts_with("a list") => {
+                problem.hint(format!("put it in a list: `{name}: [\"{text}\"]`"))
+            }
             _ => problem,
         });
     }
@@ -170,7 +173,7 @@ impl Report {
         };
         let size = quantity::bytes(text);
         if size.is_none() {
-            let problem = node.at.problem("bad-size", format!("`{text}` is not a size"));
+            let problem = node.at.problem("bad-size", not_a(text, name, "a size"));
             self.problem(
                 problem.hint("sizes are a number and a unit: `512m`, `1.5g`; without a unit they are bytes"),
             );
@@ -186,7 +189,7 @@ impl Report {
         };
         let duration = quantity::duration(text);
         if duration.is_none() {
-            let problem = node.at.problem("bad-duration", format!("`{text}` is not a time"));
+            let problem = node.at.problem("bad-duration", not_a(text, name, "a time"));
             self.problem(match text.parse::<f64>() {
                 Ok(_) => {
                     problem.why("the unit is missing").hint(format!("write `{text}s` if seconds are meant"))
@@ -303,5 +306,14 @@ impl Report {
             self.problem(problem.hint("names are not empty, and nothing holds a NUL character"));
         }
         fits
+    }
+}
+
+/// What is wrong with a text that should be something else.
+fn not_a(text: &str, name: &str, wanted: &str) -> String {
+    if text.is_empty() {
+        format!("`{name}` is empty, and must be {wanted}")
+    } else {
+        format!("`{text}` is not {wanted}")
     }
 }

@@ -45,6 +45,7 @@ pub(super) struct Reader<'r, 'f> {
 pub(super) struct VolumesFrom {
     pub(super) service: String,
     pub(super) read_only: bool,
+    pub(super) at: Place,
 }
 
 /// A service with what it says about others.
@@ -151,6 +152,14 @@ pub(super) const READERS: &[(&str, ReadKey)] = &[
 /// Reads a service.
 pub(super) fn read(loader: &mut Loader<'_>, around: &Around, entry: &Entry) -> Option<Read> {
     let node = &entry.value;
+    if let Some(text) = node.as_text() {
+        let what = format!("the service `{}` must be a map, not text", entry.key);
+        let problem = node.at.problem("wrong-type", what);
+        loader
+            .report
+            .problem(problem.hint(format!("if that is its image: `{}: {{ image: {text} }}`", entry.key)));
+        return None;
+    }
     let fields = loader.report.fields(node, "services.*", &entry.key)?;
     let out = ComposeService {
         at: entry.key_at.location(),
@@ -202,7 +211,10 @@ impl Reader<'_, '_> {
     /// Puts together what several keys say about the same.
     fn finish(mut self, entry: &Entry) -> Read {
         let node = &entry.value;
-        if self.out.image.is_none() && node.get("build").is_none() && node.get("provider").is_none() {
+        // What is there and wrong has been told, and so has what could not be extended.
+        let image = node.get("image").is_some_and(|image| image.scalar().is_none_or(|text| !text.is_empty()));
+        let other = ["build", "provider", "extends"].iter().any(|key| node.get(key).is_some());
+        if !image && !other {
             let what = format!("nothing says what `{}` runs", entry.key);
             let problem = entry.key_at.problem("no-image", what);
             self.report().problem(problem.hint("give it an `image`, or say how one is built with `build`"));
@@ -350,7 +362,11 @@ impl Reader<'_, '_> {
             }
             let (service, mode) = text.split_once(':').unwrap_or((&text, "rw"));
             self.need(service, at);
-            self.volumes_from.push(VolumesFrom { service: service.to_owned(), read_only: mode == "ro" });
+            self.volumes_from.push(VolumesFrom {
+                service: service.to_owned(),
+                read_only: mode == "ro",
+                at: at.clone(),
+            });
         }
     }
 

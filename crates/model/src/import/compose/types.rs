@@ -214,7 +214,7 @@ pub struct Volume {
     pub external: bool,
     /// What makes it; absent is the engine's own choice.
     pub driver: Option<String>,
-    /// Options of that.
+    /// Options of that. The `device` of one that is bound to a folder is as it is written.
     pub driver_opts: BTreeMap<String, String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,

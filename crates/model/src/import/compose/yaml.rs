@@ -180,6 +180,10 @@ impl Reader<'_> {
             _ if info.contains("unknown anchor") => {
                 problem.hint("the `&name` that it refers to must come before it")
             }
+            _ if info.contains("did not find expected") => {
+                problem.hint("check that this line is indented as much as those that it belongs to")
+            }
+            _ if info.contains("quoted scalar") => problem.hint("check that the quote is closed"),
             _ if info.contains("unexpected character") => problem.hint("put the value in quotes"),
             _ if info.contains("mapping values are not allowed") => {
                 problem.hint("check the indentation, and put a value that holds `: ` in quotes")
