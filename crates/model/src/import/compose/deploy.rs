@@ -71,7 +71,9 @@ pub(super) fn graphics(report: &mut Report, node: &Node, path: &str) -> Option<S
         }
         match fields.get("count") {
             None => return Some("all".to_owned()),
-            Some(count) if matches!(count.as_text(), Some("all")) => return Some("all".to_owned()),
+            Some(count) if count.scalar().is_some_and(|text| text == "all" || text == "-1") => {
+                return Some("all".to_owned());
+            }
             Some(count) => {
                 let many = report.whole::<u32>(count, "count")?;
                 total = Some(total.unwrap_or(0).saturating_add(many));

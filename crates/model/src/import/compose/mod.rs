@@ -15,6 +15,7 @@ mod health;
 mod hosts;
 mod include;
 mod interpolate;
+mod keys;
 mod load;
 mod merge;
 mod mounts;

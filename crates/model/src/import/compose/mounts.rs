@@ -243,3 +243,68 @@ impl Mounts<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::super::source::Source;
+    use super::*;
+
+    /// A mount in the short form, in short; or what is wrong with it.
+    fn shown(text: &str) -> Result<String, &'static str> {
+        let volumes =
+            BTreeMap::from([("data".to_owned(), Volume { name: "p_data".into(), ..Volume::default() })]);
+        let source = Source::new("compose.yaml", text);
+        let at = Place { source: Rc::clone(&source), bytes: 0..text.len() };
+        let mut report = Report::default();
+        let mount = Mounts { report: &mut report, volumes: &volumes, at: &at }.short(text);
+        let Some(mount) = mount.filter(|_| report.problems.is_empty()) else {
+            return Err(report.problems[0].code);
+        };
+        let source = match mount.source {
+            MountSource::Bind { source, propagation, .. } => {
+                format!("folder {source}{}", propagation.map_or(String::new(), |kind| format!(" {kind}")))
+            }
+            MountSource::Volume { name, no_copy, .. } => {
+                format!("volume {}{}", name.as_deref().unwrap_or("-"), if no_copy { " empty" } else { "" })
+            }
+            MountSource::Tmpfs { .. } => "memory".to_owned(),
+        };
+        let notes = "!".repeat(report.notes.len());
+        Ok(format!("{source} at {}{}{notes}", mount.target, if mount.read_only { " ro" } else { "" }))
+    }
+
+    #[test]
+    fn the_short_form_has_many_shapes() {
+        for (text, expected) in [
+            ("/data", "volume - at /data"),
+            ("data:/data/", "volume p_data at /data"),
+            ("data:/data:nocopy,ro", "volume p_data empty at /data ro"),
+            (".:/app", "folder . at /app"),
+            ("./a/../b:/app:rw", "folder b at /app"),
+            ("../b:/app", "folder ../b at /app"),
+            ("~/b:/app", "folder ~/b at /app"),
+            ("/b:/app:ro,rslave", "folder /b rslave at /app ro"),
+            ("./b:/app:z,delegated", "folder b at /app!!"),
+            ("C:\\b:/app", "folder C:\\b at /app"),
+            ("c:/b:/app:ro", "folder c:/b at /app ro"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_mount_says_why() {
+        for (text, code) in [
+            ("", "bad-mount"),
+            ("data", "bad-mount"),
+            ("./a:b", "bad-mount"),
+            (":/a", "bad-mount"),
+            ("./a:/b:what", "bad-mount"),
+            ("other:/b", "unknown-volume"),
+        ] {
+            assert_eq!(shown(text), Err(code), "{text}");
+        }
+    }
+}

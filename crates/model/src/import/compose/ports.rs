@@ -66,13 +66,12 @@ fn short(text: &str) -> Result<Read, Why> {
         Some((rest, container)) => (Some(rest), container),
         None => (None, rest),
     };
-    let (address, host) = match rest.map(|rest| rest.rsplit_once(':').unwrap_or(("", rest))) {
+    let (address, host) = match rest.map(|rest| (rest, rest.rsplit_once(':'))) {
         None => ("", ""),
         // An address alone, as in `[::1]:80`, stands where the host's port would.
-        Some((begin, end)) if end.ends_with(']') => {
-            (&rest.unwrap_or_default()[..begin.len() + 1 + end.len()], "")
-        }
-        Some(both) => both,
+        Some((rest, _)) if rest.ends_with(']') => (rest, ""),
+        Some((rest, None)) => ("", rest),
+        Some((_, Some(both))) => both,
     };
     expand(address, host, container, protocol)
 }
@@ -192,6 +191,7 @@ mod tests {
             ("127.0.0.1::80", &["127.0.0.1 *->80/tcp"]),
             ("[::1]:8080:80", &["::1 8080->80/tcp"]),
             ("[::1]:80", &["::1 *->80/tcp"]),
+            ("[127.0.0.1]:80", &["127.0.0.1 *->80/tcp"]),
             ("::1:8080:80", &["::1 8080->80/tcp"]),
             (":80", &["*->80/tcp"]),
             ("0:80", &["*->80/tcp"]),

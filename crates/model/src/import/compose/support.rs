@@ -343,7 +343,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::import::compose::service::READERS;
+    use crate::import::compose::keys::READERS;
 
     #[test]
     fn the_table_has_what_the_reader_reads_and_nothing_else() {
