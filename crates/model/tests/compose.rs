@@ -123,7 +123,23 @@ fn env_of(project: &ComposeProject, service: &str) -> Vec<String> {
 
 #[test]
 fn variables_come_from_the_caller_then_from_the_file_and_those_of_a_service_have_an_order() {
-    let text = "services:\n  a:\n    image: x:$TAG\n    env_file: [one.env, {path: two.env, required: false}, {path: no.env, required: false}]\n    environment: [B=b, HOME, NOT, FROM]\n#--- .env\nTAG=1\nHOME=/never\nFROM=dotenv\n#--- one.env\nA=1\nB=1\nC=$TAG\n#--- two.env\nA=2\nD=${A}x\n";
+    let text = r"services:
+  a:
+    image: x:$TAG
+    env_file: [one.env, {path: two.env, required: false}, {path: no.env, required: false}]
+    environment: [B=b, HOME, NOT, FROM]
+#--- .env
+TAG=1
+HOME=/never
+FROM=dotenv
+#--- one.env
+A=1
+B=1
+C=$TAG
+#--- two.env
+A=2
+D=${A}x
+";
     let project = load_text(text).unwrap();
     assert_eq!(project.services["a"].image.as_deref(), Some("x:1"));
     assert_eq!(env_of(&project, "a"), ["A=2", "B=b", "C=1", "D=1x", "FROM=dotenv", "HOME=/home/me"]);
@@ -133,7 +149,10 @@ fn variables_come_from_the_caller_then_from_the_file_and_those_of_a_service_have
 
 #[test]
 fn the_name_of_a_project_has_an_order_too() {
-    let text = "name: in-file-${X:-y}\nservices: {a: {image: x}}\nnetworks: {n: {}}\n";
+    let text = r"name: in-file-${X:-y}
+services: {a: {image: x}}
+networks: {n: {}}
+";
     let name = |options: &Options| {
         let main = [ComposeFile { path: "compose.yaml", text }];
         load(&main, options, &|_| Ok(None)).unwrap().name
@@ -149,7 +168,12 @@ fn the_name_of_a_project_has_an_order_too() {
 
 #[test]
 fn services_of_other_profiles_are_left_out_and_what_is_only_wanted_of_them_too() {
-    let text = "services:\n  a:\n    image: x\n    depends_on: {b: {condition: service_started, required: false}}\n  b: {image: x, profiles: [p]}\n";
+    let text = r"services:
+  a:
+    image: x
+    depends_on: {b: {condition: service_started, required: false}}
+  b: {image: x, profiles: [p]}
+";
     let project = load_text(text).unwrap();
     assert_eq!(project.services.keys().collect::<Vec<_>>(), ["a"]);
     assert!(project.services["a"].depends_on.is_empty());
@@ -170,6 +194,44 @@ fn a_file_that_cannot_be_read_is_a_problem() {
     });
     let codes: Vec<&str> = problems.unwrap_err().iter().map(|problem| problem.code).collect();
     assert_eq!(codes, ["unreadable-file"]);
+}
+
+#[test]
+fn a_file_over_itself_changes_nothing() {
+    for folder in below("compose") {
+        let text = fs::read_to_string(folder.join("compose.yaml")).unwrap();
+        let file = ComposeFile { path: "compose.yaml", text: &text };
+        let read = |path: &str| Ok(fs::read_to_string(folder.join(path)).ok());
+        let options = options("shop");
+        let once = load(&[file], &options, &read).unwrap();
+        let twice = load(&[file, file], &options, &read).unwrap();
+        assert_eq!(shown::project(&once), shown::project(&twice), "{}", folder.display());
+    }
+}
+
+#[test]
+fn what_is_reset_or_replaced_over_another_file_is_not_merged() {
+    let text = r"services:
+  a:
+    image: x
+    ports: ['1:1', '2:2']
+    env_file: gone.env
+    environment: {A: 1, B: 2}
+    networks: [n]
+networks: {n: {}, m: {}}
+#--- compose.override.yaml
+services:
+  a:
+    ports: !override ['3:3']
+    env_file: !reset []
+    environment: {A: !reset null}
+    networks: !override {m: {aliases: [b]}}
+";
+    let project = load_text(text).unwrap();
+    let container = &project.services["a"].container;
+    assert_eq!(container.ports.iter().map(|port| port.container).collect::<Vec<_>>(), [3]);
+    assert_eq!(env_of(&project, "a"), ["B=2"]);
+    assert!(shown::project(&project).contains("  networks: shop_m as a+b\n"));
 }
 
 /// Texts that hold much of what there is.

@@ -113,6 +113,11 @@ impl Mounts<'_> {
             Some(_) => rest.split_once(':').unwrap_or((rest, "")),
             None => (rest, ""),
         };
+        if written.contains(':') {
+            let problem = self.at.problem("bad-mount", format!("`{text}` has more parts than a mount has"));
+            self.report.problem(problem.hint("there are up to three: `./data:/var/lib/data:ro`"));
+            return None;
+        }
         let (mut read_only, mut no_copy, mut propagation) = (false, false, None);
         for option in written.split(',') {
             match option {
@@ -131,11 +136,10 @@ impl Mounts<'_> {
                 }
                 _ if PROPAGATION.contains(&option) => propagation = Some(option.to_owned()),
                 _ => {
-                    let problem = self
-                        .at
-                        .part(option)
-                        .problem("bad-mount", format!("a mount has no option `{option}`"));
-                    self.report.problem(problem.hint("such as `ro`, `rw`, `nocopy` or `rslave`"));
+                    // Compose takes any word here and does nothing about it.
+                    let text =
+                        format!("`{option}` is left out: a mount has no such option; `ro` is read-only");
+                    self.report.note(&self.at.part(option), text);
                 }
             }
         }
@@ -289,6 +293,7 @@ mod tests {
             ("./b:/app:z,delegated", "folder b at /app!!"),
             ("C:\\b:/app", "folder C:\\b at /app"),
             ("c:/b:/app:ro", "folder c:/b at /app ro"),
+            ("./b:/app:readonly", "folder b at /app!"),
         ] {
             assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
         }
@@ -301,7 +306,7 @@ mod tests {
             ("data", "bad-mount"),
             ("./a:b", "bad-mount"),
             (":/a", "bad-mount"),
-            ("./a:/b:what", "bad-mount"),
+            ("./a:/b:ro:what", "bad-mount"),
             ("other:/b", "unknown-volume"),
         ] {
             assert_eq!(shown(text), Err(code), "{text}");
