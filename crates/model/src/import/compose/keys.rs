@@ -24,7 +24,7 @@ pub(super) const READERS: &[(&str, ReadKey)] = &[
     ("container_name", |s, n, k| s.out.container_name = s.filled(n, k)),
     ("cpu_shares", |s, n, k| s.out.container.resources.cpu_shares = s.report().whole(n, k)),
     ("cpus", |s, n, k| s.out.container.resources.cpus = s.report().decimal(n, k)),
-    ("cpuset", |s, n, k| s.out.container.resources.cpuset = s.filled(n, k)),
+    ("cpuset", |s, n, k| s.out.container.resources.cpuset = s.word(n, k)),
     ("depends_on", |s, n, _| s.needs = depends::read(s.report(), n)),
     ("deploy", |s, n, _| s.deploy = deploy::read(s.report(), n).unwrap_or_default()),
     ("devices", |s, n, _| s.out.container.devices = devices::read(s.report(), n)),
@@ -91,7 +91,7 @@ pub(super) const READERS: &[(&str, ReadKey)] = &[
     ("tmpfs", |s, n, _| s.tmpfs = mounts::tmpfs(s.report(), n)),
     ("tty", |s, n, k| s.out.container.tty = s.report().truth(n, k) == Some(true)),
     ("ulimits", |s, n, _| s.out.container.ulimits = devices::ulimits(s.report(), n)),
-    ("user", |s, n, k| s.out.container.user = s.filled(n, k)),
+    ("user", |s, n, k| s.out.container.user = s.word(n, k)),
     ("userns_mode", |s, n, k| s.out.container.userns = s.filled(n, k)),
     ("uts", |s, n, k| s.out.container.uts = s.filled(n, k)),
     ("volumes", |s, n, _| {
@@ -105,6 +105,14 @@ impl Reader<'_, '_> {
     /// A text; an empty one, as a variable without a value leaves it, is as good as none.
     fn filled(&mut self, node: &Node, key: &str) -> Option<String> {
         self.report().text(node, key).filter(|text| !text.is_empty())
+    }
+
+    /// A text or a number, as it is written.
+    fn word(&mut self, node: &Node, key: &str) -> Option<String> {
+        match &node.data {
+            Data::Number(text) => Some(text.clone()),
+            _ => self.filled(node, key),
+        }
     }
 
     fn set(&mut self, node: &Node, key: &str) -> BTreeSet<String> {

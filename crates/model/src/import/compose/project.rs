@@ -170,7 +170,7 @@ fn model(
     );
     let mut read = BTreeMap::new();
     let mut known = BTreeSet::new();
-    for entry in names::section(report_of(loader), whole, "services") {
+    for entry in names::section(&mut loader.report, whole, "services") {
         known.insert(entry.key.clone());
         let notes = std::mem::take(&mut loader.report.notes);
         let service = service::read(loader, &around, entry);
@@ -199,10 +199,6 @@ fn model(
         files: BTreeSet::new(),
         notes: Vec::<Note>::new(),
     })
-}
-
-fn report_of<'l>(loader: &'l mut Loader<'_>) -> &'l mut Report {
-    &mut loader.report
 }
 
 fn is_in(service: &ComposeService, network: &Network) -> bool {

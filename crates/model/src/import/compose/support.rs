@@ -223,6 +223,7 @@ pub const SUPPORT: &[Support] = &[
     yes("services.*.post_start.*.privileged"),
     yes("services.*.post_start.*.user"),
     yes("services.*.post_start.*.working_dir"),
+    no("services.*.pre_start", "use a service of its own that others need to have completed"),
     yes("services.*.pre_stop"),
     yes("services.*.pre_stop.*.command"),
     yes("services.*.pre_stop.*.environment"),
