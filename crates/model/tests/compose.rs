@@ -197,6 +197,22 @@ fn a_file_that_cannot_be_read_is_a_problem() {
 }
 
 #[test]
+fn what_is_without_end_is_told_once() {
+    let chain: String = (1..300).map(|step| format!("  s{step}: {{extends: s{}}}\n", step - 1)).collect();
+    let lists: String = (1..12)
+        .map(|step| format!("x-{step}: &a{step} [{}]\n", format!("*a{}, ", step - 1).repeat(9)))
+        .collect();
+    for (text, code) in [
+        (format!("services:\n  s0: {{image: x}}\n{chain}"), "extends-too-long"),
+        (format!("x-0: &a0 [x]\n{lists}services: {{a: {{image: x}}}}\n"), "bad-yaml"),
+        ("services: {a: {extends: b}, b: {extends: c}, c: {extends: b}}\n".to_owned(), "extends-cycle"),
+    ] {
+        let problems = load_text(&text).unwrap_err();
+        assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), [code]);
+    }
+}
+
+#[test]
 fn a_file_over_itself_changes_nothing() {
     for folder in below("compose") {
         let text = fs::read_to_string(folder.join("compose.yaml")).unwrap();

@@ -18,13 +18,13 @@ pub(super) struct Extends<'l, 'f, 'e> {
     pub(super) env: &'e Environment,
     /// The files that were read for this, by path.
     files: BTreeMap<String, Option<Rc<Node>>>,
-    /// Services, by file and name, that were found to extend themselves.
-    cyclic: BTreeSet<(String, String)>,
+    /// Services, by file and name, that cannot be had and have been told.
+    refused: BTreeSet<(String, String)>,
 }
 
 impl<'l, 'f, 'e> Extends<'l, 'f, 'e> {
     pub(super) fn new(loader: &'l mut Loader<'f>, env: &'e Environment) -> Self {
-        Self { loader, env, files: BTreeMap::new(), cyclic: BTreeSet::new() }
+        Self { loader, env, files: BTreeMap::new(), refused: BTreeSet::new() }
     }
 
     /// The file with all that its services take from others.
@@ -56,11 +56,11 @@ impl<'l, 'f, 'e> Extends<'l, 'f, 'e> {
         };
         let entry = own.entries_mut()?.remove(position);
         let step = (path.to_owned(), name.to_owned());
+        if self.refused.contains(&step) {
+            return None;
+        }
         if let Some(begin) = chain.iter().position(|earlier| *earlier == step) {
-            if self.cyclic.contains(&step) {
-                return None;
-            }
-            self.cyclic.extend(chain[begin..].iter().cloned());
+            self.refused.extend(chain.iter().cloned());
             let names: Vec<&str> =
                 chain[begin..].iter().map(|(_, name)| name.as_str()).chain([name]).collect();
             let what = format!("`{name}` extends itself: {}", names.join(" → "));
@@ -69,6 +69,7 @@ impl<'l, 'f, 'e> Extends<'l, 'f, 'e> {
         }
         chain.push(step);
         if chain.len() > LONGEST {
+            self.refused.extend(chain.iter().cloned());
             let what = format!("more than {LONGEST} services extend each other");
             self.loader.report.problem(entry.value.at.problem("extends-too-long", what));
             return None;

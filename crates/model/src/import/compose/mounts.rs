@@ -100,10 +100,11 @@ struct Mounts<'r> {
 impl Mounts<'_> {
     /// `[SOURCE:]TARGET[:OPTION,…]`
     fn short(&mut self, text: &str) -> Option<ContainerMount> {
-        // The drive of a path of Windows is part of the path.
+        // The drive of a path of Windows is part of the path, unless it is the name of a volume.
         let drive = text.len() > 2
             && text.as_bytes()[0].is_ascii_alphabetic()
-            && [":\\", ":/"].contains(&text.get(1..3)?);
+            && text.get(1..3).is_some_and(|next| [":\\", ":/"].contains(&next))
+            && !self.volumes.contains_key(&text[..1]);
         let from = if drive { 2 } else { 0 };
         let (source, rest) = match text[from..].find(':') {
             Some(found) => (Some(&text[..from + found]), &text[from + found + 1..]),
@@ -189,11 +190,9 @@ impl Mounts<'_> {
                 let propagation = get("propagation").and_then(|node| self.report.text(node, "propagation"));
                 let create =
                     get("create_host_path").and_then(|node| self.report.truth(node, "create_host_path"));
-                MountSource::Bind {
-                    source: paths::clean(&source),
-                    create: create.unwrap_or(true),
-                    propagation,
-                }
+                // Compose makes a missing folder in the short form, and here where anything is said about the bind.
+                let create = bind.is_some() && create != Some(false);
+                MountSource::Bind { source: paths::clean(&source), create, propagation }
             }
             Some("volume") => {
                 let path = "services.*.volumes.*.volume";
@@ -257,8 +256,8 @@ mod tests {
 
     /// A mount in the short form, in short; or what is wrong with it.
     fn shown(text: &str) -> Result<String, &'static str> {
-        let volumes =
-            BTreeMap::from([("data".to_owned(), Volume { name: "p_data".into(), ..Volume::default() })]);
+        let volume = |name: &str| Volume { name: format!("p_{name}"), ..Volume::default() };
+        let volumes = ["data", "v"].map(|name| (name.to_owned(), volume(name))).into();
         let source = Source::new("compose.yaml", text);
         let at = Place { source: Rc::clone(&source), bytes: 0..text.len() };
         let mut report = Report::default();
@@ -284,6 +283,7 @@ mod tests {
         for (text, expected) in [
             ("/data", "volume - at /data"),
             ("data:/data/", "volume p_data at /data"),
+            ("v:/v:ro", "volume p_v at /v ro"),
             ("data:/data:nocopy,ro", "volume p_data empty at /data ro"),
             (".:/app", "folder . at /app"),
             ("./a/../b:/app:rw", "folder b at /app"),

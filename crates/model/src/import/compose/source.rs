@@ -13,12 +13,16 @@ pub(super) struct Source {
     pub(super) name: String,
     /// Its text, without a byte order mark.
     pub(super) text: String,
+    /// Where its lines begin.
+    lines: Vec<usize>,
 }
 
 impl Source {
     pub(super) fn new(name: &str, text: &str) -> Rc<Self> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Rc::new(Self { name: name.to_owned(), text: text.to_owned() })
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Rc::new(Self { name: name.to_owned(), text: text.to_owned(), lines })
     }
 }
 
@@ -30,9 +34,15 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place as a person is told it.
+    /// The place as a person is told it. Only its line is looked at: a large file has many places.
     pub(super) fn location(&self) -> Location {
-        Text::new(&self.source.name, &self.source.text).location(self.bytes.clone())
+        let Source { name, text, lines } = &*self.source;
+        let line = lines.partition_point(|begin| *begin <= self.bytes.start).saturating_sub(1);
+        let begin = lines[line];
+        let end = lines.get(line + 1).map_or(text.len(), |next| next - 1);
+        let within = self.bytes.start - begin..self.bytes.end - begin;
+        let at = Text::new(name, &text[begin..end]).location(within);
+        Location { line: u32::try_from(line).map_or(u32::MAX, |line| line + 1), ..at }
     }
 
     /// What stands there.
