@@ -74,7 +74,10 @@ impl<'l, 'f, 'e> Extends<'l, 'f, 'e> {
             self.loader.report.problem(entry.value.at.problem("extends-too-long", what));
             return None;
         }
-        let base = self.base(file, path, &entry.value, chain)?;
+        let Some(base) = self.base(file, path, &entry.value, chain) else {
+            self.refused.insert((path.to_owned(), name.to_owned()));
+            return None;
+        };
         Some(merge(base, own, &["services", name]))
     }
 
