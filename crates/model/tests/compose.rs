@@ -197,6 +197,35 @@ fn a_file_that_cannot_be_read_is_a_problem() {
 }
 
 #[test]
+fn neither_the_ends_of_lines_nor_a_byte_order_mark_matter() {
+    for folder in below("compose") {
+        let text = fs::read_to_string(folder.join("compose.yaml")).unwrap();
+        let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        let read = |path: &str| Ok(fs::read_to_string(folder.join(path)).ok());
+        let crlf = |path: &str| read(path).map(|text| text.map(|text| text.replace('\n', "\r\n")));
+        let one = load(&[ComposeFile { path: "compose.yaml", text: &text }], &options("shop"), &read);
+        let other = load(&[ComposeFile { path: "compose.yaml", text: &windows }], &options("shop"), &crlf);
+        assert_eq!(shown::project(&one.unwrap()), shown::project(&other.unwrap()), "{}", folder.display());
+    }
+}
+
+#[test]
+fn what_two_files_include_is_there_once_and_an_override_may_change_it() {
+    let text = r"include: [a.yaml, b.yaml]
+services: {web: {image: x, depends_on: [db]}}
+#--- compose.override.yaml
+services: {db: {image: mine}}
+#--- a.yaml
+services: {db: {image: postgres, environment: {A: 1}}}
+#--- b.yaml
+include: [a.yaml]
+";
+    let project = load_text(text).unwrap();
+    assert_eq!(project.services["db"].image.as_deref(), Some("mine"));
+    assert_eq!(env_of(&project, "db"), ["A=1"]);
+}
+
+#[test]
 fn what_is_without_end_is_told_once() {
     let chain: String = (1..300).map(|step| format!("  s{step}: {{extends: s{}}}\n", step - 1)).collect();
     let lists: String = (1..12)

@@ -107,6 +107,7 @@ fn environment(
 
 /// Adds what an included project declares; a name that is taken by something else is a problem.
 fn bring_in(loader: &mut Loader<'_>, file: &mut Node, included: Node, item: &Node) {
+    loader.report.fields(&included, "", "");
     let Data::Map(sections) = included.data else { return };
     for section in sections {
         if !SECTIONS.contains(&section.key.as_str()) || section.value.is_null() {

@@ -241,7 +241,9 @@ impl Mounts<'_> {
         self.report.problem(match nearest(name, self.volumes.keys().map(String::as_str)) {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
             None if name.contains('/') => problem.hint(format!("for a folder of the host write `./{name}`")),
-            None => problem.hint(format!("declare it at the top level: `volumes: {{ {name}: {{}} }}`; a folder of the host begins with `./`")),
+            None => problem.hint(format!(
+                "declare it at the top level: `volumes: {{ {name}: {{}} }}`; a folder of the host begins with `./`"
+            )),
         });
         None
     }
