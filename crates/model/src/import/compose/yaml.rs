@@ -1,5 +1,6 @@
 //! From YAML to values with their places. Anchors, merge keys and the tags of Compose are taken in here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -22,7 +23,8 @@ pub(super) fn parse(source: &Rc<Source>) -> Result<Node, Problem> {
     let mut offsets: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     offsets.push(text.len());
     let mut reader = Reader { source, offsets, anchors: BTreeMap::new() };
-    let documents = MarkedYaml::load_from_str(text).map_err(|error| reader.malformed(&error))?;
+    let documents =
+        MarkedYaml::load_from_str(&without_merge_tags(text)).map_err(|error| reader.malformed(&error))?;
     let nothing = Node::new(reader.place(0, 0), Data::Map(Vec::new()));
     let (first, more) = match documents.as_slice() {
         [] => return Ok(nothing),
@@ -36,6 +38,21 @@ pub(super) fn parse(source: &Rc<Source>) -> Result<Node, Problem> {
     }
     let node = reader.node(first)?;
     Ok(if node.is_null() { nothing } else { node })
+}
+
+/// The text without the tag that some tools write along with `<<`, which a key cannot have here. All else stays where
+/// it is.
+fn without_merge_tags(text: &str) -> Cow<'_, str> {
+    const TAGGED: &str = "!!merge <<";
+    if !text.contains(TAGGED) {
+        return Cow::Borrowed(text);
+    }
+    let plain = format!("{:<1$}", "<<", TAGGED.len());
+    let lines = text.split_inclusive('\n').map(|line| match line.trim_start().strip_prefix(TAGGED) {
+        Some(rest) => Cow::Owned(format!("{}{plain}{rest}", &line[..line.len() - rest.len() - TAGGED.len()])),
+        None => Cow::Borrowed(line),
+    });
+    Cow::Owned(lines.collect())
 }
 
 /// Where it is nested too deeply. Every deeper indentation, every dash at the beginning of a line and every open
@@ -129,6 +146,9 @@ impl Reader<'_> {
             }
             YamlData::Value(scalar) => self.scalar(scalar, at),
             YamlData::Representation(text, ..) => Data::Text(text.to_string()),
+            YamlData::BadValue if at.raw().starts_with('!') => {
+                return Err(at.problem("bad-yaml", "this value is not what its tag says"));
+            }
             YamlData::BadValue | YamlData::Alias(_) => Data::Null,
         };
         Ok(Node::new(at.clone(), data))
@@ -243,13 +263,17 @@ mod tests {
 
     #[test]
     fn merge_keys_bring_in_what_is_not_there() {
-        let node = read("a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc:\n  <<: [*a, *b]\n  x: 3\n");
-        let c = node.get("c").map(Node::entries).unwrap_or_default();
-        let shown: Vec<String> = c
-            .iter()
-            .map(|entry| format!("{}={}", entry.key, entry.value.scalar().unwrap_or_default()))
-            .collect();
-        assert_eq!(shown, ["x=3", "y=1", "z=2"]);
+        for merge in ["<<", "!!merge <<", "\"<<\""] {
+            let node = read(&format!(
+                "a: &a {{x: 1, y: 1}}\nb: &b {{y: 2, z: 2}}\nc:\n  {merge}: [*a, *b]\n  x: 3\n"
+            ));
+            let c = node.get("c").map(Node::entries).unwrap_or_default();
+            let shown: Vec<String> = c
+                .iter()
+                .map(|entry| format!("{}={}", entry.key, entry.value.scalar().unwrap_or_default()))
+                .collect();
+            assert_eq!(shown, ["x=3", "y=1", "z=2"], "{merge}");
+        }
     }
 
     #[test]
@@ -258,6 +282,12 @@ mod tests {
         let over: Vec<Over> = node.entries().iter().map(|entry| entry.value.over).collect();
         assert_eq!(over, [Over::Reset, Over::Replace, Over::Reset]);
         assert_eq!(node.get("b").map(|b| b.items().len()), Some(1));
+    }
+
+    #[test]
+    fn a_value_that_is_not_what_its_tag_says_is_refused() {
+        assert!(parse(&Source::new("compose.yaml", "a: !!int x")).is_err());
+        assert!(parse(&Source::new("compose.yaml", "a: !!binary aGk=")).is_err());
     }
 
     #[test]
