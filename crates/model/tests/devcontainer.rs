@@ -9,11 +9,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use setpoint_model::container::{ContainerMount, MountSource};
+use setpoint_model::container::{Container, ContainerMount, MountSource};
 use setpoint_model::import::Text;
+use setpoint_model::import::devcontainer::features::{
+    FeatureMetadata, ResolvedFeature, Users, install_env, install_order, unresolved,
+};
 use setpoint_model::import::devcontainer::variables::{Context, Local};
 use setpoint_model::import::devcontainer::{
-    DevContainer, Placed, Settings, Source, WorkspaceMount, parse, published_ports, run_args,
+    DevContainer, Entry, Origin, Phase, Placed, Settings, Source, WorkspaceMount, container, image_metadata,
+    merge, parse, published_ports, run_args,
 };
 use setpoint_model::manifest::Problem;
 
@@ -50,10 +54,7 @@ fn read(project: &str, text: &str) -> Result<DevContainer, Vec<Problem>> {
     let local = Local { env: &env, workspace_folder: &folder, id: "0id" };
     let file = parse(&Text::new("devcontainer.json", text))?
         .substitute(&Context { local: Some(local), ..Context::default() });
-    let inside = file
-        .workspace_folder
-        .as_ref()
-        .map_or_else(|| format!("/workspaces/{project}"), |folder| folder.value.clone());
+    let inside = file.folder_inside(&folder);
     Ok(file.substitute(&Context { container_workspace_folder: Some(&inside), ..Context::default() }))
 }
 
@@ -240,6 +241,73 @@ fn every_mistake_is_told_as_it_should_be() {
         })
         .collect();
     assert!(different.is_empty(), "{}\n{HOW}", different.join("\n"));
+}
+
+/// Given a project with a feature that needs another one, when everything it needs has been fetched, then both are
+/// installed in order with their options, and what all say is merged.
+#[test]
+fn from_a_file_to_all_that_an_engine_needs() {
+    let text = r#"{
+        "image": "base",
+        "features": { "ghcr.io/x/tool:1": { "channel": "edge" } },
+        "remoteUser": "dev",
+        "postCreateCommand": "make"
+    }"#;
+    let tool = r#"{ "id": "tool", "version": "1.2.0", "dependsOn": { "ghcr.io/x/common": {} },
+        "options": { "channel": { "type": "string", "enum": ["stable", "edge"], "default": "stable" } },
+        "postCreateCommand": "tool init", "privileged": true }"#;
+    let common = r#"{ "id": "common", "version": "2.0.0", "containerEnv": { "PATH": "/common:${PATH}" } }"#;
+    let label = r#"[{ "remoteUser": "root", "postCreateCommand": "from the image" }]"#;
+
+    let file = read("shop", text).unwrap();
+    let mut features: Vec<ResolvedFeature> = Vec::new();
+    let mut metadata = BTreeMap::new();
+    let mut wanted = file.features.clone();
+    while let Some(asked) = wanted.pop() {
+        let text = if asked.reference.resource() == "ghcr.io/x/tool" { tool } else { common };
+        let said = FeatureMetadata::parse(&Text::new("devcontainer-feature.json", text)).unwrap();
+        features.push(ResolvedFeature {
+            asked: asked.clone(),
+            digest: Some(format!("sha256:{}", said.id)),
+            depends_on: said.depends_on.clone(),
+            installs_after: said.installs_after.clone(),
+            legacy_ids: said.legacy_ids.clone(),
+        });
+        metadata.insert(asked.reference.to_string(), said);
+        wanted = unresolved(&features).into_iter().cloned().collect();
+    }
+
+    let order = install_order(&features, &file.override_feature_install_order).unwrap();
+    let names: Vec<String> =
+        order.features.iter().map(|feature| feature.asked.reference.to_string()).collect();
+    assert_eq!(names, ["ghcr.io/x/common:latest", "ghcr.io/x/tool:1"]);
+    let asked = &order.features[1].asked;
+    let users = Users { remote: "dev", remote_home: "/home/dev", container: "root", container_home: "/root" };
+    let env = install_env(&metadata["ghcr.io/x/tool:1"], &asked.options, &asked.at, users).unwrap();
+    assert_eq!(env.variables["CHANNEL"], "edge");
+    assert_eq!(env.variables["_REMOTE_USER"], "dev");
+
+    let mut entries = image_metadata(&Text::new("label", label)).unwrap().0;
+    entries.extend(order.features.iter().map(|feature| {
+        let name = feature.asked.reference.to_string();
+        Entry { settings: metadata[&name].settings.clone(), origin: Origin::Feature(name) }
+    }));
+    entries.push(Entry { origin: Origin::File, settings: file.settings.clone() });
+    let merged = merge(entries);
+    assert_eq!(merged.remote_user.as_deref(), Some("dev"));
+    let hooks: Vec<String> = merged.hooks[&Phase::PostCreate]
+        .iter()
+        .map(|hook| format!("{}: {}", hook.origin, hook.value))
+        .collect();
+    assert_eq!(
+        hooks,
+        ["the image: from the image", "ghcr.io/x/tool:1: tool init", "devcontainer.json: make"]
+    );
+
+    let container = container(&merged, Container::default(), vec![], file.workspace("/home/dev/shop"));
+    assert!(container.privileged);
+    assert_eq!(container.mounts[0].target, "/workspaces/shop");
+    assert_eq!(container.env, BTreeMap::new(), "what a feature sets is in the image");
 }
 
 /// The text of one of the files, with some of it cut out and something put in.

@@ -192,7 +192,7 @@ mod tests {
         entries.push(file(
             r#"{ "image": "x", "init": false, "capAdd": ["cap_sys_ptrace", "NET_ADMIN"], "postCreateCommand": { "a": "b" },
             "mounts": ["type=bind,source=/y,target=/x"], "remoteUser": "me", "containerEnv": { "B": "2" },
-            "remoteEnv": { "P": null }, "forwardPorts": [80, 90], "portsAttributes": { "80": { "label": "y" } },
+            "remoteEnv": { "P": null }, "forwardPorts": ["localhost:80", 90], "portsAttributes": { "80": { "label": "y" } },
             "hostRequirements": { "cpus": 2, "memory": "8gb" }, "overrideCommand": false }"#,
         ));
         merge(entries)

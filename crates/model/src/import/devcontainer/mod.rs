@@ -4,9 +4,11 @@
 //! Nothing is fetched and nothing is read here: texts come in, values go out.
 
 mod build;
+mod container;
 pub mod features;
 mod file;
 mod hooks;
+mod id;
 mod merge;
 mod metadata;
 mod mount;
@@ -23,8 +25,10 @@ pub mod support;
 pub mod variables;
 
 pub use build::Place;
+pub use container::container;
 pub use file::{BuildSource, ComposeSource, DevContainer, RecommendedSecret, Source, WorkspaceMount};
 pub use hooks::Phase;
+pub use id::{id_input, id_of_hash};
 pub use merge::{Entry, Merged, Origin, Said, merge};
 pub use metadata::image_metadata;
 pub use parse::parse;

@@ -80,6 +80,7 @@ pub(super) fn forwarded(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) 
         }
     };
     let (host, port) = match text.rsplit_once(':') {
+        Some(("localhost", port)) => (None, port),
         Some((host, port)) => (Some(host.to_owned()), port),
         None => (None, text.as_str()),
     };

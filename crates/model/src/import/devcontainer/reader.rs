@@ -308,7 +308,9 @@ fn instead(value: &Value<'_>, expected: &str) -> Option<String> {
         },
         Value::NumberLit(_) | Value::BooleanLit(_) => match expected {
             "a list" => Some(format!("write it as `[{}]`", opaque(value))),
-            "a text" if matches!(value, Value::NumberLit(_)) => Some(in_quotes(value)),
+            "a text" if matches!(value, Value::NumberLit(_)) => {
+                Some(format!("write it as `\"{}\"`", opaque(value)))
+            }
             _ => None,
         },
         Value::Array(list) => match (list.elements.as_slice(), expected) {
@@ -319,11 +321,6 @@ fn instead(value: &Value<'_>, expected: &str) -> Option<String> {
         },
         Value::Object(_) | Value::NullKeyword(_) => None,
     }
-}
-
-/// How a value is written as a text.
-pub(super) fn in_quotes(value: &Value<'_>) -> String {
-    format!("write it as `\"{}\"`", opaque(value))
 }
 
 /// What kind of value this is, as a person says it.

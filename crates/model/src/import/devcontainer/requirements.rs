@@ -19,8 +19,8 @@ pub struct HostRequirements {
     pub gpu: Option<Gpu>,
 }
 
-/// Whether a graphic processor is asked for. What asks for more is greater.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// Whether a graphic processor is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gpu {
     /// It is not.
     No,
@@ -43,7 +43,26 @@ impl HostRequirements {
             cpus: self.cpus.max(other.cpus),
             memory: self.memory.max(other.memory),
             storage: self.storage.max(other.storage),
-            gpu: self.gpu.max(other.gpu),
+            gpu: match (self.gpu, other.gpu) {
+                (Some(gpu), Some(other)) => Some(gpu.max(other)),
+                (gpu, other) => gpu.or(other),
+            },
+        }
+    }
+}
+
+impl Gpu {
+    /// What asks for at least as much as both.
+    fn max(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, other) => other,
+            (gpu, Self::No) => gpu,
+            (
+                Self::Required { cores, memory },
+                Self::Required { cores: other_cores, memory: other_memory },
+            ) => Self::Required { cores: cores.max(other_cores), memory: memory.max(other_memory) },
+            (Self::Optional, other) => other,
+            (gpu, Self::Optional) => gpu,
         }
     }
 }
@@ -110,5 +129,29 @@ fn size(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) -> Option<ByteSi
             reader.problem(value, wrong.problem("bad-size", format!("`{path}` cannot be `{text}`")));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn most(a: Option<Gpu>, b: Option<Gpu>) -> Option<Gpu> {
+        let asked = |gpu| HostRequirements { gpu, ..HostRequirements::default() };
+        let one = asked(a.clone()).max(asked(b.clone()));
+        assert_eq!(asked(b).max(asked(a)), one);
+        one.gpu
+    }
+
+    #[test]
+    fn of_two_graphic_processors_the_one_that_is_more_is_asked_for() {
+        let required = |cores, memory: Option<u64>| Gpu::Required { cores, memory: memory.map(ByteSize) };
+        assert_eq!(most(None, Some(Gpu::No)), Some(Gpu::No));
+        assert_eq!(most(Some(Gpu::No), Some(Gpu::Optional)), Some(Gpu::Optional));
+        assert_eq!(most(Some(Gpu::Optional), Some(required(None, None))), Some(required(None, None)));
+        assert_eq!(
+            most(Some(required(Some(2), None)), Some(required(Some(1), Some(8)))),
+            Some(required(Some(2), Some(8)))
+        );
     }
 }

@@ -8,7 +8,7 @@ use jsonc_parser::ast::Value;
 use super::hooks::{self, Phase};
 use super::mount;
 use super::ports::{self, ForwardedPort, PortAttributes};
-use super::reader::{Member, Placed, Reader, below, in_quotes, opaque};
+use super::reader::{Member, Placed, Reader, below, opaque};
 use super::requirements::{self, HostRequirements};
 use crate::container::{ContainerMount, MountSource};
 use crate::manifest::{Command, Location, Problem, Run};
@@ -131,10 +131,10 @@ impl Settings {
                 self.cap_add = reader.strings(key, value).iter().map(|cap| capability(&cap.value)).collect();
             }
             "securityOpt" => self.security_opt = reader.strings(key, value),
-            "entrypoint" => self.entrypoint = reader.filled(key, value),
+            "entrypoint" => self.entrypoint = text_or_nothing(reader, key, value),
             "mounts" => self.mounts = reader.list(key, value, mount::mount),
-            "containerUser" => self.container_user = reader.filled(key, value),
-            "remoteUser" => self.remote_user = reader.filled(key, value),
+            "containerUser" => self.container_user = text_or_nothing(reader, key, value),
+            "remoteUser" => self.remote_user = text_or_nothing(reader, key, value),
             "containerEnv" => self.container_env = texts(reader, key, value),
             "remoteEnv" => self.remote_env = texts_or_null(reader, key, value),
             "forwardPorts" => self.forward_ports = forwarded(reader, key, value),
@@ -170,6 +170,16 @@ const SHUTDOWN_ACTION: [(&str, ShutdownAction); 3] = [
     ("stopCompose", ShutdownAction::StopCompose),
 ];
 
+/// A text; an empty one is as if it were not there.
+fn text_or_nothing(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Placed<String>> {
+    let text = reader.string(key, value)?;
+    if text.value.trim().is_empty() {
+        reader.note(text.at, format!("`{key}` is empty, which is as if it were not there"));
+        return None;
+    }
+    Some(text)
+}
+
 /// A capability in capital letters and without `CAP_`.
 pub(super) fn capability(text: &str) -> String {
     let capital = text.trim().to_uppercase();
@@ -201,7 +211,7 @@ pub(super) fn texts(
         .members(path, value)
         .into_iter()
         .filter_map(|member| {
-            let text = variable(reader, &below(path, member.key), &member)?;
+            let text = variable(reader, path, &member)?;
             Some((member.key.to_owned(), text))
         })
         .collect()
@@ -224,25 +234,30 @@ fn texts_or_null(
             let at = reader.place(member.value);
             let value = match member.value {
                 Value::NullKeyword(_) => None,
-                _ => Some(variable(reader, &below(path, member.key), &member)?.value),
+                _ => Some(variable(reader, path, &member)?.value),
             };
             Some((member.key.to_owned(), Placed { value, at }))
         })
         .collect()
 }
 
-/// A variable and its value.
-fn variable(reader: &mut Reader<'_>, path: &str, member: &Member<'_, '_>) -> Option<Placed<String>> {
+/// A variable and its value. Numbers and the like are often written without quotes, and mean their text.
+fn variable(reader: &mut Reader<'_>, parent: &str, member: &Member<'_, '_>) -> Option<Placed<String>> {
+    let path = &below(parent, member.key);
     if member.key.is_empty() || member.key.contains(['=', '\0']) {
-        let what = format!("`{}` is not the name of a variable", member.key);
+        let problem = match member.key {
+            "" => Problem::new("bad-variable", format!("a variable of `{parent}` has no name")),
+            name => Problem::new("bad-variable", format!("`{name}` is not the name of a variable"))
+                .why("a name holds no `=` and no NUL character"),
+        };
         let at = reader.at(member.at.clone());
-        reader.problems.push(Problem::new("bad-variable", what).at(at));
+        reader.problems.push(problem.at(at));
         return None;
     }
-    if let Value::BooleanLit(boolean) = member.value {
-        let what = format!("`{path}` is `{}`, and not a text", boolean.value);
-        reader.problem(member.value, Problem::new("wrong-type", what).hint(in_quotes(member.value)));
-        return None;
+    if let Value::NumberLit(_) | Value::BooleanLit(_) = member.value {
+        let placed = Placed { value: opaque(member.value).to_string(), at: reader.place(member.value) };
+        reader.note(placed.at.clone(), format!("`{path}` is no text, and taken as `\"{}\"`", placed.value));
+        return Some(placed);
     }
     reader.string(path, member.value)
 }

@@ -23,8 +23,8 @@ pub struct Local<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Where the project is on the host.
     pub workspace_folder: &'a str,
-    /// What tells this dev container from all others of the host. The specification makes it of the labels of the
-    /// container: SHA-256 of their JSON, with sorted keys and no spaces, in base 32 (`0-9a-v`), 52 digits.
+    /// What tells this dev container from all others of the host: [`id_of_hash`](super::id_of_hash) of the SHA-256 of
+    /// [`id_input`](super::id_input).
     pub id: &'a str,
 }
 

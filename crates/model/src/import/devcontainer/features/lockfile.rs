@@ -70,21 +70,32 @@ impl std::fmt::Display for Difference {
 }
 
 impl Lockfile {
-    /// Reads a lock file, with notes on what of it is not known.
+    /// What the lock file beside a file of this name is called.
+    #[must_use]
+    pub fn file_name(of: &str) -> &'static str {
+        if of.starts_with('.') { ".devcontainer-lock.json" } else { "devcontainer-lock.json" }
+    }
+
+    /// Reads a lock file, with notes on what of it is not known. An empty file is one in which nothing is locked yet:
+    /// it asks for a lock file to be kept.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &Text<'_>) -> Result<(Self, Vec<Note>), Vec<Problem>> {
+        if text.text().trim().is_empty() {
+            return Ok((Self::default(), Vec::new()));
+        }
         let mut reader = Reader::new(text);
         let read = reader.json().map(|value| whole(&mut reader, &value));
         reader.finish(read)
     }
 
-    /// Its text: the same for the same features.
+    /// Its text: the same for the same features. There is no end of the last line, as the reference implementation
+    /// writes none and compares whole files.
     #[must_use]
     pub fn to_json(&self) -> String {
         // Maps of texts and lists of texts are always JSON.
-        serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default()
+        serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
     /// How what would be installed differs from what is locked; nothing is what a frozen lock file asks for.
@@ -213,8 +224,7 @@ mod tests {
       ]
     }
   }
-}
-"#
+}"#
         );
         assert_eq!(Lockfile::parse(&Text::new("devcontainer-lock.json", &text)), Ok((file, vec![])));
     }
@@ -233,6 +243,20 @@ mod tests {
             ]
         );
         assert_eq!(file.frozen(&file), []);
+    }
+
+    #[test]
+    fn an_empty_file_locks_nothing_yet() {
+        let read = |text| Lockfile::parse(&Text::new("devcontainer-lock.json", text));
+        assert_eq!(read("\n"), Ok((Lockfile::default(), vec![])));
+        assert_eq!(read("{}"), Ok((Lockfile::default(), vec![])));
+        assert!(read("[").is_err());
+    }
+
+    #[test]
+    fn it_is_called_after_the_file_beside_it() {
+        assert_eq!(Lockfile::file_name("devcontainer.json"), "devcontainer-lock.json");
+        assert_eq!(Lockfile::file_name(".devcontainer.json"), ".devcontainer-lock.json");
     }
 
     #[test]
