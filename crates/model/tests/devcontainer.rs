@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use setpoint_model::container::{Container, ContainerMount, MountSource};
 use setpoint_model::import::Text;
 use setpoint_model::import::devcontainer::features::{
-    FeatureMetadata, ResolvedFeature, Users, install_env, install_order, unresolved,
+    FeatureMetadata, Lockfile, ResolvedFeature, Users, install_env, install_order, unresolved,
 };
 use setpoint_model::import::devcontainer::variables::{Context, Local};
 use setpoint_model::import::devcontainer::{
@@ -338,6 +338,14 @@ proptest! {
         match read("project", &text).and_then(|file| understood(&file)) {
             Ok(shown) => prop_assert!(!shown.is_empty()),
             Err(problems) => prop_assert!(!problems.is_empty() && !told(&problems).is_empty()),
+        }
+        let text = Text::new("spoiled", &text);
+        for problems in [
+            FeatureMetadata::parse(&text).err(),
+            image_metadata(&text).err(),
+            Lockfile::parse(&text).err(),
+        ].into_iter().flatten() {
+            prop_assert!(!problems.is_empty());
         }
     }
 }

@@ -2,9 +2,9 @@
 //! `docker build` in their places.
 
 use super::file::BuildSource;
-use super::mount::Wrong;
 use super::reader::Placed;
 use super::size;
+use super::wrong::Wrong;
 use crate::container::{Build, BuildSecret, ExtraHost};
 use crate::manifest::{Note, Problem, nearest};
 

@@ -131,3 +131,45 @@ fn empty(path: &str) -> Problem {
     Problem::new("empty-command", format!("`{path}` is an empty command"))
         .hint("give it a command, or remove the key")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::Text;
+    use crate::import::devcontainer::parse;
+
+    fn read(hook: &str) -> Option<Run> {
+        let text = format!(r#"{{ "image": "x", "postStartCommand": {hook} }}"#);
+        let mut hooks = parse(&Text::new("devcontainer.json", &text)).unwrap().settings.hooks;
+        hooks.remove(&Phase::PostStart).map(|run| run.value)
+    }
+
+    fn shell(text: &str) -> Command {
+        Command::Shell { text: text.to_owned() }
+    }
+
+    fn argv(words: &[&str]) -> Command {
+        Command::Argv { argv: words.iter().map(|word| (*word).to_owned()).collect() }
+    }
+
+    #[test]
+    fn a_command_has_three_forms() {
+        assert_eq!(read(r#""a && b""#), Some(Run::One(shell("a && b"))));
+        assert_eq!(read(r#"["a", "", "$B"]"#), Some(Run::One(argv(&["a", "", "$B"]))));
+        let parts = [("one".to_owned(), shell("a")), ("two".to_owned(), argv(&["b"]))].into();
+        assert_eq!(read(r#"{ "one": "a", "two": ["b"] }"#), Some(Run::Parallel(parts)));
+    }
+
+    #[test]
+    fn nothing_is_run_where_nothing_is_said() {
+        for nothing in ["null", r#""""#, r#"" ""#, "[]", "{}"] {
+            assert_eq!(read(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn the_phases_are_in_the_order_of_life() {
+        assert!(Phase::ALL.is_sorted());
+        assert!(Phase::ALL.iter().all(|phase| Phase::of_key(phase.key()) == Some(*phase)));
+    }
+}

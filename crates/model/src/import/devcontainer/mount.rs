@@ -4,8 +4,9 @@ use jsonc_parser::ast::Value;
 
 use super::reader::{Placed, Reader, below, opaque};
 use super::size;
+use super::wrong::Wrong;
 use crate::container::{ContainerMount, MountSource};
-use crate::manifest::{Problem, nearest};
+use crate::manifest::nearest;
 
 /// The fields of a mount, by the names that have an effect here, and the other names of each.
 const FIELDS: [(&str, &[&str]); 10] = [
@@ -24,33 +25,6 @@ const FIELDS: [(&str, &[&str]); 10] = [
 /// Fields that Docker knows and that have no equal here.
 const WITHOUT_EQUAL: [&str; 6] =
     ["bind-nonrecursive", "bind-recursive", "volume-driver", "volume-label", "volume-opt", "external"];
-
-/// What is wrong with the text of a setting: why, and what to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) why: String,
-    pub(super) hint: Option<String>,
-}
-
-impl Wrong {
-    pub(super) fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), hint: None }
-    }
-
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// The problem that this is.
-    pub(super) fn problem(self, code: &'static str, what: String) -> Problem {
-        let problem = Problem::new(code, what).why(self.why);
-        match self.hint {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        }
-    }
-}
 
 /// A mount with the fields of it that nothing is done with.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,6 +78,10 @@ pub(super) fn mount(
 
 /// A mount out of the text of Docker's `--mount`.
 pub(super) fn from_text(text: &str) -> Result<ReadMount, Wrong> {
+    if text.starts_with("${") && text.find('}') == Some(text.len() - 1) {
+        return Err(Wrong::new("a mount cannot be a variable as a whole")
+            .hint("write `type=...,source=...,target=...`; its fields may hold variables"));
+    }
     if let Some((source, target)) = text.split_once(':').filter(|_| !text.contains('=')) {
         let kind = if source.starts_with('/') { "bind" } else { "volume" };
         let (target, read_only) = match target.strip_suffix(":ro") {
@@ -283,6 +261,9 @@ mod tests {
         assert_eq!(read.ignored, ["consistency", "bind-recursive"]);
         for text in ["", "type=bind", "type=bind,src=/a,dst=b", "target", "src=/a,dst=/b,frobnicate=1"] {
             assert!(from_text(text).is_err(), "{text}");
+        }
+        for variable in ["${localEnv:MOUNT}", "${localEnv:MOUNT:type=bind,target=/x}"] {
+            assert_eq!(from_text(variable).unwrap_err().why, "a mount cannot be a variable as a whole");
         }
         let wrong = from_text("cache:/x:ro").unwrap_err();
         assert_eq!(wrong.hint.as_deref(), Some("write `type=volume,source=cache,target=/x,readonly`"));

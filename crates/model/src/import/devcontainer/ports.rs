@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jsonc_parser::ast::Value;
 
-use super::mount::Wrong;
 use super::reader::{Placed, Reader, below};
 use super::support;
+use super::wrong::Wrong;
 use crate::container::PublishedPort;
 use crate::manifest::Problem;
 
@@ -90,6 +90,17 @@ pub(super) fn forwarded(reader: &mut Reader<'_>, path: &str, value: &Value<'_>) 
         }
         _ => number(port),
     };
+    let host = host.filter(|host| {
+        let is_port = number(host).is_ok();
+        if is_port {
+            let at = reader.place(value);
+            reader.note(
+                at,
+                format!("`{text}` is forwarded as {port}: before the `:` stands a host, and not a port"),
+            );
+        }
+        !is_port
+    });
     match read {
         Ok(port) if host.as_deref() != Some("") => Some(ForwardedPort { host, port }),
         Ok(_) => {

@@ -1,6 +1,6 @@
 //! Sizes as Docker and devcontainer.json write them.
 
-use super::mount::Wrong;
+use super::wrong::Wrong;
 use crate::manifest::ByteSize;
 
 /// A size as Docker's command line reads it: a number, and `b`, `k`, `m`, `g`, `t` or `p` in any case, with or

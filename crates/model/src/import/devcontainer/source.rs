@@ -51,6 +51,12 @@ impl SourceKeys {
 
 impl BuildKeys {
     fn take(&mut self, reader: &mut Reader<'_>, value: &Value<'_>) {
+        if let Value::StringLit(text) = value {
+            let problem = Problem::new("wrong-type", "`build` is a text, and not an object");
+            let hint = format!("write it as `{{ \"dockerfile\": \"{}\" }}`", text.value);
+            reader.problem(value, problem.hint(hint));
+            return;
+        }
         for member in reader.known_members("build", &support::keys_of("build"), value) {
             let path = below("build", member.key);
             match member.key {

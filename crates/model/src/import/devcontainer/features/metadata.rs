@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn every_key_that_is_known_is_read() {
+        let told = ["$schema", "description", "documentationURL", "licenseURL", "keywords", "customizations"];
+        let of_others = settings::KEYS.iter().filter(|key| !NOT_OF_FEATURES.contains(key));
+        for key in OWN_KEYS.iter().chain(of_others).filter(|key| !told.contains(key)) {
+            let problems = parse(&format!(r#"{{ "{key}": [[[]]] }}"#)).expect_err(key);
+            assert!(problems[0].what.starts_with(&format!("`{key}")), "{key}: {problems:?}");
+        }
+    }
+
+    #[test]
     fn what_a_feature_may_not_say_is_told() {
         let feature =
             parse(r#"{ "id": "x", "version": "1", "remoteUser": "me", "deprecated": true }"#).unwrap();

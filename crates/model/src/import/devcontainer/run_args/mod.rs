@@ -5,7 +5,7 @@ mod values;
 
 use crate::container::{Attachment, Container, NetworkMode};
 use crate::import::devcontainer::Placed;
-use crate::import::devcontainer::mount::Wrong;
+use crate::import::devcontainer::wrong::Wrong;
 use crate::manifest::{Location, Note, Problem, nearest};
 use options::{OPTIONS, Reads, WITHOUT_EQUAL};
 
