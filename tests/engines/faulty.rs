@@ -1,5 +1,6 @@
 //! An engine in front of another one, that fails where a test says, or does everything twice.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, Labels, OwnChanges, Process, Pull, Seen, StepSpec,
-    UnitId, UnitSpec,
+    Account, BaseSource, Engine, EngineError, ExecSpec, ImageFacts, Labels, OwnChanges, Process, Pull, Seen,
+    StepSpec, UnitId, UnitSpec,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -50,6 +51,12 @@ impl Engine for Faulty {
     }
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
         self.again(|| self.inner.base_digest(base))
+    }
+    fn image(&self, base: &BaseSource) -> Result<Option<ImageFacts>, EngineError> {
+        self.again(|| self.inner.image(base))
+    }
+    fn environment(&self, unit: &UnitId) -> Result<BTreeMap<String, String>, EngineError> {
+        self.again(|| self.inner.environment(unit))
     }
     fn prepare(
         &self,

@@ -37,6 +37,7 @@ rules![
     a_program_that_is_not_there_is_told,
     nothing_runs_in_a_unit_that_does_not_run,
     a_process_has_what_it_is_given,
+    a_unit_has_an_environment_of_its_own,
     a_process_runs_as_whom_it_is_said,
     accounts_are_those_of_the_unit,
     a_signal_reaches_what_the_process_started,
@@ -87,6 +88,7 @@ impl<'a> Unit<'a> {
             network: Network::Host,
             limits: Limits::default(),
             first: FirstProcess::Idle,
+            entrypoints: Vec::new(),
             container: Default::default(),
         };
         Self { subject, id, spec, root }
@@ -297,6 +299,17 @@ fn a_process_has_what_it_is_given(subject: &Subject) {
     assert_eq!(unit.said(&ExecSpec { argv, ..shell("") }).0, "|a b|*|");
     // It has no input to wait for.
     assert_eq!(unit.says("cat; echo end").0, "end\n");
+}
+
+fn a_unit_has_an_environment_of_its_own(subject: &Subject) {
+    let unit = Unit::running(subject);
+    let environment = subject.engine.environment(&unit.id).unwrap();
+    assert!(environment["PATH"].split(':').any(|folder| folder == "/bin"), "{environment:?}");
+    // It is what a process has that is given nothing.
+    let mut spec = shell("printf '%s' \"$PATH\"");
+    spec.env.clear();
+    assert_eq!(unit.said(&spec).0, environment["PATH"]);
+    assert!(subject.engine.image(&unit.spec.base).unwrap().is_some());
 }
 
 fn a_process_runs_as_whom_it_is_said(subject: &Subject) {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use setpoint_model::manifest::{EngineKind, Env};
+use setpoint_model::manifest::{Base, EngineKind, Env};
 use setpoint_runtime::cancel::Cancel;
+use setpoint_runtime::devcontainer::{self, Surroundings};
 use setpoint_runtime::engine::{self, Engine, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::lock::UnitLock;
@@ -56,8 +57,30 @@ impl Context {
         Ok(Self { output, folder, assignments, roots, home, variables, cancel: Cancel::default() })
     }
 
-    /// The project of the present folder.
+    /// The project of the present folder, with what its files of other tools say as far as that is known here.
     pub(crate) fn project(&self) -> Result<Project, Failure> {
+        self.completed(None, false)
+    }
+
+    /// The project of the present folder, completed; what has to be fetched for that is, where somebody hears of it.
+    pub(crate) fn completed(&self, fetch: Option<&dyn Watcher>, frozen: bool) -> Result<Project, Failure> {
+        let mut project = self.declared()?;
+        if project.manifest.envs.values().any(|env| matches!(env.base, Base::DevContainer { .. })) {
+            let engine = self.engine(project.manifest.engine);
+            let surroundings = Surroundings {
+                roots: &self.roots,
+                engine: engine.as_ref(),
+                variables: &self.variables,
+                fetch: fetch.map(|watcher| (watcher, &self.cancel)),
+                frozen,
+            };
+            devcontainer::complete(&mut project, &surroundings)?;
+        }
+        Ok(project)
+    }
+
+    /// The project of the present folder, as it is declared.
+    pub(crate) fn declared(&self) -> Result<Project, Failure> {
         let project = Project::load(&self.folder, &self.assignments)?;
         if self.output.verbose > 0 {
             for note in &project.manifest.notes {

@@ -2,6 +2,7 @@
 
 use setpoint_model::manifest::Problem;
 use setpoint_runtime::apply::ApplyError;
+use setpoint_runtime::devcontainer::CompleteError;
 use setpoint_runtime::dsl::DslError;
 use setpoint_runtime::engine::EngineError;
 use setpoint_runtime::facts::FactsError;
@@ -200,6 +201,16 @@ impl From<RunError> for Failure {
             RunError::Cancelled => Self::new(Exit::Interrupted, "interrupted", message),
         };
         Self { hint, ..failure }
+    }
+}
+
+impl From<CompleteError> for Failure {
+    fn from(error: CompleteError) -> Self {
+        match error {
+            CompleteError::Project(error) => error.into(),
+            CompleteError::Engine(error) => error.into(),
+            CompleteError::Facts(error) => error.into(),
+        }
     }
 }
 

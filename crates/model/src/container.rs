@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::digest::Digest;
 use crate::manifest::ByteSize;
 
 /// The settings of a container. Those that do the same thing have one place here, however they were written.
@@ -447,6 +448,23 @@ pub struct Build {
     /// Whether base images are asked for anew.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pull: bool,
+}
+
+/// Something that is installed over an image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Feature {
+    /// What it is called: `ghcr.io/devcontainers/features/node:1`, `./hello`.
+    pub name: String,
+    /// The folder with its `install.sh`: an absolute path.
+    pub folder: String,
+    /// The digest of what is in the folder.
+    pub digest: Digest,
+    /// The environment of its `install.sh`.
+    pub install_env: BTreeMap<String, String>,
+    /// What it adds to the environment of the image, for those after it too.
+    pub image_env: BTreeMap<String, String>,
+    /// Where it is asked for: the file, its line, and the line itself.
+    pub at: (String, u32, String),
 }
 
 /// Where a secret of a build comes from.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::container::Build;
+use crate::container::{Build, Feature};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
 use crate::manifest::{Base, Command, Env, EnvValue, Hook, Limits, PacksOnStart, Run, WhenChanged};
@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub ports: Class,
     /// What a change of the container's other settings costs.
     pub container: Class,
+    /// Whether a container can have a network of its own.
+    pub private_network: bool,
 }
 
 /// A file and the digest of its content.
@@ -44,6 +46,8 @@ pub struct Facts {
     pub hooks: BTreeMap<HookName, Vec<FileDigest>>,
     /// The files that the image is built from: the Dockerfile first.
     pub build: Vec<FileDigest>,
+    /// The digest of what features are installed over, where it is known.
+    pub under_features: Option<String>,
     /// The digest that the base resolves to, where it is known without looking elsewhere.
     pub base_digest: Option<String>,
     /// What identifies the host, for the host base.
@@ -78,6 +82,7 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
         unresolved: builder.unresolved,
         hooks: env.hooks.iter().map(|(name, hook)| (*name, DesiredHook { always: hook.always })).collect(),
         packs_at_start: env.packs_on_start == PacksOnStart::Always,
+        incomplete: env.devcontainer.as_ref().is_some_and(|of| !of.complete),
     }
 }
 
@@ -87,6 +92,8 @@ pub fn base_digest_key(unit: &crate::names::UnitName) -> LeafKey {
     LeafKey::new(format!("env.{unit}.base digest"))
 }
 
+/// The leaf of the image that features are installed over.
+const UNDER_FEATURES: &str = "base below features";
 /// The owner of the leaves of files that an image is built from.
 const BUILD_OWNER: &str = "build";
 
@@ -102,6 +109,33 @@ pub fn build_inputs(build: &Build, files: &[FileDigest]) -> Digest {
     encoder.list(files.len());
     for file in files {
         encoder.text(&file.path).digest(file.digest);
+    }
+    encoder.finish()
+}
+
+/// What is installed over an image, as one digest with the image's own.
+#[must_use]
+pub fn feature_inputs(image: &str, features: &[Feature], user: Option<(&str, u32, u32)>) -> Digest {
+    let mut encoder = Encoder::new("setpoint.features", FORMAT);
+    encoder.text(image).list(features.len());
+    for feature in features {
+        encoder.digest(feature_digest(feature));
+    }
+    encoder.option(user.map(|(name, ..)| name));
+    for id in user.into_iter().flat_map(|(_, uid, gid)| [uid, gid]) {
+        encoder.number(u64::from(id));
+    }
+    encoder.finish()
+}
+
+fn feature_digest(feature: &Feature) -> Digest {
+    let mut encoder = Encoder::new("setpoint.feature", FORMAT);
+    encoder.text(&feature.name).digest(feature.digest);
+    for variables in [&feature.install_env, &feature.image_env] {
+        encoder.list(variables.len());
+        for (name, value) in variables {
+            encoder.text(name).text(value);
+        }
     }
     encoder.finish()
 }
@@ -147,16 +181,24 @@ impl Builder<'_> {
     fn base(&mut self, env: &Env, capabilities: &Capabilities) {
         self.value("engine", Class::Recreate, capabilities.engine);
         self.value("user", Class::Recreate, &self.facts.user.clone());
-        let shown = match &env.base {
+        let (base, features) = match &env.base {
+            Base::Features { on, .. } => (on.as_ref(), true),
+            other => (other, false),
+        };
+        let shown = match base {
             Base::Host => "host".to_owned(),
             Base::Image { reference } => format!("image {reference}"),
-            Base::Build { .. } => "build".to_owned(),
+            Base::Build { .. } | Base::Features { .. } => "build".to_owned(),
+            Base::DevContainer { file } => format!("devcontainer {file}"),
             Base::Rootfs { path } => format!("rootfs {path}"),
         };
-        self.value("base", Class::Recreate, &shown);
-        if let Base::Build { build } = &env.base {
+        // What is installed over it is built anew when it is another one; that alone makes no other container.
+        let class = if features { Class::Rebuild } else { Class::Recreate };
+        self.value("base", class, &shown);
+        if let Base::Build { build } = base {
             self.build(build);
         }
+        self.features(&env.base);
         match (&env.base, &self.facts.base_digest) {
             (Base::Host, _) => {
                 if let Some(identity) = &self.facts.host_identity {
@@ -167,6 +209,36 @@ impl Builder<'_> {
             (_, None) => {
                 self.unresolved.insert(base_digest_key(&env.name));
             }
+        }
+    }
+
+    fn features(&mut self, base: &Base) {
+        let Base::Features { features, user, .. } = base else { return };
+        match self.facts.under_features.clone() {
+            Some(digest) => self.value(UNDER_FEATURES, Class::Rebuild, &digest),
+            None => {
+                self.unresolved.insert(LeafKey::new(format!("{}.{UNDER_FEATURES}", self.prefix)));
+            }
+        }
+        for feature in features {
+            let digest = feature_digest(feature);
+            let options: Vec<_> = feature
+                .install_env
+                .iter()
+                .filter(|(name, _)| !name.starts_with('_'))
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            let shown =
+                Some(format!("{} {}", feature.digest.short(), options.join(" ")).trim_end().to_owned());
+            let key = LeafKey::new(format!("{}.features {}", self.prefix, feature.name));
+            self.print.insert(key, Leaf { class: Class::Rebuild, digest, shown });
+        }
+        let order: Vec<_> = features.iter().map(|feature| feature.name.as_str()).collect();
+        if order.len() > 1 {
+            self.value("order of features", Class::Rebuild, &order.join(", "));
+        }
+        if let Some(user) = user {
+            self.value("user with the owner's ids", Class::Rebuild, user);
         }
     }
 
@@ -273,6 +345,10 @@ impl Builder<'_> {
             WhenChanged::Report => Class::Report,
         };
         let mut encoder = Encoder::new("setpoint.hook", FORMAT);
+        if !hook.before.is_empty() {
+            encoder.list(hook.before.len());
+            hook.before.iter().for_each(|before| run(&mut encoder, before));
+        }
         run(&mut encoder, &hook.run);
         encoder.list(hook.env.len());
         for (variable, value) in &hook.env {

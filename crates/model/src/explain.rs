@@ -62,7 +62,7 @@ fn leads_to(desired: &Desired, plan: &Plan, difference: &Difference) -> String {
         }
         Class::Rebuild => match plan.action {
             Action::Create => "create".to_owned(),
-            Action::Rebuild => "rebuild; recreate only if the image differs".to_owned(),
+            Action::Prepare => "rebuild; recreate only if the image differs".to_owned(),
             Action::Recreate => "rebuild, recreate".to_owned(),
             _ => "record it; the image is the same".to_owned(),
         },
@@ -71,7 +71,7 @@ fn leads_to(desired: &Desired, plan: &Plan, difference: &Difference) -> String {
             Action::Recreate => "recreate".to_owned(),
             Action::UpdateMountAndRestart => "restart".to_owned(),
             Action::Start | Action::AttachMountAndStart => "start".to_owned(),
-            Action::Nothing | Action::Rebuild => "nothing now".to_owned(),
+            Action::Nothing | Action::Prepare => "nothing now".to_owned(),
         },
         Class::Hook(hook) if runs_hook(hook) => format!("run {hook}"),
         Class::Packs => packs_led_to(desired, plan),

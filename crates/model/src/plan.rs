@@ -22,6 +22,8 @@ pub struct Desired {
     pub hooks: BTreeMap<HookName, DesiredHook>,
     /// Whether packs run at every start, or only when they are stale.
     pub packs_at_start: bool,
+    /// Whether some of the declaration is known only once the base is there: an image may bring settings of its own.
+    pub incomplete: bool,
 }
 
 /// What the plan needs to know of a declared hook.
@@ -93,6 +95,8 @@ pub struct Options {
     pub provision: Provision,
     /// Replace the unit even if nothing asks for it.
     pub recreate: bool,
+    /// What runs at every `up` before the base is made available has run: this is the rest of the same `up`.
+    pub begun: bool,
 }
 
 /// Which phases are wanted.
@@ -125,8 +129,9 @@ pub enum Action {
     AttachMountAndStart,
     /// It runs, and mounts or other `restart` leaves differ: stop it, start it with the new ones.
     UpdateMountAndRestart,
-    /// Build its image anew. Whether that gives another one, nobody knows before: what follows is planned then.
-    Rebuild,
+    /// Make its base available first. What comes of that is not known before, and what follows is planned then: an
+    /// image that is built anew may be another one or not.
+    Prepare,
     /// Replace it.
     Recreate,
     /// Leave it as it runs (or, for [`Provision::Skip`] and friends, as it is).
@@ -237,7 +242,7 @@ pub fn plan(
     let mut steps = Vec::new();
     steps.extend(planner.hook(HookName::Initialize));
     steps.extend(planner.engine_steps());
-    if planner.action == Action::Rebuild {
+    if planner.action == Action::Prepare {
         return (Plan { action: planner.action, steps }, planner.report());
     }
     steps.extend(planner.hot_step());
@@ -267,7 +272,13 @@ impl<'a> Planner<'a> {
         observed: &'a Observed,
         options: &'a Options,
     ) -> Self {
-        let differences = differences(&recorded.fingerprint, &desired.fingerprint, &desired.unresolved);
+        let mut differences = differences(&recorded.fingerprint, &desired.fingerprint, &desired.unresolved);
+        if desired.incomplete {
+            // What the image would say is missing: only what comes before it can be compared.
+            differences.retain(|d| {
+                matches!(d.class, Class::Rebuild | Class::Packs | Class::Hook(HookName::Initialize))
+            });
+        }
         let mut planner = Self { desired, recorded, observed, options, differences, action: Action::Nothing };
         planner.action = planner.choose_action();
         planner
@@ -281,9 +292,10 @@ impl<'a> Planner<'a> {
         let recreate = self.options.recreate || self.drift(Class::Recreate).is_some();
         let restart = self.drift(Class::Restart).is_some();
         match self.observed {
+            _ if self.desired.incomplete => Action::Prepare,
             Observed::Absent => Action::Create,
             _ if recreate => Action::Recreate,
-            _ if self.has_to_build() => Action::Rebuild,
+            _ if self.has_to_build() => Action::Prepare,
             Observed::Stopped { .. } if restart => Action::AttachMountAndStart,
             Observed::Stopped { .. } => Action::Start,
             Observed::Running { .. } if restart => Action::UpdateMountAndRestart,
@@ -317,12 +329,12 @@ impl<'a> Planner<'a> {
             Action::Recreate => &[Step::Image, Step::Stop, Step::Remove, Step::Create, Step::Start],
             Action::Start | Action::AttachMountAndStart => &[Step::Start],
             Action::UpdateMountAndRestart => &[Step::Stop, Step::Start],
-            Action::Rebuild => &[Step::Image],
+            Action::Prepare => &[Step::Image],
             Action::Nothing => &[],
         };
         let cause = match self.action {
             Action::Recreate => self.drift(Class::Recreate).unwrap_or(Cause::Requested),
-            Action::Rebuild => self.drift(Class::Rebuild).unwrap_or(Cause::Requested),
+            Action::Prepare => self.drift(Class::Rebuild).unwrap_or(Cause::NeverSucceeded),
             Action::UpdateMountAndRestart | Action::AttachMountAndStart => {
                 self.drift(Class::Restart).unwrap_or(Cause::Requested)
             }
@@ -397,7 +409,8 @@ impl<'a> Planner<'a> {
                     _ => self.makes_an_instance(),
                 };
                 let fires = fires.then_some(Cause::Cadence(self.action));
-                let always = declared.always.then_some(Cause::Always);
+                let ran = hook == HookName::Initialize && self.options.begun;
+                let always = (declared.always && !ran).then_some(Cause::Always);
                 fires.or_else(|| self.unfinished(hook)).or(always)
             }
         };

@@ -1,6 +1,7 @@
 //! What has to be read of the world to know what is declared: the digests of scripts, inputs, bases, secrets.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,6 +91,9 @@ impl Reader<'_> {
         if base == BaseSource::Host {
             facts.host_identity = Some(host_identity());
         } else {
+            if let BaseSource::Features { on, .. } = &base {
+                facts.under_features = self.engine.base_digest(on)?;
+            }
             facts.base_digest = self.engine.base_digest(&base)?;
         }
         for (name, value) in self.values {
@@ -125,7 +129,11 @@ struct Wanted {
 
 impl Wanted {
     fn of(env: &Env) -> Self {
-        let build = match &env.base {
+        let base = match &env.base {
+            Base::Features { on, .. } => on,
+            base => base,
+        };
+        let build = match base {
             Base::Build { build } if build::is_folder(build) => Some(build.as_ref().clone()),
             _ => None,
         };
@@ -226,7 +234,12 @@ fn pack_inputs(root: &Path, path: &str) -> Result<Vec<String>, FactsError> {
 /// Where an environment's file system comes from, with paths made absolute.
 #[must_use]
 pub fn base_source(env: &Env, root: &Path, facts: &Facts) -> BaseSource {
-    match &env.base {
+    source_of(&env.base, root, facts)
+}
+
+/// Where a base's file system comes from, with paths made absolute.
+pub(crate) fn source_of(base: &Base, root: &Path, facts: &Facts) -> BaseSource {
+    match base {
         Base::Host => BaseSource::Host,
         Base::Image { reference } => {
             let local = root.join(reference);
@@ -239,6 +252,16 @@ pub fn base_source(env: &Env, root: &Path, facts: &Facts) -> BaseSource {
             project: root.to_owned(),
             inputs: build_inputs(build, &facts.build),
         },
+        Base::Features { on, features, user } => BaseSource::Features {
+            on: Box::new(source_of(on, root, facts)),
+            features: features.clone(),
+            user: user.clone().map(|user| {
+                let owner = fs::metadata(root).map_or((0, 0), |metadata| (metadata.uid(), metadata.gid()));
+                (user, owner.0, owner.1)
+            }),
+        },
+        // What it says is put in its place before anything is made of it.
+        Base::DevContainer { file } => BaseSource::Image { reference: file.clone() },
         Base::Rootfs { path } => BaseSource::Rootfs { path: root.join(path) },
     }
 }
@@ -254,7 +277,6 @@ fn host_identity() -> String {
     let packages = ["/var/lib/dpkg/status", "/var/lib/rpm", "/lib/apk/db/installed", "/var/lib/pacman/local"]
         .into_iter()
         .find_map(|path| {
-            use std::os::unix::fs::MetadataExt;
             let metadata = PathBuf::from(path).metadata().ok()?;
             let stat = format!("{} {} {}", metadata.size(), metadata.mtime(), metadata.mtime_nsec());
             Some(Digest::of_bytes(stat.as_bytes()).short())

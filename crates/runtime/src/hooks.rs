@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use setpoint_model::manifest::{Command, Hook};
+use setpoint_model::manifest::{Command, EnvValue, Hook};
 use setpoint_model::names::{HookName, PackName};
 
 use crate::cancel::Cancel;
@@ -95,6 +95,8 @@ pub struct Runner<'a> {
     pub account: &'a Account,
     /// The environment of sessions, secrets put in.
     pub session: &'a BTreeMap<String, String>,
+    /// The environment of the container itself, for what refers to it.
+    pub inside: &'a BTreeMap<String, String>,
     /// The values of secrets, for what a hook's own environment refers to.
     pub secrets: &'a Values,
     /// Hides them in output.
@@ -114,7 +116,9 @@ impl Runner<'_> {
     /// [`Failed`] with the end of its output.
     pub fn hook(&self, name: HookName, hook: &Hook) -> Result<(), Failed> {
         let mut env = self.session.clone();
-        env.extend(hook.env.iter().map(|(key, value)| (key.clone(), expand(value, self.secrets))));
+        env.extend(
+            hook.env.iter().map(|(key, value)| (key.clone(), expand(value, self.secrets, self.inside))),
+        );
         let spec = |command: &Command| ExecSpec {
             argv: self.argv(name, command),
             env: env.clone(),
@@ -126,14 +130,19 @@ impl Runner<'_> {
             HookName::Initialize => host::spawn(&spec(command), self.project_root),
             _ => self.engine.exec(self.unit, &spec(command)),
         };
-        let mut running = Vec::new();
-        for (part, command) in hook.run.commands() {
-            match start(command) {
-                Ok(process) => running.push((part.map(str::to_owned), process)),
-                Err(error) => return Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+        // A log that cannot be written is no reason to fail the work that it would tell of.
+        let mut log = Log::begin(&self.logs, name.as_str()).ok();
+        for run in hook.before.iter().chain([&hook.run]) {
+            let mut running = Vec::new();
+            for (part, command) in run.commands() {
+                match start(command) {
+                    Ok(process) => running.push((part.map(str::to_owned), process)),
+                    Err(error) => return Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+                }
             }
+            log = self.supervise(name.as_str(), log, running, hook.timeout)?;
         }
-        self.supervise(name.as_str(), running, hook.timeout)
+        Ok(())
     }
 
     /// Runs a pack as root.
@@ -161,16 +170,27 @@ impl Runner<'_> {
             io: Io::Captured,
         };
         match self.engine.exec(self.unit, &spec) {
-            Ok(process) => self.supervise(&format!("pack-{name}"), vec![(None, process)], None),
+            Ok(process) => {
+                let phase = format!("pack-{name}");
+                let log = Log::begin(&self.logs, &phase).ok();
+                self.supervise(&phase, log, vec![(None, process)], None).map(drop)
+            }
             Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
         }
     }
 
     fn argv(&self, name: HookName, command: &Command) -> Vec<String> {
         let folder = if name == HookName::Initialize { self.project_root } else { self.workspace };
+        // What a devcontainer.json says of the container's environment is known only now.
+        let known = |text: &str| {
+            if name == HookName::Initialize {
+                return text.to_owned();
+            }
+            expand(&EnvValue::of_devcontainer(text), &Values::new(), self.inside)
+        };
         match command {
-            Command::Argv { argv } => argv.clone(),
-            Command::Shell { text } => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
+            Command::Argv { argv } => argv.iter().map(|word| known(word)).collect(),
+            Command::Shell { text } => vec!["/bin/sh".to_owned(), "-c".to_owned(), known(text)],
             Command::Script { path } => {
                 let inside = folder.join(path).to_string_lossy().into_owned();
                 if host::is_executable(&self.project_root.join(path)) {
@@ -182,14 +202,16 @@ impl Runner<'_> {
         }
     }
 
+    /// Waits for processes, and gives back their log for those that follow.
     fn supervise(
         &self,
         phase: &str,
+        log: Option<Log>,
         mut running: Vec<(Option<String>, Box<dyn Process>)>,
         limit: Option<Duration>,
-    ) -> Result<(), Failed> {
+    ) -> Result<Option<Log>, Failed> {
         let began = Instant::now();
-        let mut output = Output::new(self, phase);
+        let mut output = Output::new(self, phase, log);
         for (part, process) in &mut running {
             output.follow(part.clone(), process.output());
         }
@@ -236,7 +258,7 @@ impl Runner<'_> {
         }
         output.finish();
         match failure {
-            None => Ok(()),
+            None => Ok(output.log),
             Some(failure) => Err(Failed { failure, tail: output.tail.into() }),
         }
     }
@@ -253,10 +275,8 @@ struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    fn new(runner: &'a Runner<'a>, phase: &str) -> Self {
+    fn new(runner: &'a Runner<'a>, phase: &str, log: Option<Log>) -> Self {
         let (sender, lines) = mpsc::channel();
-        // A log that cannot be written is no reason to fail the work that it would tell of.
-        let log = Log::begin(&runner.logs, phase).ok();
         Self { runner, phase: phase.to_owned(), log, tail: VecDeque::new(), sender: Some(sender), lines }
     }
 

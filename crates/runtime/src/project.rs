@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use setpoint_model::manifest::{self, Env, Layer, Manifest, Problem};
 use setpoint_model::names::UnitName;
 
+use crate::devcontainer;
+
 /// The manifest's file name.
 pub const MANIFEST: &str = "setpoint.toml";
 /// The folder of packs, scripts and pipelines in Python.
@@ -20,13 +22,15 @@ pub struct Project {
     pub root: PathBuf,
     /// What is declared.
     pub manifest: Manifest,
+    /// The file of another tool that stands for a manifest, where there is none.
+    pub instead: Option<String>,
 }
 
 /// Why there is no project.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
-    /// No manifest in this folder nor in any above it.
-    #[error("there is no {MANIFEST} in {} nor in any folder above it", .0.display())]
+    /// No manifest in this folder nor in any above it, and nothing that could stand for one.
+    #[error("there is no {MANIFEST} in {} nor in any folder above it, and no devcontainer.json", .0.display())]
     NotFound(PathBuf),
     /// The manifest says things that cannot be.
     #[error("{} in the manifest", problems(.0))]
@@ -74,7 +78,10 @@ impl Project {
     pub fn find(from: &Path) -> Result<PathBuf, ProjectError> {
         let unreadable = |source| ProjectError::Io { path: from.to_owned(), source };
         let from = from.canonicalize().map_err(unreadable)?;
-        let root = from.ancestors().find(|folder| folder.join(MANIFEST).is_file()).map(Path::to_owned);
+        let with =
+            |there: fn(&Path) -> bool| from.ancestors().find(|folder| there(folder)).map(Path::to_owned);
+        let root = with(|folder| folder.join(MANIFEST).is_file());
+        let root = root.or_else(|| with(|folder| !devcontainer::find(folder).is_empty()));
         root.ok_or(ProjectError::NotFound(from))
     }
 
@@ -84,7 +91,12 @@ impl Project {
     /// If there is none, or its manifest is wrong; then with all problems at once.
     pub fn load(from: &Path, assignments: &[String]) -> Result<Self, ProjectError> {
         let root = Self::find(from)?;
-        let text = read(&root.join(MANIFEST))?.unwrap_or_default();
+        let found = if root.join(MANIFEST).is_file() { Vec::new() } else { devcontainer::find(&root) };
+        let instead = found.first().map(|file| file.to_string_lossy().into_owned());
+        let (name, text) = match &instead {
+            Some(file) => (file.as_str(), standing_for(&found)),
+            None => (MANIFEST, read(&root.join(MANIFEST))?.unwrap_or_default()),
+        };
         let local = read(&root.join(LOCAL))?;
         let mut set = Vec::new();
         for assignment in assignments {
@@ -92,12 +104,12 @@ impl Project {
                 manifest::set_layer(assignment).map_err(|problem| ProjectError::Problems(vec![problem]))?;
             set.push((format!("--set {assignment}"), text));
         }
-        let mut layers = vec![Layer { name: MANIFEST, text: &text }];
+        let mut layers = vec![Layer { name, text: &text }];
         layers.extend(local.as_deref().map(|text| Layer { name: LOCAL, text }));
         layers.extend(set.iter().map(|(name, text)| Layer { name, text }));
         let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let manifest = manifest::parse(&layers, &folder).map_err(ProjectError::Problems)?;
-        let project = Self { root, manifest };
+        let project = Self { root, manifest, instead };
         let missing = project.missing_files();
         if missing.is_empty() { Ok(project) } else { Err(ProjectError::Problems(missing)) }
     }
@@ -125,7 +137,7 @@ impl Project {
 
     fn of(root: PathBuf) -> Self {
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Self { manifest: Manifest::empty(&name), root }
+        Self { manifest: Manifest::empty(&name), root, instead: None }
     }
 
     fn missing_files(&self) -> Vec<Problem> {
@@ -167,6 +179,32 @@ impl Project {
             }
         }
     }
+}
+
+/// The manifest that devcontainer.json files stand for: an environment each, on Docker.
+fn standing_for(files: &[PathBuf]) -> String {
+    let mut text = String::from("setpoint = 1\n[engine]\ndefault = \"docker\"\n");
+    for (index, file) in files.iter().enumerate() {
+        // The first is the one that is used without a name; others lie in folders that name them.
+        let folder =
+            file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().to_lowercase());
+        let name = folder.filter(|_| index > 0).and_then(|name| UnitName::new(name).ok());
+        let name = name.map_or_else(
+            || if index == 0 { "dev".to_owned() } else { format!("dev-{}", index + 1) },
+            String::from,
+        );
+        let path = toml_text(&file.to_string_lossy());
+        text.push_str(&format!("[env.{name}]\ndevcontainer = {path}\n"));
+    }
+    if files.len() > 1 {
+        text.push_str("[project]\nup = [\"dev\"]\n");
+    }
+    text
+}
+
+/// A text as TOML writes it.
+fn toml_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 fn canonical(folder: &Path) -> Result<PathBuf, ProjectError> {

@@ -235,15 +235,17 @@ fn private() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o600)
 }
 
-/// The text of a value with its secrets put in. A secret without a value is left out.
+/// The text of a value with its secrets put in, and the variables of the container that it refers to. A secret without
+/// a value is left out.
 #[must_use]
-pub fn expand(value: &EnvValue, values: &Values) -> String {
+pub fn expand(value: &EnvValue, values: &Values, inside: &BTreeMap<String, String>) -> String {
     value
         .parts()
         .iter()
         .map(|part| match part {
             Part::Literal(text) => text.as_str(),
             Part::Secret(name) => values.get(name).map_or("", String::as_str),
+            Part::Inside { name, default } => inside.get(name).unwrap_or(default),
         })
         .collect()
 }

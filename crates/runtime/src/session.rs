@@ -1,6 +1,6 @@
 //! What a session in a unit is given: the environment that was last applied, not the one that is declared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,13 +20,29 @@ pub struct Session {
     pub project: String,
     /// The declared environment.
     pub env: BTreeMap<String, EnvValue>,
+    /// The environment that the user's own shell gives him, where it was asked for.
+    #[serde(default)]
+    pub probed: BTreeMap<String, String>,
+    /// The instance that it was asked for in.
+    #[serde(default)]
+    pub probed_in: Option<String>,
+    /// Variables that sessions do not have.
+    #[serde(default)]
+    pub unset: BTreeSet<String>,
 }
 
 impl Session {
     /// What is declared now.
     #[must_use]
     pub fn declared(env: &Env, project: &str, user: &str) -> Self {
-        Self { user: user.to_owned(), project: project.to_owned(), env: env.env.clone() }
+        Self {
+            user: user.to_owned(),
+            project: project.to_owned(),
+            env: env.env.clone(),
+            probed: BTreeMap::new(),
+            probed_in: None,
+            unset: env.devcontainer.as_ref().map(|of| of.unset.clone()).unwrap_or_default(),
+        }
     }
 
     fn path(roots: &Roots, unit: &UnitId) -> PathBuf {
@@ -73,7 +89,13 @@ impl Session {
         names
     }
 
-    /// The variables that a session adds to those of the unit's base.
+    /// Whether something refers to the environment of the container itself.
+    #[must_use]
+    pub fn asks_inside(&self) -> bool {
+        self.env.values().any(EnvValue::asks_inside)
+    }
+
+    /// The variables that a session adds to those of the unit's base; `inside` is what the container itself has.
     #[must_use]
     pub fn variables(
         &self,
@@ -81,6 +103,7 @@ impl Session {
         account: &Account,
         workspace: &Path,
         values: &Values,
+        inside: &BTreeMap<String, String>,
     ) -> BTreeMap<String, String> {
         let mut variables = BTreeMap::from([
             ("HOME".to_owned(), account.home.to_string_lossy().into_owned()),
@@ -91,7 +114,9 @@ impl Session {
             ("SETPOINT_UNIT".to_owned(), unit.to_owned()),
             ("SETPOINT_WORKSPACE".to_owned(), workspace.to_string_lossy().into_owned()),
         ]);
-        variables.extend(self.env.iter().map(|(name, value)| (name.clone(), expand(value, values))));
+        variables.extend(self.probed.clone());
+        variables.extend(self.env.iter().map(|(name, value)| (name.clone(), expand(value, values, inside))));
+        variables.retain(|name, _| !self.unset.contains(name));
         variables
     }
 }

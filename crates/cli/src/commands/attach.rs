@@ -24,6 +24,7 @@ pub(super) struct Guest {
     pub(super) account: Account,
     pub(super) variables: BTreeMap<String, String>,
     values: Values,
+    inside: BTreeMap<String, String>,
 }
 
 impl Guest {
@@ -43,8 +44,9 @@ impl Guest {
         let of_hooks = unit.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets);
         let values = unit.secrets().kept_values(of_session.iter().chain(of_hooks))?;
         let workspace = Path::new(&unit.env.workspace);
-        let variables = session.variables(unit.env.name.as_str(), &account, workspace, &values);
-        Ok(Self { account, variables, values })
+        let inside = unit.environment_inside()?;
+        let variables = session.variables(unit.env.name.as_str(), &account, workspace, &values, &inside);
+        Ok(Self { account, variables, values, inside })
     }
 
     /// Runs a hook as a session would.
@@ -66,6 +68,7 @@ impl Guest {
             workspace: Path::new(&unit.env.workspace),
             account: &self.account,
             session: &self.variables,
+            inside: &self.inside,
             secrets: &self.values,
             mask: Mask::new(&self.values),
             watcher,

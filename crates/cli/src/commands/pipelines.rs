@@ -132,7 +132,7 @@ fn evaluator<'a>(
 
 /// The project of the present folder. One without a manifest may have pipelines in Python.
 pub(super) fn project(context: &Context) -> Result<Project, Failure> {
-    match context.project() {
+    match context.declared() {
         Err(failure) if failure.kind == "no-project" => {
             Project::without_manifest(&context.folder)?.ok_or(failure)
         }

@@ -47,7 +47,7 @@ impl Plan {
         let project = context.project()?;
         let envs = chosen(&project, &self.units)?;
         let provision = if self.no_provision { Provision::Skip } else { Provision::Needed };
-        let options = Options { provision, recreate: self.recreate };
+        let options = Options { provision, recreate: self.recreate, begun: false };
         let (exit_code, pull, refresh_secrets) = (self.exit_code, self.pull, self.refresh_secrets);
         print(context, &project, &envs, &options, Looking { exit_code, pull, refresh_secrets })
     }
@@ -121,7 +121,7 @@ pub(super) fn words(look: &Look, name: &UnitName) -> String {
         Action::Start => "start",
         Action::AttachMountAndStart => "start with other mounts",
         Action::UpdateMountAndRestart => "restart",
-        Action::Rebuild => "rebuild; recreate only if the image differs",
+        Action::Prepare => "make the base available; the rest is planned then",
         Action::Recreate => "recreate",
         Action::Nothing => "no restart, no recreate",
     };

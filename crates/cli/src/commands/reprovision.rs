@@ -67,7 +67,7 @@ fn again(context: &Context, unit: &Unit<'_>, provision: Provision) -> Result<jso
     let _lock = context.lock(unit, &command, &list)?;
     attach::running(unit)?;
     let mut store = context.store()?;
-    let look = unit.look(&store, &Options { provision, recreate: false })?;
+    let look = unit.look(&store, &Options { provision, ..Options::default() })?;
     let settings = Settings { watcher: &list, cancel: &context.cancel, command };
     up::carry_out(context, unit, &mut store, look, &settings)
 }

@@ -35,6 +35,9 @@ pub(crate) struct Up {
     /// Ask the registry whether the image's tag has moved
     #[arg(long)]
     pull: bool,
+    /// Features have to be just what the lock file of a devcontainer.json says
+    #[arg(long)]
+    frozen: bool,
     /// Also look whether secrets from files and commands have changed
     #[arg(long)]
     refresh_secrets: bool,
@@ -42,10 +45,8 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
-        let project = context.project()?;
-        for note in &project.manifest.notes {
-            context.output.progress(format!("note: {note}"));
-        }
+        let project = context.completed(None, self.frozen)?;
+        tell_source(context, &project);
         let envs = plan::chosen(&project, &self.units)?;
         if self.dry_run {
             let look =
@@ -65,7 +66,7 @@ impl Up {
 
     fn options(&self) -> Options {
         let provision = if self.no_provision { Provision::Skip } else { Provision::Needed };
-        Options { provision, recreate: self.recreate }
+        Options { provision, recreate: self.recreate, begun: false }
     }
 
     fn bring_up(&self, context: &Context, project: &Project, env: &Env) -> Result<json::UnitDone, Failure> {
@@ -81,11 +82,16 @@ impl Up {
         }
         let settings = Settings { watcher: &list, cancel: &context.cancel, command };
         let mut look = unit.look(&store, &self.options())?;
-        if look.plan.action == Action::Rebuild {
-            // Only what comes of it tells whether anything else is to be done.
+        let whole;
+        if look.plan.action == Action::Prepare {
+            // Only what comes of it tells what else is to be done.
             apply(context, &unit, &mut store, look, &settings)?;
-            look = unit.look(&store, &self.options())?;
+            whole = context.completed(Some(&list), self.frozen)?;
+            unit = context.unit(engine.as_ref(), &whole, whole.env(Some(env.name.as_str()))?);
+            unit.refresh_secrets = self.refresh_secrets;
+            look = unit.look(&store, &Options { begun: true, ..self.options() })?;
         }
+        tell_notes(context, unit.project);
         self.consent(context, engine.as_ref(), &unit, &look)?;
         carry_out(context, &unit, &mut store, look, &settings)
     }
@@ -122,6 +128,20 @@ impl Up {
         Err(Failure::new(Exit::Consent, "consent", format!("{losses}\nNothing was done.")).hint(format!(
             "`setpoint up {name} --yes` agrees to this plan; `setpoint why {name}` says what asks for it"
         )))
+    }
+}
+
+/// Says which file stands for a manifest that is not there.
+fn tell_source(context: &Context, project: &Project) {
+    if let Some(file) = &project.instead {
+        let engine = project.manifest.engine.as_str();
+        context.output.progress(format!("Using {file} on {engine} (no setpoint.toml)"));
+    }
+}
+
+fn tell_notes(context: &Context, project: &Project) {
+    for note in &project.manifest.notes {
+        context.output.progress(format!("note: {note}"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Environments as they are declared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -10,7 +10,8 @@ use super::byte_size::ByteSize;
 use super::env_value::EnvValue;
 use super::hook::Hook;
 use super::problem::Location;
-use crate::container::{Build, Container};
+use crate::container::{Build, Container, Feature};
+use crate::import::devcontainer::UserEnvProbe;
 use crate::names::{HookName, PackName, UnitName};
 
 /// What runs environments.
@@ -76,6 +77,25 @@ pub struct Env {
     pub hooks: BTreeMap<HookName, Hook>,
     /// What else its container is made with, where it is one.
     pub container: Container,
+    /// What it has of a devcontainer.json beyond what a manifest can say.
+    pub devcontainer: Option<OfDevContainer>,
+}
+
+/// What an environment has of its devcontainer.json, beyond what a manifest can say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OfDevContainer {
+    /// The file, from the project's folder.
+    pub file: String,
+    /// Whether all that it depends on is known: what its image says, and its features.
+    pub complete: bool,
+    /// Which shell is asked for the user's environment.
+    pub probe: UserEnvProbe,
+    /// Whether the image's own command runs, instead of one that waits.
+    pub keeps_command: bool,
+    /// Scripts that are run before the first process.
+    pub entrypoints: Vec<String>,
+    /// Variables that sessions do not have.
+    pub unset: BTreeSet<String>,
 }
 
 /// What an environment is built on.
@@ -93,6 +113,20 @@ pub enum Base {
     Build {
         /// What is built, and how.
         build: Box<Build>,
+    },
+    /// What is installed over another base.
+    Features {
+        /// What they are installed over.
+        on: Box<Base>,
+        /// What is installed, in this order.
+        features: Vec<Feature>,
+        /// The user who gets the ids of the project's owner.
+        user: Option<String>,
+    },
+    /// A devcontainer.json says it.
+    DevContainer {
+        /// The file, from the project's folder.
+        file: String,
     },
     /// A root file system.
     Rootfs {
@@ -256,7 +290,11 @@ impl Env {
                 at: self.base_at.clone(),
                 purpose: Purpose::Image(self.name.clone()),
             }),
-            Base::Host | Base::Image { .. } | Base::Build { .. } => None,
+            Base::Host
+            | Base::Image { .. }
+            | Base::Build { .. }
+            | Base::Features { .. }
+            | Base::DevContainer { .. } => None,
         };
         rootfs.into_iter().chain(packs).chain(hooks).collect()
     }

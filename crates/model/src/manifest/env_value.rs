@@ -1,5 +1,7 @@
 //! Environment variables, whose values may hold secrets by reference.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::format::{Format, Malformed, in_schema, text_format};
@@ -13,6 +15,13 @@ pub enum Part {
     Literal(String),
     /// The value of a secret, put in when it is used.
     Secret(SecretName),
+    /// A variable of the running container's own environment, put in when it is used.
+    Inside {
+        /// Its name.
+        name: String,
+        /// What stands there if it is not set; empty if nothing is said.
+        default: String,
+    },
 }
 
 /// The value of an environment variable: text, with `${secret.<name>}` where a secret goes. A `${` that is meant as
@@ -34,20 +43,61 @@ impl EnvValue {
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         self.parts.iter().filter_map(|part| match part {
             Part::Secret(name) => Some(name),
-            Part::Literal(_) => None,
+            Part::Literal(_) | Part::Inside { .. } => None,
         })
     }
 
-    /// The whole value, with the secrets as the function gives them; its error is the first secret that it has not.
+    /// Whether it refers to a variable of the container.
+    #[must_use]
+    pub fn asks_inside(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Inside { .. }))
+    }
+
+    /// A text as it is.
+    #[must_use]
+    pub fn literal(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { parts: if text.is_empty() { Vec::new() } else { vec![Part::Literal(text)] } }
+    }
+
+    /// A text as it is, but for `${containerEnv:NAME}`.
+    #[must_use]
+    pub fn of_devcontainer(text: &str) -> Self {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(INSIDE) {
+            let Some(end) = rest[at..].find('}') else { break };
+            literal.push_str(&rest[..at]);
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            parts.push(inside(&rest[at + INSIDE.len()..at + end]));
+            rest = &rest[at + end + 1..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Self { parts }
+    }
+
+    /// The whole value, with the secrets as the function gives them, and the variables of the container; its error is
+    /// the first secret that it has not.
     ///
     /// # Errors
     /// The name of the secret without a value.
-    pub fn resolve<'v>(&self, value: impl Fn(&SecretName) -> Option<&'v str>) -> Result<String, &SecretName> {
+    pub fn resolve<'v>(
+        &self,
+        value: impl Fn(&SecretName) -> Option<&'v str>,
+        container: &BTreeMap<String, String>,
+    ) -> Result<String, &SecretName> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
                 Part::Secret(name) => text.push_str(value(name).ok_or(name)?),
+                Part::Inside { name, default } => text.push_str(container.get(name).unwrap_or(default)),
             }
         }
         Ok(text)
@@ -61,6 +111,8 @@ impl std::fmt::Display for EnvValue {
             match part {
                 Part::Literal(literal) => f.write_str(&literal.replace("${", "$${"))?,
                 Part::Secret(name) => write!(f, "${{secret.{name}}}")?,
+                Part::Inside { name, default } if default.is_empty() => write!(f, "{INSIDE}{name}}}")?,
+                Part::Inside { name, default } => write!(f, "{INSIDE}{name}:{default}}}")?,
             }
         }
         Ok(())
@@ -92,11 +144,11 @@ impl Format for EnvValue {
                 continue;
             }
             literal.push_str(&text[at..dollar]);
-            let (name, end) = reference(text, dollar)?;
+            let (part, end) = reference(text, dollar)?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            parts.push(Part::Secret(name));
+            parts.push(part);
             at = end;
         }
         literal.push_str(&text[at..]);
@@ -107,8 +159,17 @@ impl Format for EnvValue {
     }
 }
 
-/// The secret that is referred to at `start`, where `${` is, and where the reference ends.
-fn reference(text: &str, start: usize) -> Result<(SecretName, usize), Malformed> {
+/// What begins a reference to a variable of the container, as a devcontainer.json writes it.
+const INSIDE: &str = "${containerEnv:";
+
+/// What stands between that and the brace.
+fn inside(text: &str) -> Part {
+    let (name, default) = text.split_once(':').unwrap_or((text, ""));
+    Part::Inside { name: name.to_owned(), default: default.to_owned() }
+}
+
+/// What is referred to at `start`, where `${` is, and where the reference ends.
+fn reference(text: &str, start: usize) -> Result<(Part, usize), Malformed> {
     let bad = |what: String, end: usize| {
         Malformed::new("bad-reference", what)
             .hint("a secret is `${secret.NAME}`; a `${` that is meant as it is, is `$${`")
@@ -118,14 +179,17 @@ fn reference(text: &str, start: usize) -> Result<(SecretName, usize), Malformed>
         return Err(bad("this `${` is never closed".into(), text.len()));
     };
     let end = start + length + 1;
+    if let Some(variable) = text[start..end - 1].strip_prefix(INSIDE) {
+        return Ok((inside(variable), end));
+    }
     let inner = text[start + 2..end - 1].trim();
     let Some(name) = inner.strip_prefix("secret.") else {
         let problem = bad(format!("`{}` does not refer to a secret", &text[start..end]), end);
-        return Err(problem.why("only secrets can be put into a value"));
+        return Err(problem.why("only secrets, and variables of the container, can be put into a value"));
     };
     let name =
         SecretName::parse(name).map_err(|malformed| Malformed { range: Some(start..end), ..malformed })?;
-    Ok((name, end))
+    Ok((Part::Secret(name), end))
 }
 
 impl TryFrom<String> for EnvValue {
@@ -196,8 +260,16 @@ mod tests {
     #[test]
     fn a_value_is_put_together_when_it_is_used() {
         let value = EnvValue::parse("postgres://u:${secret.pw}@db").expect("a value");
-        assert_eq!(value.resolve(|_| Some("x")).as_deref(), Ok("postgres://u:x@db"));
-        assert_eq!(value.resolve(|_| None).map_err(SecretName::as_str), Err("pw"));
+        assert_eq!(value.resolve(|_| Some("x"), &BTreeMap::new()).as_deref(), Ok("postgres://u:x@db"));
+        assert_eq!(value.resolve(|_| None, &BTreeMap::new()).map_err(SecretName::as_str), Err("pw"));
+    }
+
+    #[test]
+    fn a_variable_of_the_container_is_put_in_when_it_is_used() {
+        let value = EnvValue::of_devcontainer("${containerEnv:PATH}:/x ${HOME} ${containerEnv:A:b}");
+        let container = BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]);
+        assert_eq!(value.resolve(|_| None, &container).as_deref(), Ok("/bin:/x ${HOME} b"));
+        assert_eq!(EnvValue::parse(&value.to_string()), Ok(value));
     }
 
     proptest! {

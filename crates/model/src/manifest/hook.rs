@@ -15,6 +15,8 @@ use super::problem::Location;
 pub struct Hook {
     /// Where it is declared.
     pub at: Location,
+    /// What is run before it, one after the other: what an image or a feature brings with it.
+    pub before: Vec<Run>,
     /// What it runs.
     pub run: Run,
     /// Files of the project that it depends on, as patterns.

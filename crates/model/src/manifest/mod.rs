@@ -35,7 +35,8 @@ use std::collections::BTreeMap;
 
 pub use byte_size::ByteSize;
 pub use env::{
-    Base, EngineKind, Env, Limits, MountDecl, NeededFile, Network, PackUse, PacksOnStart, PortDecl, Purpose,
+    Base, EngineKind, Env, Limits, MountDecl, NeededFile, Network, OfDevContainer, PackUse, PacksOnStart,
+    PortDecl, Purpose,
 };
 pub use env_value::{EnvValue, Part};
 pub use format::Malformed;

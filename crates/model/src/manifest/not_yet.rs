@@ -36,10 +36,6 @@ const NOT_YET: &[NotYet] = &[
     later(&["alerts"], "alerts are not supported by this version yet"),
     later(&["release"], "releases are not supported by this version yet"),
     NotYet {
-        hint: Some("say it here: `image`, `user`, `mounts`, `[env.NAME.hooks]`"),
-        ..later(&["env", "*", "devcontainer"], "`devcontainer` is not supported by this version yet")
-    },
-    NotYet {
         hint: Some("what an agent's socket or a setting needs can come by `mounts` and `env`"),
         ..later(&["env", "*", "forward"], "`forward` is not supported by this version yet")
     },

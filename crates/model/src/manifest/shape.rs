@@ -105,6 +105,9 @@ pub(super) struct EnvSection {
     /// What it is built on: an image that is built from a Dockerfile in this folder.
     #[schemars(extend("examples" = [".", { "context": ".", "target": "dev" }]))]
     pub(super) build: Option<BuildEntry>,
+    /// What it is built on, and all else that a devcontainer.json says. What is said here as well comes before it.
+    #[schemars(extend("examples" = [".devcontainer/devcontainer.json"]))]
+    pub(super) devcontainer: Option<HostPath>,
     /// What it is built on: a root file system, a folder or an archive.
     #[schemars(extend("examples" = ["./rootfs.tar"]))]
     pub(super) rootfs: Option<HostPath>,

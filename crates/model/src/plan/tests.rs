@@ -34,6 +34,7 @@ fn desired() -> Desired {
         unresolved: BTreeSet::new(),
         hooks: HookName::ALL.into_iter().map(|hook| (hook, DesiredHook::default())).collect(),
         packs_at_start: true,
+        incomplete: false,
     }
 }
 

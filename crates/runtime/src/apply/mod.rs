@@ -5,6 +5,7 @@
 //! step again, and every step may be repeated.
 
 mod prepare;
+mod probe;
 mod recording;
 
 use std::collections::BTreeMap;
@@ -152,6 +153,7 @@ impl Unit<'_> {
             values,
             edited: Vec::new(),
             cut: false,
+            probed: None,
         };
         let outcome = applier.run(&steps);
         let edited = std::mem::take(&mut applier.edited);
@@ -183,6 +185,8 @@ struct Applier<'a, 'u> {
     spec: UnitSpec,
     values: Values,
     edited: Vec<String>,
+    /// What the user's own shell gives him, once it was asked.
+    probed: Option<BTreeMap<String, String>>,
     /// Whether the records were cut of the phases that come with what this plan does.
     cut: bool,
 }
@@ -307,11 +311,10 @@ impl Applier<'_, '_> {
     }
 
     fn session(&self) -> Session {
-        Session::declared(
-            self.unit.env,
-            self.unit.project.manifest.project.name.as_str(),
-            &self.look.facts.user,
-        )
+        let project = self.unit.project.manifest.project.name.as_str();
+        let session = Session::declared(self.unit.env, project, &self.look.facts.user);
+        let probed_in = self.probed.as_ref().map(|_| self.spec.labels.instance.clone());
+        Session { probed: self.probed.clone().unwrap_or_default(), probed_in, ..session }
     }
 
     fn run_phase(&mut self, step: &Step, pack: Option<usize>) -> Result<(), ApplyError> {
@@ -322,10 +325,13 @@ impl Applier<'_, '_> {
         } else {
             unit.engine.account(&unit.id, &self.look.facts.user)?
         };
-        let session = if on_host {
-            BTreeMap::new()
+        let (session, inside) = if on_host {
+            (BTreeMap::new(), BTreeMap::new())
         } else {
-            self.session().variables(unit.env.name.as_str(), &account, &self.spec.workspace, &self.values)
+            self.probe(&account)?;
+            let (name, workspace) = (unit.env.name.as_str(), &self.spec.workspace);
+            let inside = unit.environment_inside()?;
+            (self.session().variables(name, &account, workspace, &self.values, &inside), inside)
         };
         let runner = Runner {
             engine: unit.engine,
@@ -334,6 +340,7 @@ impl Applier<'_, '_> {
             workspace: &self.spec.workspace,
             account: &account,
             session: &session,
+            inside: &inside,
             secrets: &self.values,
             mask: Mask::new(&self.values),
             watcher: self.settings.watcher,
@@ -391,13 +398,12 @@ impl Applier<'_, '_> {
         let EngineError::Build(failed) = error else { return error.into() };
         let hint = failed.hint();
         let unit = self.unit.env.name.to_string();
-        let file = failed.dockerfile.display().to_string();
-        let at = failed.line.as_ref().map(|(line, source_line)| Location {
-            file: file.clone(),
-            line: *line,
+        let at = failed.line.map(|(file, line, source_line)| Location {
+            file,
+            line,
             column: 1,
-            source_line: source_line.clone(),
             length: u32::try_from(source_line.chars().count()).unwrap_or(0),
+            source_line,
         });
         ApplyError::Phase(Box::new(PhaseFailed {
             consequence: match self.look.seen {
@@ -408,7 +414,7 @@ impl Applier<'_, '_> {
             unit,
             phase: label(&Step::Image),
             detail: self.detail(&Step::Image),
-            how: failed.why,
+            how: format!("{}: {}", failed.what, failed.why),
             at,
             tail: failed.tail,
             cancelled: self.settings.cancel.asked(),

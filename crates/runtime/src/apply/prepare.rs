@@ -1,12 +1,12 @@
 //! Before anything is touched: what the engine is told, the secrets' values, the unit's row.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use setpoint_model::container::{Container, MountSource, PublishedPort};
 use setpoint_model::fingerprint::{Class, Fingerprint};
-use setpoint_model::manifest::{Network, Problem};
+use setpoint_model::manifest::{Location, Network, Problem};
 use setpoint_model::plan::{Plan, Step};
 
 use super::ApplyError;
@@ -25,19 +25,32 @@ impl Unit<'_> {
     /// anything is touched.
     pub(super) fn spec(&self, look: &Look) -> Result<UnitSpec, ApplyError> {
         let root = &self.project.root;
-        let mut mounts = vec![Mount {
-            source: root.clone(),
-            target: PathBuf::from(&self.env.workspace),
-            read_only: false,
-        }];
+        let mut container = self.container();
+        let mut mounts = Vec::new();
+        if self.env.devcontainer.is_none() {
+            let target = PathBuf::from(&self.env.workspace);
+            mounts.push(Mount { source: root.clone(), target, read_only: false });
+        }
+        // What of the host appears inside is said in one place, whoever asked for it.
+        for mount in std::mem::take(&mut container.mounts) {
+            match &mount.source {
+                MountSource::Bind { source, create, propagation: None } => {
+                    let source = PathBuf::from(source);
+                    ensure_source(&source, *create, || self.env.at.clone())?;
+                    let target = PathBuf::from(&mount.target);
+                    mounts.push(Mount { source, target, read_only: mount.read_only });
+                }
+                _ => container.mounts.push(mount),
+            }
+        }
+        // The history of a git worktree lies elsewhere; where git looks for it, it has to be inside as well.
+        let shows_project = mounts.iter().any(|mount| mount.source == *root);
+        if let Some(history) = worktree_history(root).filter(|_| shows_project) {
+            mounts.push(Mount { source: history.clone(), target: history, read_only: false });
+        }
         for declared in &self.env.mounts {
             let source = root.join(expand_home(&declared.source, self.home.as_deref()));
-            if !source.exists() {
-                let problem = Problem::new("mount-missing", format!("there is no {}", source.display()))
-                    .at(declared.at.clone())
-                    .hint("make the folder, or take the mount out");
-                return Err(ApplyError::Problem(Box::new(problem)));
-            }
+            ensure_source(&source, false, || declared.at.clone())?;
             mounts.push(Mount {
                 source,
                 target: PathBuf::from(&declared.target),
@@ -66,8 +79,12 @@ impl Unit<'_> {
                 made_of,
             },
             base: base_source(self.env, root, &look.facts),
-            first: FirstProcess::Idle,
-            container: self.container(),
+            first: match &self.env.devcontainer {
+                Some(of) if of.keeps_command => FirstProcess::Declared,
+                _ => FirstProcess::Idle,
+            },
+            entrypoints: self.env.devcontainer.iter().flat_map(|of| of.entrypoints.clone()).collect(),
+            container,
             mounts,
             workspace: PathBuf::from(&self.env.workspace),
             user: look.facts.user.clone(),
@@ -129,6 +146,25 @@ impl Unit<'_> {
             }
         })?)
     }
+}
+
+/// Sees to it that there is something to mount.
+fn ensure_source(source: &Path, create: bool, at: impl Fn() -> Location) -> Result<(), ApplyError> {
+    if source.exists() || (create && std::fs::create_dir_all(source).is_ok()) {
+        return Ok(());
+    }
+    let problem = Problem::new("mount-missing", format!("there is no {}", source.display()))
+        .at(at())
+        .hint("make the folder, or take the mount out");
+    Err(ApplyError::Problem(Box::new(problem)))
+}
+
+/// The folder of the repository that a git worktree belongs to.
+fn worktree_history(root: &Path) -> Option<PathBuf> {
+    let pointer = std::fs::read_to_string(root.join(".git")).ok()?;
+    let own = root.join(pointer.trim().strip_prefix("gitdir:")?.trim());
+    let common = std::fs::read_to_string(own.join("commondir")).ok()?;
+    own.join(common.trim()).canonicalize().ok()
 }
 
 fn makes_an_instance(plan: &Plan) -> bool {

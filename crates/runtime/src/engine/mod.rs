@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use setpoint_model::container::{Build, Container};
+use setpoint_model::container::{Build, Container, Feature};
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
@@ -130,6 +130,15 @@ pub enum BaseSource {
         /// The digest of what it is built from.
         inputs: Digest,
     },
+    /// What is installed over another base.
+    Features {
+        /// What they are installed over.
+        on: Box<BaseSource>,
+        /// What is installed, in this order.
+        features: Vec<Feature>,
+        /// The user who gets these ids: his name, and the user and group.
+        user: Option<(String, u32, u32)>,
+    },
     /// A folder or an archive of a root file system.
     Rootfs {
         /// Its path on the host.
@@ -147,9 +156,23 @@ impl std::fmt::Display for BaseSource {
                 let path = Path::new(&build.context).join(dockerfile);
                 write!(f, "build {}", path.strip_prefix(".").unwrap_or(&path).display())
             }
+            Self::Features { on, features, .. } => match features.len() {
+                0 => write!(f, "{on}"),
+                1 => write!(f, "{on} and 1 feature"),
+                many => write!(f, "{on} and {many} features"),
+            },
             Self::Rootfs { path } => write!(f, "rootfs {}", path.display()),
         }
     }
+}
+
+/// What an image says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who its processes run as; empty is root.
+    pub user: String,
 }
 
 /// A folder or file of the host that appears inside.
@@ -184,6 +207,8 @@ pub struct UnitSpec {
     pub limits: Limits,
     /// What its first process is.
     pub first: FirstProcess,
+    /// Scripts that are run before that.
+    pub entrypoints: Vec<String>,
     /// What else it is made with.
     pub container: Container,
 }
@@ -349,6 +374,12 @@ pub trait Engine: Send + Sync {
     /// If what is known cannot be read.
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError>;
 
+    /// What an image says about itself; nothing for the host, and for an image that is not here yet.
+    ///
+    /// # Errors
+    /// If what is known cannot be read.
+    fn image(&self, base: &BaseSource) -> Result<Option<ImageFacts>, EngineError>;
+
     /// Makes a base available, and gives its digest (none for the host).
     ///
     /// # Errors
@@ -406,6 +437,12 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If there is no such account.
     fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError>;
+
+    /// The environment that a unit's processes have by themselves: what its base declares, and its own settings.
+    ///
+    /// # Errors
+    /// If there is no such unit, or it cannot be asked for.
+    fn environment(&self, unit: &UnitId) -> Result<BTreeMap<String, String>, EngineError>;
 
     /// Runs a process in a running unit.
     ///
@@ -497,12 +534,12 @@ impl EngineError {
 
 /// A build that did not come to its end.
 #[derive(Debug, thiserror::Error)]
-#[error("{} failed: {why}", dockerfile.display())]
+#[error("{what} failed: {why}")]
 pub struct BuildFailed {
-    /// The Dockerfile.
-    pub dockerfile: PathBuf,
-    /// The instruction that failed, where one did: the number of its line, and its text.
-    pub line: Option<(u32, String)>,
+    /// What was built: the Dockerfile, the feature.
+    pub what: String,
+    /// What failed, where that is known: the file, the number of the line, and its text.
+    pub line: Option<(String, u32, String)>,
     /// What the builder said.
     pub why: String,
     /// The last lines of output.
@@ -514,9 +551,7 @@ impl BuildFailed {
     #[must_use]
     pub fn hint(&self) -> String {
         match &self.line {
-            Some((line, _)) => {
-                format!("mend line {line} of {}; what was built before it is kept", self.dockerfile.display())
-            }
+            Some((file, line, _)) => format!("mend line {line} of {file}; what was built before it is kept"),
             None => "the next `up` builds again; what was built is kept".to_owned(),
         }
     }

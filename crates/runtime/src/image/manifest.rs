@@ -1,5 +1,7 @@
 //! The JSON of images: indexes, manifests and configurations, read as leniently as they are written.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::Config;
@@ -146,6 +148,8 @@ struct Process {
     user: Option<String>,
     #[serde(rename = "WorkingDir", default)]
     workdir: Option<String>,
+    #[serde(rename = "Labels")]
+    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -183,6 +187,7 @@ pub(super) fn configuration(
         env: process.env.unwrap_or_default(),
         user: filled(process.user),
         workdir: filled(process.workdir),
+        labels: process.labels.unwrap_or_default(),
     };
     Ok((config, diff_ids))
 }

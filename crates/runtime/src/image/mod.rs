@@ -18,6 +18,7 @@ mod tree;
 mod trouble;
 mod unpack;
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
+pub(crate) use registry::is_loopback;
 pub use source::Source;
 
 use crate::remove::remove_tree;
@@ -54,6 +56,9 @@ pub struct Config {
     pub user: Option<String>,
     /// The working folder.
     pub workdir: Option<String>,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Bounds on what is unpacked and waited for.

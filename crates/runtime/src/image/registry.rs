@@ -95,7 +95,7 @@ impl Drop for Registry<'_, '_> {
 }
 
 /// Whether a registry is on this machine, and so spoken to in plain HTTP.
-fn is_loopback(registry: &str) -> bool {
+pub(crate) fn is_loopback(registry: &str) -> bool {
     let host = if let Some(rest) = registry.strip_prefix('[') {
         rest.split(']').next().unwrap_or_default()
     } else {

@@ -405,7 +405,11 @@ impl<'a> Lead<'a> {
             source: view.as_ref().map(|tree| tree.layers.clone()).unwrap_or_default(),
             take,
             has_children,
-            env: step.env.iter().map(|(name, value)| (name.clone(), expand(value, &self.values))).collect(),
+            env: step
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), expand(value, &self.values, &BTreeMap::new())))
+                .collect(),
             mounts: self.keys.mounts(step),
             cancel: cancel.clone(),
             keep_failed: self.options.keep_failed && self.failed.is_none(),

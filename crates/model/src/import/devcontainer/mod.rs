@@ -5,6 +5,7 @@
 
 mod build;
 mod container;
+mod env;
 pub mod features;
 mod file;
 mod hooks;
@@ -27,6 +28,7 @@ mod wrong;
 
 pub use build::Place;
 pub use container::container;
+pub use env::{Parts, env};
 pub use file::{BuildSource, ComposeSource, DevContainer, RecommendedSecret, Source, WorkspaceMount};
 pub use hooks::Phase;
 pub use id::{id_input, id_of_hash};

@@ -30,6 +30,9 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
     let given = BASES.into_iter().find(|base| document.has(&place, base));
     let base_at = document.key_location(&given.map_or(place.to_vec(), key));
     let base = match (section.image, section.build, section.rootfs, section.base) {
+        _ if section.devcontainer.is_some() => {
+            Base::DevContainer { file: section.devcontainer.map(|path| path.0).unwrap_or_default() }
+        }
         (Some(image), ..) => Base::Image { reference: image.0 },
         (_, Some(entry), ..) => Base::Build { build: Box::new(build(entry)) },
         (_, _, Some(path), _) => Base::Rootfs { path: path.0 },
@@ -62,6 +65,7 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
         network: section.network,
         hooks: hooks::hooks(&name, section.hooks, document),
         container: Container::default(),
+        devcontainer: None,
         name,
     }
 }

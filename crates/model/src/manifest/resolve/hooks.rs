@@ -43,6 +43,7 @@ pub(super) fn plain(command: Command, at: Location) -> Hook {
         timeout: None,
         env: BTreeMap::new(),
         user: None,
+        before: Vec::new(),
         when_changed: WhenChanged::default(),
         always: false,
     }
@@ -84,6 +85,7 @@ fn hook(name: HookName, entry: HookEntry, place: &[Step], document: &mut Documen
         timeout: table.timeout.map(|timeout| timeout.0),
         env: variables(table.env, &key("env"), document),
         user: table.user.map(|user| user.0),
+        before: Vec::new(),
         when_changed: table.when_changed,
         always: table.always,
     })

@@ -55,13 +55,48 @@ pub(super) fn build(
     let dockerfile = context.as_ref().map(|context| context.dockerfile.clone());
     let (text, path) = dockerfile.unwrap_or_else(|| (String::new(), PathBuf::from(&build.context)));
     let options = options(build, variables, context.is_some(), connected.has_buildkit(), pull);
-    let mut watch =
-        Watch { watcher, text: &text, tail: VecDeque::new(), vertices: BTreeMap::new(), image: None };
     let logins = logins(variables, &text)?;
-    let body = bollard::body_try_stream(upload::stream(move |to| match &context {
+    let send = move |to: &mut dyn Write| match &context {
         Some(context) => archive(context, to),
         None => Ok(()),
-    }));
+    };
+    let failed = |failed: Failed| {
+        let dockerfile = shown(&path, project);
+        EngineError::from(Box::new(BuildFailed {
+            what: dockerfile.display().to_string(),
+            line: failed.line.map(|(line, text)| (dockerfile.display().to_string(), line, text)),
+            why: failed.why,
+            tail: failed.tail,
+        }))
+    };
+    let image = run(connected, options, logins, send, &text, watcher, cancel).map_err(failed)?;
+    if is_folder(build) && inputs_now(build, project)? != inputs {
+        let why = "files that it is built from were edited meanwhile; the next `up` builds again".to_owned();
+        return Err(failed(Failed { line: None, why, tail: Vec::new() }));
+    }
+    images::call(connected, &image, &name(inputs))
+}
+
+/// A build that did not come to its end.
+pub(super) struct Failed {
+    /// The line of the Dockerfile that failed, and its text.
+    pub(super) line: Option<(u32, String)>,
+    pub(super) why: String,
+    pub(super) tail: Vec<String>,
+}
+
+/// Has the builder build what is sent to it, and gives the image's id.
+pub(super) fn run(
+    connected: &Connected,
+    options: BuildImageOptions,
+    logins: HashMap<String, DockerCredentials>,
+    send: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    text: &str,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<String, Failed> {
+    let mut watch = Watch { watcher, text, tail: VecDeque::new(), vertices: BTreeMap::new(), image: None };
+    let body = bollard::body_try_stream(upload::stream(send));
     let ended = {
         let mut stream = std::pin::pin!(connected.api.build_image(options, Some(logins), Some(body)));
         loop {
@@ -76,22 +111,15 @@ pub(super) fn build(
             }
         }
     };
-    let failed = |watch: Watch<'_>, why: String| {
-        let line = watch.failed_line();
-        let tail = watch.tail.into();
-        EngineError::from(Box::new(BuildFailed { dockerfile: shown(&path, project), line, why, tail }))
-    };
-    if let Err(why) = ended {
-        return Err(failed(watch, why));
+    let nothing = || "the builder did not say which image it made".to_owned();
+    match ended.and_then(|()| watch.image.clone().ok_or_else(nothing)) {
+        Ok(image) => Ok(image),
+        Err(why) => {
+            // What the builder says repeats the instruction, which is shown anyway.
+            let code = why.rsplit_once("exit code: ").map(|(_, code)| format!("exit {code}"));
+            Err(Failed { line: watch.failed_line(), why: code.unwrap_or(why), tail: watch.tail.into() })
+        }
     }
-    let Some(image) = watch.image.clone() else {
-        return Err(failed(watch, "the builder did not say which image it made".to_owned()));
-    };
-    if is_folder(build) && inputs_now(build, project)? != inputs {
-        let why = "files that it is built from were edited meanwhile; the next `up` builds again".to_owned();
-        return Err(failed(watch, why));
-    }
-    images::call(connected, &image, &name(inputs))
 }
 
 fn shown(path: &Path, project: &Path) -> PathBuf {

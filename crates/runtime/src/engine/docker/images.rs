@@ -14,7 +14,7 @@ use setpoint_model::digest::Digest;
 
 use super::client::Connected;
 use super::error::DockerError;
-use super::{build, upload};
+use super::{build, features, upload};
 use crate::cancel::Cancel;
 use crate::engine::{BaseSource, EngineError, Pull};
 use crate::events::{Event, Watcher};
@@ -23,8 +23,9 @@ use crate::image::Credentials;
 /// The repository of images that are made here of root file systems and archives.
 const IMPORTED: &str = "setpoint-import";
 
-/// What a base is called on the engine; nothing for the host, which is no image.
-pub(super) fn name(base: &BaseSource) -> Result<Option<String>, EngineError> {
+/// What a base is called on the engine; nothing for the host, which is no image, and for what depends on an image that is
+/// not here.
+pub(super) fn name(connected: &Connected, base: &BaseSource) -> Result<Option<String>, EngineError> {
     Ok(match base {
         BaseSource::Host => None,
         BaseSource::Image { reference } if Path::new(reference).is_absolute() => {
@@ -32,8 +33,19 @@ pub(super) fn name(base: &BaseSource) -> Result<Option<String>, EngineError> {
         }
         BaseSource::Image { reference } => Some(reference.clone()),
         BaseSource::Build { inputs, .. } => Some(build::name(*inputs)),
+        BaseSource::Features { on, features, user } => {
+            found(connected, on)?.map(|below| features::name(&below, features, user.as_ref()))
+        }
         BaseSource::Rootfs { path } => Some(imported(path)?),
     })
+}
+
+/// The id of the image that a base is, if it is here.
+pub(super) fn found(connected: &Connected, base: &BaseSource) -> Result<Option<String>, EngineError> {
+    match name(connected, base)? {
+        Some(name) => Ok(id(connected, &name)?),
+        None => Ok(None),
+    }
 }
 
 /// The name of what is made of a file or folder, which is another one whenever that was changed.
@@ -67,11 +79,21 @@ pub(super) fn ensure(
     watcher: &dyn Watcher,
     cancel: &Cancel,
 ) -> Result<Option<String>, EngineError> {
-    let Some(name) = name(base)? else { return Ok(None) };
+    if let BaseSource::Features { on, .. } = base {
+        ensure(connected, variables, on, pull, watcher, cancel)?;
+    }
+    let Some(name) = name(connected, base)? else { return Ok(None) };
     let is_here = id(connected, &name)?;
     if let BaseSource::Build { build, project, inputs } = base {
         if is_here.is_none() || pull == Pull::Always {
             build::build(connected, variables, (build, project, *inputs), pull, watcher, cancel)?;
+        }
+        return Ok(id(connected, &name)?);
+    }
+    if let BaseSource::Features { on, features, user } = base {
+        if is_here.is_none() {
+            let below = self::name(connected, on)?.unwrap_or_default();
+            features::build(connected, &below, &name, features, user.as_ref(), watcher, cancel)?;
         }
         return Ok(id(connected, &name)?);
     }
@@ -83,7 +105,7 @@ pub(super) fn ensure(
         (None, false) => match base {
             BaseSource::Rootfs { path } => import(connected, path, &name)?,
             BaseSource::Image { reference } => load(connected, Path::new(reference), &name)?,
-            BaseSource::Host | BaseSource::Build { .. } => {}
+            BaseSource::Host | BaseSource::Build { .. } | BaseSource::Features { .. } => {}
         },
     }
     let missing = || DockerError::Image { reference: name.clone(), why: "it is not there".to_owned() };

@@ -6,6 +6,7 @@ mod client;
 mod endpoint;
 mod error;
 mod exec;
+mod features;
 mod files;
 mod images;
 mod labels;
@@ -31,8 +32,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Labels, OwnChanges, Process, Pull,
-    Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Labels, OwnChanges,
+    Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -175,6 +176,7 @@ impl Engine for Docker {
             limits: if self.flavor == Flavor::Docker { Class::Hot } else { Class::Recreate },
             ports: Class::Recreate,
             container: Class::Recreate,
+            private_network: true,
         }
     }
 
@@ -220,10 +222,28 @@ impl Engine for Docker {
     }
 
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
-        match images::name(base)? {
-            None => Ok(None),
-            Some(name) => Ok(images::id(self.connected()?, &name)?),
+        if *base == BaseSource::Host {
+            return Ok(None);
         }
+        images::found(self.connected()?, base)
+    }
+
+    fn image(&self, base: &BaseSource) -> Result<Option<ImageFacts>, EngineError> {
+        let connected = self.connected()?;
+        let Some(name) = images::name(connected, base)? else { return Ok(None) };
+        let found = connected.find("look at an image", connected.api.inspect_image(&name))?;
+        let config = found.map(|image| image.config.unwrap_or_default());
+        Ok(config.map(|config| ImageFacts {
+            labels: config.labels.unwrap_or_default().into_iter().collect(),
+            user: config.user.unwrap_or_default(),
+        }))
+    }
+
+    fn environment(&self, unit: &UnitId) -> Result<BTreeMap<String, String>, EngineError> {
+        let declared = self.known(unit)?.config.and_then(|config| config.env).unwrap_or_default();
+        let pair =
+            |entry: String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(declared.into_iter().filter_map(pair).collect())
     }
 
     fn prepare(
@@ -239,7 +259,7 @@ impl Engine for Docker {
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
-        let image = images::name(&spec.base)?.ok_or_else(|| state(unit, "has no image"))?;
+        let image = images::name(connected, &spec.base)?.ok_or_else(|| state(unit, "has no image"))?;
         let what = "make a container";
         if self.inspect(unit)?.is_some() {
             return Err(state(unit, "exists already"));

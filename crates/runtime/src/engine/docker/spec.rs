@@ -24,7 +24,9 @@ pub(super) fn container(unit: &UnitId, spec: &UnitSpec, image: String) -> Contai
     let settings = &spec.container;
     let (entrypoint, cmd) = match spec.first {
         FirstProcess::Idle => {
-            let idle = ["/bin/sh", "-c", IDLE].map(str::to_owned).to_vec();
+            // What features bring with them comes first; one that fails keeps nobody out.
+            let before: String = spec.entrypoints.iter().map(|script| format!("{script}\n")).collect();
+            let idle = vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("{before}{IDLE}")];
             (Some(idle), Some(Vec::new()))
         }
         FirstProcess::Declared => (settings.entrypoint.clone(), settings.command.clone()),

@@ -21,8 +21,8 @@ use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
-    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Io, Labels, Mount, OwnChanges,
-    Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Io, Labels, Mount,
+    OwnChanges, Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -239,7 +239,7 @@ fn source(base: &BaseSource) -> Result<Option<Source>, EngineError> {
                 Source::Archive(path.to_owned())
             }
         }
-        BaseSource::Build { .. } => {
+        BaseSource::Build { .. } | BaseSource::Features { .. } => {
             return Err(unsupported(
                 "building an image",
                 "set `engine.default = \"docker\"`, or use `image`",
@@ -259,12 +259,13 @@ impl Engine for Embedded {
             limits: Class::Hot,
             ports: Class::Hot,
             container: Class::Restart,
+            private_network: false,
         }
     }
 
     fn check(&self, spec: &UnitSpec) -> Result<(), EngineError> {
         sandbox::check_limits(&limits(&spec.limits))?;
-        if spec.first == FirstProcess::Declared {
+        if spec.first == FirstProcess::Declared || !spec.entrypoints.is_empty() {
             return Err(unsupported("a unit with a command of its own", "set `engine.default = \"docker\"`"));
         }
         if let Some((setting, _)) = spec.container.settings().into_iter().next() {
@@ -312,6 +313,15 @@ impl Engine for Embedded {
 
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
         Ok(self.image(base)?.map(|image| image.digest))
+    }
+
+    fn image(&self, base: &BaseSource) -> Result<Option<ImageFacts>, EngineError> {
+        let config = Self::image(self, base)?.map(|image| image.config);
+        Ok(config.map(|config| ImageFacts { labels: config.labels, user: config.user.unwrap_or_default() }))
+    }
+
+    fn environment(&self, unit: &UnitId) -> Result<BTreeMap<String, String>, EngineError> {
+        Ok(environment(&self.known(unit)?))
     }
 
     fn prepare(
@@ -443,8 +453,7 @@ impl Engine for Embedded {
             return Err(EngineError::SingleUser { user: account.name });
         }
         let groups = accounts::groups(&self.file_inside(unit, &file, "etc/group"), &account.name);
-        let mut env: BTreeMap<String, String> = file.env.iter().cloned().collect();
-        env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
+        let mut env = environment(&file);
         env.insert("HOME".to_owned(), account.home.to_string_lossy().into_owned());
         if spec.io == Io::Terminal {
             env.insert(
@@ -486,6 +495,13 @@ impl Engine for Embedded {
     fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
         Embedded::start_step(self, step)
     }
+}
+
+/// The environment that a unit's base declares.
+fn environment(file: &UnitFile) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = file.env.iter().cloned().collect();
+    env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
+    env
 }
 
 fn write_unit_file(folder: &Path, file: &UnitFile) -> Result<(), EngineError> {

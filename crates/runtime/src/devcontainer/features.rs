@@ -1,0 +1,282 @@
+//! The features of a devcontainer.json: found or fetched, put in order, and given their options.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use setpoint_model::container::Feature;
+use setpoint_model::digest::Digest;
+use setpoint_model::import::Text;
+use setpoint_model::import::devcontainer::features::{
+    FeatureMetadata, FeatureUse, Locked, Lockfile, Reference, ResolvedFeature, Users, Version, install_env,
+    install_order, unresolved,
+};
+use setpoint_model::import::devcontainer::variables::Context;
+use setpoint_model::import::devcontainer::{DevContainer, Entry, Origin};
+use setpoint_model::manifest::{Note, Problem};
+
+use super::fetch::{Fetched, Store};
+use super::{CompleteError, Completion};
+use crate::cas::{self, CasError, StatCache};
+use crate::engine::ImageFacts;
+use crate::facts::{FactsError, PATIENCE};
+use crate::project::ProjectError;
+
+/// What says what a feature is.
+const METADATA: &str = "devcontainer-feature.json";
+
+/// The features that are asked for.
+pub(super) struct Features<'a> {
+    pub(super) completion: &'a Completion<'a>,
+    pub(super) said: &'a DevContainer,
+    /// What is known of variables.
+    pub(super) context: &'a Context<'a>,
+}
+
+/// The features that are installed, in order, and what they say about the container.
+#[derive(Default)]
+pub(super) struct Installed {
+    pub(super) features: Vec<Feature>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A feature that is here.
+struct Here {
+    folder: PathBuf,
+    digest: Digest,
+    metadata: FeatureMetadata,
+    locked: Option<(String, Locked)>,
+}
+
+impl Features<'_> {
+    /// The features in the order of their installation; nothing where one is not here and may not be fetched.
+    pub(super) fn resolve(
+        &self,
+        image: &Option<ImageFacts>,
+        of_image: &[Entry],
+        notes: &mut Vec<Note>,
+    ) -> Result<Option<Installed>, CompleteError> {
+        let before = self.lockfile(notes)?;
+        let mut here: Vec<Here> = Vec::new();
+        let mut resolved: Vec<ResolvedFeature> = Vec::new();
+        let mut wanted: Vec<FeatureUse> = self.said.features.clone();
+        while !wanted.is_empty() {
+            for asked in wanted {
+                let Some(found) = self.find(&asked, before.as_ref(), notes)? else { return Ok(None) };
+                resolved.push(ResolvedFeature {
+                    digest: found.locked.as_ref().map(|(_, locked)| locked.integrity.clone()),
+                    depends_on: found.metadata.depends_on.clone(),
+                    installs_after: found.metadata.installs_after.clone(),
+                    legacy_ids: found.metadata.legacy_ids.clone(),
+                    asked,
+                });
+                here.push(found);
+            }
+            wanted = unresolved(&resolved).into_iter().cloned().collect();
+        }
+        self.keep_lock(before, &here)?;
+        let order = install_order(&resolved, &self.said.override_feature_install_order)
+            .map_err(|problem| vec![problem])?;
+        notes.extend(order.notes);
+        let users = self.users(image.as_ref(), of_image);
+        let mut installed = Installed::default();
+        for feature in order.features {
+            let place = resolved.iter().position(|one| std::ptr::eq(one, feature));
+            let Some(found) = place.and_then(|place| here.get(place)) else { continue };
+            let (made, entry) = self.install(feature, found, &users, notes)?;
+            installed.features.push(made);
+            installed.entries.push(entry);
+        }
+        Ok(Some(installed))
+    }
+
+    /// Who commands run as, and who the first process: as far as it is said before features have a say.
+    fn users(&self, image: Option<&ImageFacts>, of_image: &[Entry]) -> (String, String) {
+        let own = &self.said.settings;
+        let in_image = |pick: fn(&Entry) -> Option<String>| of_image.iter().rev().find_map(pick);
+        let image_user = image.map(|image| image.user.clone()).filter(|user| !user.is_empty());
+        let container = own.container_user.as_ref().map(|user| user.value.clone());
+        let container = container
+            .or_else(|| {
+                in_image(|entry| entry.settings.container_user.as_ref().map(|user| user.value.clone()))
+            })
+            .or(image_user)
+            .unwrap_or_else(|| "root".to_owned());
+        let remote = own.remote_user.as_ref().map(|user| user.value.clone());
+        let remote = remote
+            .or_else(|| in_image(|entry| entry.settings.remote_user.as_ref().map(|user| user.value.clone())))
+            .unwrap_or_else(|| container.clone());
+        (remote, container)
+    }
+
+    fn install(
+        &self,
+        feature: &ResolvedFeature,
+        found: &Here,
+        (remote, container): &(String, String),
+        notes: &mut Vec<Note>,
+    ) -> Result<(Feature, Entry), CompleteError> {
+        let asked = &feature.asked;
+        // The homes are looked up where the accounts are.
+        let users = Users { remote, remote_home: "", container, container_home: "" };
+        let env = install_env(&found.metadata, &asked.options, &asked.at, users)?;
+        notes.extend(env.notes);
+        let (settings, more) = found.metadata.settings.clone().substitute(self.context);
+        notes.extend(more);
+        if found.metadata.deprecated {
+            let text = format!("the feature `{}` is no longer kept up", asked.text);
+            notes.push(Note { at: asked.at.clone(), text });
+        }
+        let made = Feature {
+            name: asked.text.clone(),
+            folder: found.folder.to_string_lossy().into_owned(),
+            digest: found.digest,
+            install_env: env.variables,
+            image_env: found.metadata.container_env.clone(),
+            at: (asked.at.file.clone(), asked.at.line, asked.at.source_line.clone()),
+        };
+        Ok((made, Entry { origin: Origin::Feature(asked.text.clone()), settings }))
+    }
+
+    /// A feature, if it is here or may be fetched.
+    fn find(
+        &self,
+        asked: &FeatureUse,
+        lock: Option<&Lockfile>,
+        notes: &mut Vec<Note>,
+    ) -> Result<Option<Here>, CompleteError> {
+        let problem = |problem: Problem| CompleteError::from(vec![problem.at(asked.at.clone())]);
+        let fetched = match &asked.reference {
+            Reference::Local { path } => {
+                let folder = self.completion.root.join(self.completion.folder()).join(path);
+                let (folder, locked) = (folder, None);
+                return self.read(asked, folder, locked, notes).map(Some);
+            }
+            Reference::Tarball { url } => {
+                let what =
+                    format!("the feature `{url}` is an archive, which this version does not fetch yet");
+                return Err(problem(
+                    Problem::new("not-supported-yet", what).hint("put it into the project as `./NAME`"),
+                ));
+            }
+            Reference::Oci(oci) => {
+                let store = Store::new(self.completion.surroundings.roots);
+                let key = asked.lock_key().unwrap_or_default();
+                let locked = lock.and_then(|lock| lock.features.get(&key));
+                let version = match (&oci.version, locked) {
+                    (_, Some(locked)) => format!("@{}", locked.integrity),
+                    (Version::Digest(digest), None) => format!("@{digest}"),
+                    (Version::Tag(tag), None) => format!(":{tag}"),
+                };
+                let reference = format!("{}{version}", oci.resource());
+                match store.known(&reference) {
+                    Some(fetched) => fetched,
+                    None => {
+                        let Some((_, cancel)) = self.completion.surroundings.fetch else { return Ok(None) };
+                        let variables = self.completion.surroundings.variables;
+                        store.fetch(&reference, variables, cancel).map_err(|why| {
+                            let what = format!("the feature `{}` cannot be had: {why}", asked.text);
+                            problem(
+                                Problem::new("feature-missing", what)
+                                    .hint("check its name, and the way to its registry"),
+                            )
+                        })?
+                    }
+                }
+            }
+        };
+        let Fetched { folder, digest } = fetched;
+        let resource = asked.reference.resource();
+        let locked = Locked {
+            version: String::new(),
+            resolved: format!("{resource}@{digest}"),
+            integrity: digest,
+            depends_on: Vec::new(),
+        };
+        self.read(asked, folder, Some(locked), notes).map(Some)
+    }
+
+    fn read(
+        &self,
+        asked: &FeatureUse,
+        folder: PathBuf,
+        locked: Option<Locked>,
+        notes: &mut Vec<Note>,
+    ) -> Result<Here, CompleteError> {
+        let problem = |what: String, hint: &str| {
+            CompleteError::from(vec![
+                Problem::new("feature-missing", what).at(asked.at.clone()).hint(hint.to_owned()),
+            ])
+        };
+        let text = fs::read_to_string(folder.join(METADATA)).map_err(|error| {
+            let what = format!("cannot read {} of the feature `{}`: {error}", METADATA, asked.text);
+            problem(what, "a feature is a folder with this file and an install.sh, from the folder of devcontainer.json")
+        })?;
+        if !folder.join("install.sh").is_file() {
+            let what = format!("the feature `{}` has no install.sh", asked.text);
+            return Err(problem(
+                what,
+                "a feature is a folder with devcontainer-feature.json and an install.sh",
+            ));
+        }
+        let shown = folder.strip_prefix(self.completion.root).unwrap_or(&folder).join(METADATA);
+        let name = shown.to_string_lossy();
+        let metadata = FeatureMetadata::parse(&Text::new(&name, &text))?;
+        notes.extend(metadata.notes.iter().cloned());
+        let digest = digest_of(&folder).map_err(FactsError::from)?;
+        let locked = locked.map(|locked| {
+            let depends_on = metadata.depends_on.iter().map(|on| on.text.to_lowercase()).collect();
+            let version = metadata.version.clone().unwrap_or_default();
+            (asked.lock_key().unwrap_or_default(), Locked { version, depends_on, ..locked })
+        });
+        Ok(Here { folder, digest, metadata, locked })
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        let folder = self.completion.root.join(self.completion.folder());
+        let name = Path::new(self.completion.file).file_name().unwrap_or_default().to_string_lossy();
+        folder.join(Lockfile::file_name(&name))
+    }
+
+    /// What is locked; nothing if no lock file is kept.
+    fn lockfile(&self, notes: &mut Vec<Note>) -> Result<Option<Lockfile>, CompleteError> {
+        let path = self.lock_path();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ProjectError::Io { path, source }.into()),
+        };
+        let shown = path.strip_prefix(self.completion.root).unwrap_or(&path).to_string_lossy().into_owned();
+        let (lock, more) = Lockfile::parse(&Text::new(&shown, &text))?;
+        notes.extend(more);
+        Ok(Some(lock))
+    }
+
+    /// Keeps the lock file as what is installed, where one is kept; with `--frozen`, it has to be that already.
+    fn keep_lock(&self, before: Option<Lockfile>, here: &[Here]) -> Result<(), CompleteError> {
+        let features = here.iter().filter_map(|found| found.locked.clone()).collect();
+        let now = Lockfile { features };
+        let surroundings = self.completion.surroundings;
+        if surroundings.frozen {
+            let differences = before.unwrap_or_default().frozen(&now);
+            let problems: Vec<Problem> = differences
+                .iter()
+                .map(|difference| {
+                    Problem::new("lock-differs", difference.to_string())
+                        .hint("`setpoint up` without `--frozen` brings the lock file up to date")
+                })
+                .collect();
+            return if problems.is_empty() { Ok(()) } else { Err(problems.into()) };
+        }
+        if before.is_some_and(|before| before != now) && surroundings.fetch.is_some() {
+            let path = self.lock_path();
+            fs::write(&path, now.to_json()).map_err(|source| ProjectError::Io { path, source })?;
+        }
+        Ok(())
+    }
+}
+
+/// The digest of a folder.
+fn digest_of(folder: &Path) -> Result<Digest, CasError> {
+    let folder = folder.to_owned();
+    cas::look(&mut StatCache::in_memory(), PATIENCE, move |files| Ok(files.file_digest(&folder)?.digest))
+}

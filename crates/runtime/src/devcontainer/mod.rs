@@ -1,0 +1,305 @@
+//! Environments that a devcontainer.json declares: finding the file, and completing it with what its image and its
+//! features say.
+
+mod features;
+mod fetch;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use setpoint_model::container::Build;
+use setpoint_model::desired::{Facts, FileDigest};
+use setpoint_model::import::Text;
+use setpoint_model::import::devcontainer::variables::{Context, Local};
+use setpoint_model::import::devcontainer::{
+    self as file, DevContainer, Entry, Origin, Parts, Place, Source, id_input, id_of_hash, image_metadata,
+    merge, published_ports, run_args,
+};
+use setpoint_model::manifest::{Base, Env, Note, Problem};
+use sha2::{Digest as _, Sha256};
+
+use crate::build::{Context as BuildContext, is_folder};
+use crate::cancel::Cancel;
+use crate::cas::{self, StatCache};
+use crate::engine::{Engine, EngineError, ImageFacts};
+use crate::events::Watcher;
+use crate::facts::{FactsError, PATIENCE, source_of};
+use crate::paths::Roots;
+use crate::project::{Project, ProjectError};
+
+/// The label by which editors know the project's folder.
+pub const FOLDER_LABEL: &str = "devcontainer.local_folder";
+/// The label by which editors know the file.
+pub const FILE_LABEL: &str = "devcontainer.config_file";
+/// The label of an image that says what its containers need.
+const METADATA_LABEL: &str = "devcontainer.metadata";
+
+/// What a completion works with.
+pub struct Surroundings<'a> {
+    /// Where state lies.
+    pub roots: &'a Roots,
+    /// The engine of the project's units.
+    pub engine: &'a dyn Engine,
+    /// The caller's environment variables.
+    pub variables: &'a BTreeMap<String, String>,
+    /// Whether features that are not here are fetched, and who hears of it.
+    pub fetch: Option<(&'a dyn Watcher, &'a Cancel)>,
+    /// Whether the lock file has to say just what is installed.
+    pub frozen: bool,
+}
+
+/// Why a devcontainer.json could not be completed.
+#[derive(Debug, thiserror::Error)]
+pub enum CompleteError {
+    /// Something is wrong with it.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// The engine could not be asked.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A file could not be read.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+}
+
+impl From<Vec<Problem>> for CompleteError {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::Project(ProjectError::Problems(problems))
+    }
+}
+
+/// The files in a folder that are used without being named, in the order in which they are looked for.
+#[must_use]
+pub fn find(root: &Path) -> Vec<PathBuf> {
+    let usual = [".devcontainer/devcontainer.json", ".devcontainer.json"].map(PathBuf::from);
+    let below = fs::read_dir(root.join(".devcontainer")).into_iter().flatten().filter_map(Result::ok);
+    let mut named: Vec<_> = below
+        .map(|entry| Path::new(".devcontainer").join(entry.file_name()).join("devcontainer.json"))
+        .collect();
+    named.sort();
+    usual.into_iter().chain(named).filter(|path| root.join(path).is_file()).collect()
+}
+
+/// Puts what devcontainer.json files say in the place of their names, for each environment that has one.
+///
+/// # Errors
+/// All that is wrong with a file, or what could not be asked for.
+pub fn complete(project: &mut Project, surroundings: &Surroundings<'_>) -> Result<(), CompleteError> {
+    let root = project.root.clone();
+    let named: Vec<(Env, String)> = project
+        .manifest
+        .envs
+        .values()
+        .filter_map(|env| match &env.base {
+            Base::DevContainer { file } => Some((env.clone(), file.clone())),
+            _ => None,
+        })
+        .collect();
+    for (declared, file) in named {
+        let (env, notes) = Completion { root: &root, file: &file, surroundings }.env(&declared)?;
+        project.manifest.notes.extend(notes);
+        project.manifest.envs.insert(declared.name.clone(), env);
+    }
+    Ok(())
+}
+
+/// One file on its way to an environment.
+struct Completion<'a> {
+    root: &'a Path,
+    /// The file, from there.
+    file: &'a str,
+    surroundings: &'a Surroundings<'a>,
+}
+
+impl Completion<'_> {
+    fn env(&self, declared: &Env) -> Result<(Env, Vec<Note>), CompleteError> {
+        let path = self.root.join(self.file);
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                let problem = Problem::new("missing-file", format!("there is no {}", self.file))
+                    .at(declared.base_at.clone())
+                    .hint("name the devcontainer.json from the project's folder");
+                CompleteError::from(vec![problem])
+            }
+            _ => ProjectError::Io { path: path.clone(), source }.into(),
+        })?;
+        let project = self.root.to_string_lossy();
+        let id = self.id(&path);
+        let local = Local { env: self.surroundings.variables, workspace_folder: &project, id: &id };
+        let on_host = Context { local: Some(local), ..Context::default() };
+        let said = file::parse(&Text::new(self.file, &text))?.substitute(&on_host);
+        let inside = said.folder_inside(&project);
+        let context = Context { container_workspace_folder: Some(&inside), ..Context::default() };
+        let mut said = said.substitute(&context);
+        let mut notes = std::mem::take(&mut said.notes);
+        let base = self.base(&said, &mut notes)?;
+        let image = self.image(&base)?;
+        let mut arguments = run_args(&said.run_args)?;
+        self.add_files(&mut arguments)?;
+        let mut entries = self.entries_of(image.as_ref(), &mut notes)?;
+        let whole =
+            Context { local: Some(local), container_workspace_folder: Some(&inside), container_env: None };
+        let installed = features::Features { completion: self, said: &said, context: &whole };
+        let features = installed.resolve(&image, &entries, &mut notes)?;
+        let complete = image.is_some() && features.is_some();
+        let features = features.unwrap_or_default();
+        entries.extend(features.entries);
+        entries.push(Entry { origin: Origin::File, settings: said.settings.clone() });
+        let merged = merge(entries);
+        self.check_host(&merged, declared, &mut notes);
+        let parts = Parts {
+            file: self.file,
+            said: &said,
+            merged: &merged,
+            run_args: arguments,
+            app_ports: published_ports(&said.app_port)?,
+            base,
+            features: features.features,
+            image_user: image.as_ref().map_or("", |image| &image.user),
+            complete,
+            owned: fs::metadata(self.root)
+                .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) != 0),
+            private_network: self.surroundings.engine.capabilities().private_network,
+            project: &project,
+        };
+        let (mut env, more) = file::env(declared, parts);
+        notes.extend(more);
+        let labels = &mut env.container.labels;
+        labels.insert(FOLDER_LABEL.to_owned(), project.into_owned());
+        labels.insert(FILE_LABEL.to_owned(), path.to_string_lossy().into_owned());
+        Ok((env, notes))
+    }
+
+    /// What tells this dev container from all others.
+    fn id(&self, path: &Path) -> String {
+        let labels = BTreeMap::from([
+            (FOLDER_LABEL.to_owned(), self.root.to_string_lossy().into_owned()),
+            (FILE_LABEL.to_owned(), path.to_string_lossy().into_owned()),
+        ]);
+        id_of_hash(&Sha256::digest(id_input(&labels)).into())
+    }
+
+    /// The folder of the file, from the project's.
+    fn folder(&self) -> &Path {
+        Path::new(self.file).parent().unwrap_or(Path::new(""))
+    }
+
+    fn base(&self, said: &DevContainer, notes: &mut Vec<Note>) -> Result<Base, CompleteError> {
+        match &said.source {
+            Source::Image(image) => Ok(Base::Image { reference: image.value.clone() }),
+            Source::Build(source) => {
+                let (project, folder) = (self.root.to_string_lossy(), self.folder().to_string_lossy());
+                let (build, more) = source.build(Place { project: &project, folder: &folder })?;
+                notes.extend(more);
+                Ok(Base::Build { build: Box::new(build) })
+            }
+            Source::Compose(source) => {
+                let problem = Problem::new(
+                    "not-supported-yet",
+                    "`dockerComposeFile` is not supported by this version yet",
+                )
+                .at(source.service.at.clone())
+                .hint("name the service's `image` or `build` here");
+                Err(vec![problem].into())
+            }
+        }
+    }
+
+    /// What the image says, if it is here.
+    fn image(&self, base: &Base) -> Result<Option<ImageFacts>, CompleteError> {
+        let mut facts = Facts::default();
+        if let Base::Build { build } = base {
+            facts.build = self.digests(build)?;
+        }
+        let source = source_of(base, self.root, &facts);
+        Ok(self.surroundings.engine.image(&source)?)
+    }
+
+    /// The digests of what a build takes.
+    fn digests(&self, build: &Build) -> Result<Vec<FileDigest>, CompleteError> {
+        if !is_folder(build) {
+            return Ok(Vec::new());
+        }
+        let context = BuildContext::open(build, self.root).map_err(FactsError::from)?;
+        let mut cache = StatCache::open(self.surroundings.roots, self.root);
+        let root = self.root.to_owned();
+        let digests = cas::look(&mut cache, PATIENCE, move |files| context.digests(&root, files));
+        // A cache that cannot be kept costs time at the next look, and nothing else.
+        let _ = cache.save();
+        Ok(digests.map_err(FactsError::from)?)
+    }
+
+    /// What the image says of its containers.
+    fn entries_of(
+        &self,
+        image: Option<&ImageFacts>,
+        notes: &mut Vec<Note>,
+    ) -> Result<Vec<Entry>, CompleteError> {
+        let Some(label) = image.and_then(|image| image.labels.get(METADATA_LABEL)) else {
+            return Ok(Vec::new());
+        };
+        let (entries, more) = image_metadata(&Text::new("the image's label devcontainer.metadata", label))?;
+        notes.extend(more);
+        Ok(entries)
+    }
+
+    /// Reads the files that arguments of `docker run` name.
+    fn add_files(&self, arguments: &mut file::RunArgs) -> Result<(), CompleteError> {
+        let read = |name: &file::Placed<String>| {
+            let path = self.root.join(&name.value);
+            fs::read_to_string(&path).map_err(|error| {
+                let problem = Problem::new("missing-file", format!("cannot read {}: {error}", name.value));
+                CompleteError::from(vec![problem.at(name.at.clone())])
+            })
+        };
+        let lines = |text: &str| {
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let variables = self.surroundings.variables;
+        let mut env = BTreeMap::new();
+        for name in &arguments.env_files {
+            for line in lines(&read(name)?) {
+                let value = match line.split_once('=') {
+                    Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+                    None => variables.get(&line).map(|value| (line.clone(), value.clone())),
+                };
+                env.extend(value);
+            }
+        }
+        for name in &arguments.env_of_caller {
+            env.extend(variables.get(&name.value).map(|value| (name.value.clone(), value.clone())));
+        }
+        for name in &arguments.label_files {
+            for line in lines(&read(name)?) {
+                let (name, value) = line.split_once('=').unwrap_or((&line, ""));
+                arguments.container.labels.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        for (name, value) in env {
+            arguments.container.env.entry(name).or_insert(value);
+        }
+        Ok(())
+    }
+
+    /// Says where this machine is less than what is asked for.
+    fn check_host(&self, merged: &file::Merged, declared: &Env, notes: &mut Vec<Note>) {
+        let asked = &merged.host_requirements;
+        let mut note = |text: String| notes.push(Note { at: declared.base_at.clone(), text });
+        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        if let Some(wanted) = asked.cpus.filter(|wanted| cpus > 0 && *wanted as usize > cpus) {
+            note(format!("it asks for {wanted} processors, and this machine has {cpus}"));
+        }
+        let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let total = info.lines().find_map(|line| {
+            let kibibytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?;
+            Some(kibibytes.trim().parse::<u64>().ok()? * 1024)
+        });
+        if let (Some(wanted), Some(total)) = (asked.memory, total)
+            && wanted.0 > total
+        {
+            note(format!("it asks for {} bytes of memory, and this machine has {total}", wanted.0));
+        }
+    }
+}
