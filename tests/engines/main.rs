@@ -7,7 +7,13 @@
 #![allow(unreachable_pub, reason = "nobody depends on a test")]
 #![allow(clippy::print_stderr, reason = "it is the runner of its own tests")]
 
+mod docker;
 mod faulty;
+#[path = "../harness.rs"]
+#[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
+mod harness;
+#[path = "../leaks.rs"]
+mod leaks;
 mod place;
 mod rules;
 
@@ -39,6 +45,17 @@ fn main() -> ExitCode {
             };
             let trial = Trial::test(format!("{}::{name}", kind.name()), test);
             trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
+        }
+        if kind == Kind::Docker {
+            for (name, scenario) in docker::SCENARIOS {
+                let place = Arc::clone(&place);
+                let test = move || {
+                    scenario(&place);
+                    Ok(())
+                };
+                let trial = Trial::test(format!("docker::{name}"), test);
+                trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
+            }
         }
         if let Some(missing) = missing.filter(|_| !arguments.list) {
             eprintln!(

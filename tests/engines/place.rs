@@ -45,7 +45,7 @@ impl Kind {
     pub fn missing(self) -> Option<String> {
         let programs: &[&str] = match self {
             Self::Embedded | Self::Repeating => &[],
-            Self::Docker => &["dockerd", "unshare", "ip"],
+            Self::Docker => &["dockerd", "docker", "unshare", "ip"],
             Self::Podman => &["podman", "runc", "unshare", "ip"],
         };
         if !programs.is_empty() && !rustix::process::geteuid().is_root() {
@@ -104,6 +104,10 @@ impl Place {
             let engine = self.open(kind, &folder);
             let base = BaseSource::Rootfs { path: rootfs };
             engine.prepare(&base, Pull::Missing, &Deaf, &Cancel::default()).unwrap();
+            if kind == Kind::Docker {
+                // By the name that manifests have for it.
+                self.docker(&["import", &rootfs_name(&folder), "base:1"]);
+            }
             Subject { engine, base, folder }
         })
     }
@@ -133,6 +137,19 @@ impl Place {
                 engine::open(EngineKind::Podman, &roots, &variables)
             }
         }
+    }
+
+    /// Where an engine listens that is a daemon.
+    pub fn host(&self, kind: Kind) -> String {
+        format!("unix://{}", self.folder.path().join(kind.name()).join("engine.sock").display())
+    }
+
+    /// What Docker's own client says.
+    pub fn docker(&self, words: &[&str]) -> String {
+        let done =
+            Command::new("docker").arg("-H").arg(self.host(Kind::Docker)).args(words).output().unwrap();
+        assert!(done.status.success(), "docker {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// Stops what was started; tells what is left of the tests.
@@ -226,6 +243,10 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn rootfs_name(folder: &Path) -> String {
+    folder.join("rootfs.tar").to_string_lossy().into_owned()
 }
 
 /// A root file system of busybox, with an account `dev`.

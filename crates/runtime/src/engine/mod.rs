@@ -324,6 +324,9 @@ pub trait Process: Send {
     fn attach(&mut self, resized: &Arc<AtomicBool>) -> Result<Ended, EngineError>;
 }
 
+/// Where programs are looked for in a unit whose base does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The engine of a kind. Nothing is asked of it yet.
 #[must_use]
 pub fn open(kind: EngineKind, roots: &Roots, variables: &BTreeMap<String, String>) -> Box<dyn Engine> {

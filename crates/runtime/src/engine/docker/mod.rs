@@ -32,7 +32,7 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Labels, OwnChanges,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Labels, OwnChanges, PATH,
     Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
@@ -243,7 +243,9 @@ impl Engine for Docker {
         let declared = self.known(unit)?.config.and_then(|config| config.env).unwrap_or_default();
         let pair =
             |entry: String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Ok(declared.into_iter().filter_map(pair).collect())
+        let mut environment: BTreeMap<String, String> = declared.into_iter().filter_map(pair).collect();
+        environment.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
+        Ok(environment)
     }
 
     fn prepare(

@@ -22,7 +22,7 @@ use setpoint_sandbox as sandbox;
 
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Io, Labels, Mount,
-    OwnChanges, Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    OwnChanges, PATH, Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -32,7 +32,6 @@ use crate::paths::Roots;
 
 const UNITS: &str = "units/v1";
 const UNIT_FILE: &str = "unit.json";
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many of a unit's own changes are named.
 const EXAMPLES: usize = 5;
 
