@@ -36,7 +36,7 @@ scenarios![
 ];
 
 /// A project on the suite's Docker.
-fn project(place: &Place, manifest: &str) -> Project {
+pub fn project(place: &Place, manifest: &str) -> Project {
     place.engine(Kind::Docker);
     let mut project = Project::new(manifest);
     project.set("DOCKER_HOST", &place.host(Kind::Docker));
@@ -306,12 +306,7 @@ fn a_hook_dies_with_its_command(place: &Place) {
     until("the hook runs", || project.root.join("begun").exists());
     up.kill().unwrap();
     finish(up);
-    until("the hook ends", || {
-        !place
-            .docker(&["ps", "--no-trunc", "-q"])
-            .lines()
-            .any(|id| place.docker(&["top", id]).contains("sleep 4400"))
-    });
+    until("the hook ends", || !place.runs_somewhere("sleep 4400"));
     project.declare("sleep 4400; echo late", "echo done");
     assert_eq!(project.up_effects(), ["on_create", "done"]);
 }

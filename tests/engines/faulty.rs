@@ -10,8 +10,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, ImageFacts, Labels, OwnChanges, Process, Pull, Seen,
-    StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Engine, EngineError, ExecSpec, ImageFacts, Labels, OwnChanges, Process, Progress,
+    Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -45,6 +45,18 @@ impl Engine for Faulty {
     }
     fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError> {
         self.again(|| self.inner.observe(unit))
+    }
+    fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
+        self.again(|| self.inner.progress(unit))
+    }
+    fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn std::io::Read + Send>, EngineError> {
+        self.inner.output(unit, follow)
+    }
+    fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
+        self.again(|| self.inner.volumes(project_root))
+    }
+    fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        self.again(|| self.inner.remove_volume(name))
     }
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         self.again(|| self.inner.units())

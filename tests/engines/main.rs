@@ -16,6 +16,7 @@ mod harness;
 mod leaks;
 mod place;
 mod rules;
+mod stacks;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
             trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
         }
         if kind == Kind::Docker {
-            for (name, scenario) in docker::SCENARIOS {
+            for (name, scenario) in docker::SCENARIOS.iter().chain(stacks::SCENARIOS) {
                 let place = Arc::clone(&place);
                 let test = move || {
                     scenario(&place);

@@ -144,6 +144,17 @@ impl Place {
         format!("unix://{}", self.folder.path().join(kind.name()).join("engine.sock").display())
     }
 
+    /// Whether a process with these words in its command line runs in a container.
+    pub fn runs_somewhere(&self, words: &str) -> bool {
+        let ids = self.docker(&["ps", "--no-trunc", "-q"]);
+        ids.lines().any(|id| {
+            let top =
+                Command::new("docker").arg("-H").arg(self.host(Kind::Docker)).args(["top", id]).output();
+            // One that has just gone runs nothing.
+            top.is_ok_and(|top| String::from_utf8_lossy(&top.stdout).contains(words))
+        })
+    }
+
     /// What Docker's own client says.
     pub fn docker(&self, words: &[&str]) -> String {
         let done =

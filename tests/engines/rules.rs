@@ -10,7 +10,8 @@ use setpoint_model::manifest::{Limits, Network};
 use setpoint_model::names::UnitName;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
-    EngineError, ExecSpec, FirstProcess, Io, Labels, Mount, OwnChanges, Process, Pull, Seen, UnitId, UnitSpec,
+    EngineError, ExecSpec, FirstProcess, Io, Labels, Mount, OwnChanges, Process, Progress, Pull, Seen,
+    UnitId, UnitSpec,
 };
 
 use crate::place::{Deaf, Subject};
@@ -31,6 +32,7 @@ rules![
     a_unit_starts_stops_and_goes,
     stopping_and_removing_nothing_is_no_error,
     what_runs_is_not_removed,
+    what_a_unit_has_come_to_is_told,
     a_base_has_one_digest,
     output_and_errors_come_in_order_and_whole,
     a_process_ends_with_its_code,
@@ -90,6 +92,9 @@ impl<'a> Unit<'a> {
             first: FirstProcess::Idle,
             entrypoints: Vec::new(),
             container: Default::default(),
+            restart: Default::default(),
+            networks: Vec::new(),
+            volumes: Vec::new(),
         };
         Self { subject, id, spec, root }
     }
@@ -244,6 +249,17 @@ fn what_runs_is_not_removed(subject: &Subject) {
     let unit = Unit::running(subject);
     assert!(is_state(subject.engine.remove(&unit.id)));
     assert!(matches!(unit.seen(), Seen::Running(_)));
+}
+
+fn what_a_unit_has_come_to_is_told(subject: &Subject) {
+    let unit = Unit::new(subject);
+    assert_eq!(subject.engine.progress(&unit.id).unwrap(), Progress::default());
+    unit.made();
+    assert!(!subject.engine.progress(&unit.id).unwrap().running);
+    subject.engine.start(&unit.id, &unit.spec).unwrap();
+    let progress = subject.engine.progress(&unit.id).unwrap();
+    assert_eq!((progress.running, progress.health, progress.ended), (true, None, None));
+    assert_eq!(subject.engine.volumes(&unit.root).unwrap(), Vec::<String>::new());
 }
 
 fn a_base_has_one_digest(subject: &Subject) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use setpoint_model::manifest::{Base, EngineKind, Env};
 use setpoint_runtime::cancel::Cancel;
+use setpoint_runtime::compose;
 use setpoint_runtime::devcontainer::{self, Surroundings};
 use setpoint_runtime::engine::{self, Engine, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
@@ -81,7 +82,8 @@ impl Context {
 
     /// The project of the present folder, as it is declared.
     pub(crate) fn declared(&self) -> Result<Project, Failure> {
-        let project = Project::load(&self.folder, &self.assignments)?;
+        let mut project = Project::load(&self.folder, &self.assignments)?;
+        compose::complete(&mut project, &self.variables, self.home.as_deref())?;
         if self.output.verbose > 0 {
             for note in &project.manifest.notes {
                 self.output.progress(format!("note: {note}"));

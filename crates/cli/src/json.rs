@@ -51,7 +51,7 @@ pub(crate) struct UnitStatus {
     pub(crate) unit: String,
     pub(crate) engine: &'static str,
     /// `absent`, `stopped`, `running`.
-    pub(crate) state: &'static str,
+    pub(crate) state: String,
     /// When it was made, in UTC.
     pub(crate) created_at: Option<String>,
     /// The digest of the record.

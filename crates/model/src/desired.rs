@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::container::{Build, Feature};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
+use crate::import::compose::{Network as DeclaredNetwork, RestartPolicy};
 use crate::manifest::{Base, Command, Env, EnvValue, Hook, Limits, PacksOnStart, Run, WhenChanged};
 use crate::names::{HookName, PackName, SecretName};
 use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
@@ -44,6 +45,8 @@ pub struct Facts {
     pub pack_library: Option<FileDigest>,
     /// The files of each hook: its scripts and its declared inputs.
     pub hooks: BTreeMap<HookName, Vec<FileDigest>>,
+    /// The files that are put into a service, by their names.
+    pub files: Vec<FileDigest>,
     /// The files that the image is built from: the Dockerfile first.
     pub build: Vec<FileDigest>,
     /// The digest of what features are installed over, where it is known.
@@ -61,12 +64,8 @@ pub struct Facts {
 /// Builds the leaves of an environment.
 #[must_use]
 pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired {
-    let mut builder = Builder {
-        prefix: format!("env.{}", env.name),
-        facts,
-        print: Fingerprint::default(),
-        unresolved: BTreeSet::new(),
-    };
+    let mut builder =
+        Builder { prefix: prefix(env), facts, print: Fingerprint::default(), unresolved: BTreeSet::new() };
     builder.base(env, capabilities);
     builder.mounts(env, capabilities);
     builder.container(env, capabilities);
@@ -80,16 +79,21 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
         unit: env.name.clone(),
         fingerprint: builder.print,
         unresolved: builder.unresolved,
+        base_digest: base_digest_key(env),
         hooks: env.hooks.iter().map(|(name, hook)| (*name, DesiredHook { always: hook.always })).collect(),
         packs_at_start: env.packs_on_start == PacksOnStart::Always,
         incomplete: env.devcontainer.as_ref().is_some_and(|of| !of.complete),
     }
 }
 
-/// The leaf that holds the digest of an environment's base.
-#[must_use]
-pub fn base_digest_key(unit: &crate::names::UnitName) -> LeafKey {
-    LeafKey::new(format!("env.{unit}.base digest"))
+/// What the leaves of a unit's settings begin with.
+fn prefix(env: &Env) -> String {
+    format!("{}.{}", if env.service.is_some() { "service" } else { "env" }, env.name)
+}
+
+/// The leaf that holds the digest of a unit's base.
+fn base_digest_key(env: &Env) -> LeafKey {
+    LeafKey::new(format!("{}.base digest", prefix(env)))
 }
 
 /// The leaf of the image that features are installed over.
@@ -166,6 +170,39 @@ fn build_settings(build: &Build) -> Vec<(String, String)> {
     settings
 }
 
+/// Whether a variable of this name may hold something that is not for everybody's eyes.
+fn may_be_secret(name: &str) -> bool {
+    let name = name.to_uppercase();
+    ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "AUTH"].iter().any(|word| name.contains(word))
+}
+
+/// A restart policy as a compose file writes it.
+fn restart(policy: RestartPolicy) -> String {
+    match policy {
+        RestartPolicy::No => "no".to_owned(),
+        RestartPolicy::Always => "always".to_owned(),
+        RestartPolicy::OnFailure { max: None } => "on-failure".to_owned(),
+        RestartPolicy::OnFailure { max: Some(max) } => format!("on-failure:{max}"),
+        RestartPolicy::UnlessStopped => "unless-stopped".to_owned(),
+    }
+}
+
+/// What a network is, in words.
+fn definition(network: &DeclaredNetwork) -> String {
+    let mut words = vec![network.driver.clone().unwrap_or_else(|| "usual driver".to_owned())];
+    let mut flag = |on: bool, word: &str| words.extend(on.then(|| word.to_owned()));
+    flag(network.external, "external");
+    flag(network.internal, "internal");
+    flag(network.attachable, "attachable");
+    flag(network.enable_ipv6, "with IPv6");
+    for pool in &network.pools {
+        words.extend([&pool.subnet, &pool.ip_range, &pool.gateway].into_iter().flatten().cloned());
+    }
+    let options = network.driver_opts.iter().chain(&network.labels);
+    words.extend(options.map(|(name, value)| format!("{name}={value}")));
+    words.join(", ")
+}
+
 struct Builder<'a> {
     prefix: String,
     facts: &'a Facts,
@@ -207,7 +244,7 @@ impl Builder<'_> {
             }
             (_, Some(digest)) => self.value("base digest", Class::Recreate, digest),
             (_, None) => {
-                self.unresolved.insert(base_digest_key(&env.name));
+                self.unresolved.insert(base_digest_key(env));
             }
         }
     }
@@ -254,7 +291,9 @@ impl Builder<'_> {
 
     fn mounts(&mut self, env: &Env, capabilities: &Capabilities) {
         let class = capabilities.mounts;
-        self.value("workspace", class, &env.workspace);
+        if env.service.is_none() {
+            self.value("workspace", class, &env.workspace);
+        }
         self.value("network", class, env.network.as_str());
         for mount in &env.mounts {
             let mode = if mount.read_only { "read-only" } else { "read-write" };
@@ -273,9 +312,26 @@ impl Builder<'_> {
 
     /// One leaf for each setting that is made, and for each entry of one that is a table.
     fn container(&mut self, env: &Env, capabilities: &Capabilities) {
+        let class = capabilities.container;
         for (setting, value) in env.container.settings() {
-            self.value(&setting, capabilities.container, &value);
+            if setting.strip_prefix("env ").is_some_and(may_be_secret) {
+                let digest = Encoder::new("setpoint.leaf", FORMAT).text(&value).finish();
+                let shown = Some(format!("hidden, {}", digest.short()));
+                let key = LeafKey::new(format!("{}.{setting}", self.prefix));
+                self.print.insert(key, Leaf { class, digest, shown });
+            } else {
+                self.value(&setting, class, &value);
+            }
         }
+        let Some(service) = &env.service else { return };
+        for network in &service.networks {
+            self.value(&format!("network {}", network.name), class, &definition(network));
+        }
+        for file in &self.facts.files {
+            let key = LeafKey::owned(file.path.clone(), "service");
+            self.print.insert(key, Leaf { class, digest: file.digest, shown: None });
+        }
+        self.value("restart", class, &restart(service.restart));
     }
 
     fn limits(&mut self, limits: &Limits, capabilities: &Capabilities) {
@@ -394,7 +450,7 @@ fn command(encoder: &mut Encoder, command: &Command) {
 impl Desired {
     /// Takes in the digest that the base turned out to have.
     pub fn resolve_base(&mut self, digest: &str) {
-        let key = base_digest_key(&self.unit);
+        let key = self.base_digest.clone();
         self.unresolved.remove(&key);
         self.fingerprint.insert_value(key.path, Class::Recreate, digest);
     }

@@ -18,6 +18,8 @@ pub struct Desired {
     pub fingerprint: Fingerprint,
     /// Leaves whose value is known only once applied, such as the digest of an image not pulled yet.
     pub unresolved: BTreeSet<LeafKey>,
+    /// The leaf that holds the digest of its base.
+    pub base_digest: LeafKey,
     /// The hooks that are declared, and what they ask for.
     pub hooks: BTreeMap<HookName, DesiredHook>,
     /// Whether packs run at every start, or only when they are stale.
@@ -305,8 +307,7 @@ impl<'a> Planner<'a> {
 
     /// Whether what the image is built from differs, and what came of it is not known yet.
     fn has_to_build(&self) -> bool {
-        let base = crate::desired::base_digest_key(&self.desired.unit);
-        self.desired.unresolved.contains(&base) && self.drift(Class::Rebuild).is_some()
+        self.desired.unresolved.contains(&self.desired.base_digest) && self.drift(Class::Rebuild).is_some()
     }
 
     /// The differences of a class, as a cause.

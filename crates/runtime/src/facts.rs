@@ -8,6 +8,7 @@ use std::time::Duration;
 use setpoint_model::container::Build;
 use setpoint_model::desired::{Facts, FileDigest, build_inputs};
 use setpoint_model::digest::Digest;
+use setpoint_model::import::compose::Stored;
 use setpoint_model::manifest::{Base, Env};
 use setpoint_model::names::{HookName, PackName};
 
@@ -125,6 +126,7 @@ struct Wanted {
     packs: Vec<PackName>,
     hooks: Vec<(HookName, Vec<String>, Vec<String>)>,
     build: Option<Build>,
+    files: Vec<(String, PathBuf)>,
 }
 
 impl Wanted {
@@ -141,7 +143,11 @@ impl Wanted {
             (*name, hook.run.scripts().map(str::to_owned).collect(), hook.inputs.clone())
         });
         let packs = env.packs.iter().map(|pack| pack.name.clone()).collect();
-        Self { packs, hooks: hooks.collect(), build }
+        let files = env.service.iter().flat_map(|of| &of.files).filter_map(|file| match &file.source {
+            Stored::File(path) => Some((file.name.clone(), PathBuf::from(path))),
+            _ => None,
+        });
+        Self { packs, hooks: hooks.collect(), build, files: files.collect() }
     }
 
     fn read(&self, root: &Path, files: &mut Files<'_>) -> Result<Result<Facts, FactsError>, CasError> {
@@ -156,6 +162,10 @@ impl Wanted {
                 Err(error) => return Ok(Err(error.into())),
             };
             facts.build = context.digests(root, files)?;
+        }
+        for (name, path) in &self.files {
+            let digest = files.script_digest(&root.join(path))?.digest;
+            facts.files.push(FileDigest { path: format!("{name} ({})", path.display()), digest });
         }
         for name in &self.packs {
             let path = format!("{PACKS}/{name}.sh");

@@ -6,6 +6,7 @@ pub mod build;
 pub mod cache;
 pub mod cancel;
 pub mod cas;
+pub mod compose;
 pub mod devcontainer;
 pub mod dsl;
 pub mod engine;

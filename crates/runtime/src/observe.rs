@@ -12,10 +12,10 @@ use setpoint_model::plan::{
     Desired, Observed, Options, PhaseOutcome, Plan, Recorded, RecordedPhase, Report, plan,
 };
 
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, STOP_GRACE};
 use crate::cancel::Cancel;
 use crate::cas::StatCache;
-use crate::engine::{Engine, Pull, Seen, UnitId};
+use crate::engine::{Engine, EngineError, Pull, Seen, UnitId};
 use crate::events::Watcher;
 use crate::facts::{Reader, base_source};
 use crate::paths::Roots;
@@ -81,11 +81,27 @@ impl Unit<'_> {
         let (row, recorded) = self.recorded(store, &seen)?;
         let observed = match &seen {
             Seen::Absent => Observed::Absent,
+            // What others wait for to end, and that has ended well, is as it should be.
+            Seen::Stopped(labels) if self.has_completed()? => {
+                Observed::Running { instance: labels.instance.clone() }
+            }
             Seen::Stopped(labels) => Observed::Stopped { instance: labels.instance.clone() },
             Seen::Running(labels) => Observed::Running { instance: labels.instance.clone() },
         };
         let (plan, report) = plan(&desired, &recorded, &observed, options);
         Ok(Look { desired, facts, recorded, seen, row, plan, report, checked })
+    }
+
+    /// Whether it is one that others wait for to end, and has ended well.
+    fn has_completed(&self) -> Result<bool, EngineError> {
+        let completes = self.env.service.as_ref().is_some_and(|of| of.completes);
+        Ok(completes && self.engine.progress(&self.id)?.ended == Some(0))
+    }
+
+    /// How long it may take to stop before it is killed.
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        self.env.container.stop_grace.unwrap_or(STOP_GRACE)
     }
 
     /// What the declaration is completed with.

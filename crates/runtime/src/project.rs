@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use setpoint_model::manifest::{self, Env, Layer, Manifest, Problem};
 use setpoint_model::names::UnitName;
 
-use crate::devcontainer;
+use crate::{compose, devcontainer};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "setpoint.toml";
@@ -30,7 +30,7 @@ pub struct Project {
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
     /// No manifest in this folder nor in any above it, and nothing that could stand for one.
-    #[error("there is no {MANIFEST} in {} nor in any folder above it, and no devcontainer.json", .0.display())]
+    #[error("there is no {MANIFEST} in {} nor in any folder above it, and no devcontainer.json or compose.yaml", .0.display())]
     NotFound(PathBuf),
     /// The manifest says things that cannot be.
     #[error("{} in the manifest", problems(.0))]
@@ -44,10 +44,10 @@ pub enum ProjectError {
         source: std::io::Error,
     },
     /// There are only pipelines.
-    #[error("there is no environment in this project")]
+    #[error("there is no environment and no service in this project")]
     NoUnits,
     /// There is no such environment.
-    #[error("there is no environment `{name}`; there is: {known}")]
+    #[error("there is no environment or service `{name}`; there is: {known}")]
     NoUnit {
         /// As it was asked for.
         name: String,
@@ -55,7 +55,7 @@ pub enum ProjectError {
         known: String,
     },
     /// Several environments, and none was named.
-    #[error("which environment? There is: {known}")]
+    #[error("which one? There is: {known}")]
     Ambiguous {
         /// Those that are declared.
         known: String,
@@ -81,7 +81,9 @@ impl Project {
         let with =
             |there: fn(&Path) -> bool| from.ancestors().find(|folder| there(folder)).map(Path::to_owned);
         let root = with(|folder| folder.join(MANIFEST).is_file());
-        let root = root.or_else(|| with(|folder| !devcontainer::find(folder).is_empty()));
+        let stands =
+            |folder: &Path| !devcontainer::find(folder).is_empty() || !compose::find(folder).is_empty();
+        let root = root.or_else(|| with(stands));
         root.ok_or(ProjectError::NotFound(from))
     }
 
@@ -91,10 +93,10 @@ impl Project {
     /// If there is none, or its manifest is wrong; then with all problems at once.
     pub fn load(from: &Path, assignments: &[String]) -> Result<Self, ProjectError> {
         let root = Self::find(from)?;
-        let found = if root.join(MANIFEST).is_file() { Vec::new() } else { devcontainer::find(&root) };
-        let instead = found.first().map(|file| file.to_string_lossy().into_owned());
-        let (name, text) = match &instead {
-            Some(file) => (file.as_str(), standing_for(&found)),
+        let stands = if root.join(MANIFEST).is_file() { None } else { standing_for(&root) };
+        let instead = stands.as_ref().map(|(file, _)| file.clone());
+        let (name, text) = match stands {
+            Some((ref file, text)) => (file.as_str(), text),
             None => (MANIFEST, read(&root.join(MANIFEST))?.unwrap_or_default()),
         };
         let local = read(&root.join(LOCAL))?;
@@ -181,9 +183,23 @@ impl Project {
     }
 }
 
-/// The manifest that devcontainer.json files stand for: an environment each, on Docker.
-fn standing_for(files: &[PathBuf]) -> String {
-    let mut text = String::from("setpoint = 1\n[engine]\ndefault = \"docker\"\n");
+/// The file that stands for a manifest, and the manifest that it stands for, on Docker: a devcontainer.json, else
+/// compose files.
+fn standing_for(root: &Path) -> Option<(String, String)> {
+    let shown = |file: &PathBuf| file.to_string_lossy().into_owned();
+    let head = "setpoint = 1\n[engine]\ndefault = \"docker\"\n";
+    let environments = devcontainer::find(root);
+    if let Some(first) = environments.first() {
+        return Some((shown(first), format!("{head}{}", of_devcontainers(&environments))));
+    }
+    let stack = compose::find(root);
+    let files: Vec<_> = stack.iter().map(|file| toml_text(&file.to_string_lossy())).collect();
+    Some((shown(stack.first()?), format!("{head}[stack]\ncompose = [{}]\n", files.join(", "))))
+}
+
+/// An environment for each devcontainer.json.
+fn of_devcontainers(files: &[PathBuf]) -> String {
+    let mut text = String::new();
     for (index, file) in files.iter().enumerate() {
         // The first is the one that is used without a name; others lie in folders that name them.
         let folder =

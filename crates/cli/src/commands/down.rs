@@ -2,9 +2,9 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use clap::Args;
-use setpoint_runtime::apply::STOP_GRACE;
-use setpoint_runtime::engine::{EngineError, Seen};
+use setpoint_runtime::engine::{Engine, EngineError, Seen};
 use setpoint_runtime::observe::Unit;
+use setpoint_runtime::project::Project;
 use setpoint_runtime::session::Session;
 use setpoint_runtime::store::Store;
 
@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
 use crate::json;
+use crate::output::{ask, can_ask};
 
 /// Remove environments with all files of their own; the project's folder stays as it is
 #[derive(Debug, Args)]
@@ -30,7 +31,9 @@ pub(crate) struct Down {
 impl Down {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.project()?;
-        let envs = plan::chosen(&project, &self.units)?;
+        let mut envs = plan::chosen(&project, &self.units)?;
+        // What others depend on goes last.
+        envs.reverse();
         context.stop_on_signals()?;
         let engine = context.engine(project.manifest.engine);
         let mut store = context.store()?;
@@ -55,13 +58,45 @@ impl Down {
             });
         }
         if self.volumes {
-            let agreed = if self.yes { ", so there was nothing to agree to" } else { "" };
-            context.output.note(format!("Environments have no volumes{agreed}."));
+            self.remove_volumes(context, engine.as_ref(), &project)?;
         }
         if context.output.json {
             context.output.value(&json::Done { setpoint: json::VERSION, units });
         }
         Ok(SUCCESS)
+    }
+}
+
+impl Down {
+    /// Removes the volumes that were made for the project, if somebody agrees.
+    fn remove_volumes(
+        &self,
+        context: &Context,
+        engine: &dyn Engine,
+        project: &Project,
+    ) -> Result<(), Failure> {
+        let volumes = engine.volumes(&project.root)?;
+        if volumes.is_empty() {
+            context.output.note("There are no volumes.");
+            return Ok(());
+        }
+        let text = format!("This removes, with all that is in them:\n  {}", volumes.join("\n  "));
+        if !self.yes {
+            let may_ask = can_ask() && !context.output.json && !context.output.quiet;
+            if may_ask {
+                context.output.progress(&text);
+            }
+            if !may_ask || !ask("Remove them?") {
+                let message = format!("{text}\nThe volumes are as they were.");
+                return Err(Failure::new(Exit::Consent, "consent", message)
+                    .hint("`setpoint down --volumes --yes` agrees to it"));
+            }
+        }
+        for volume in &volumes {
+            engine.remove_volume(volume)?;
+            context.output.note(format!("removed the volume {volume}"));
+        }
+        Ok(())
     }
 }
 
@@ -76,9 +111,12 @@ fn remove(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<Vec<&
         Err(error) => return Err(error.into()),
     };
     if exists {
-        unit.engine.stop(&unit.id, STOP_GRACE, &context.cancel)?;
+        unit.engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
         unit.engine.remove(&unit.id)?;
-        removed.push("the environment with its own files");
+        removed.push(match unit.env.service {
+            Some(_) => "the container",
+            None => "the environment with its own files",
+        });
     }
     let unit_row = store.unit(&unit.project.root, &unit.env.name)?;
     if let Some(row) = unit_row {

@@ -1,5 +1,8 @@
+use std::io::{BufRead, BufReader};
+
 use clap::Args;
 use serde::Serialize;
+use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::logs;
 use setpoint_runtime::project::Project;
 
@@ -8,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
 
-/// Show what a hook or a pack said when it ran last
+/// Show what a hook or a pack said when it ran last, or what a service says
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// The environment; may be left out where there is only one
@@ -19,6 +22,9 @@ pub(crate) struct Logs {
     /// Only list what there are logs of, the latest first
     #[arg(long)]
     list: bool,
+    /// Go on as long as the service does
+    #[arg(long, short)]
+    follow: bool,
 }
 
 /// `logs`.
@@ -42,7 +48,7 @@ impl Logs {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let output = context.output;
         let project = context.project()?;
-        let words: Vec<_> = self.unit.into_iter().chain(self.hook).collect();
+        let words: Vec<_> = self.unit.iter().chain(&self.hook).cloned().collect();
         let (unit, phase) = meant(&project, &words);
         let env = project.env(unit)?;
         let engine = context.engine(project.manifest.engine);
@@ -56,6 +62,10 @@ impl Logs {
             )
         };
         let known = logs::phases(&folder).map_err(unreadable)?;
+        if env.service.is_some() && phase.is_none() && !self.list {
+            let unit = context.unit(engine.as_ref(), &project, env);
+            return self.output_of(context, engine.as_ref(), &unit.id, &name);
+        }
         if self.list {
             if output.json {
                 output.value(&Phases { setpoint: json::VERSION, unit: name, phases: known });
@@ -80,6 +90,32 @@ impl Logs {
             output.value(&Log { setpoint: json::VERSION, unit: name, phase, lines });
         } else {
             lines.iter().for_each(|line| output.line(line));
+        }
+        Ok(SUCCESS)
+    }
+}
+
+impl Logs {
+    /// Shows what a service wrote, and with `--follow` what it will write.
+    fn output_of(
+        &self,
+        context: &Context,
+        engine: &dyn Engine,
+        id: &UnitId,
+        name: &str,
+    ) -> Result<u8, Failure> {
+        let broken = |error: std::io::Error| {
+            Failure::new(Exit::Engine, "logs", format!("cannot read the output of {name}: {error}"))
+        };
+        let written = BufReader::new(engine.output(id, self.follow)?);
+        if context.output.json {
+            let lines = written.lines().collect::<Result<_, _>>().map_err(broken)?;
+            let (unit, phase) = (name.to_owned(), "output".to_owned());
+            context.output.value(&Log { setpoint: json::VERSION, unit, phase, lines });
+            return Ok(SUCCESS);
+        }
+        for line in written.split(b'\n') {
+            context.output.line(String::from_utf8_lossy(&line.map_err(broken)?).trim_end_matches('\r'));
         }
         Ok(SUCCESS)
     }

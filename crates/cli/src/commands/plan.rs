@@ -3,6 +3,7 @@ use setpoint_model::explain::{because, describe};
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Action, Options, Provision};
+use setpoint_runtime::compose;
 use setpoint_runtime::observe::Look;
 use setpoint_runtime::project::{Project, ProjectError};
 
@@ -56,15 +57,34 @@ impl Plan {
 /// The environments that were named, else those that the project brings up.
 pub(super) fn chosen<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a Env>, Failure> {
     if !names.is_empty() {
-        return names.iter().map(|name| Ok(project.env(Some(name))?)).collect();
+        let named = names.iter().map(|name| Ok(project.env(Some(name))?));
+        let named = named.collect::<Result<Vec<_>, Failure>>()?;
+        return Ok(compose::in_order(&named));
     }
     if project.manifest.envs.is_empty() {
         return Err(ProjectError::NoUnits.into());
     }
-    Ok(match &project.manifest.project.up {
-        Some(up) => up.iter().filter_map(|name| project.manifest.envs.get(name)).collect(),
-        None => project.manifest.envs.values().collect(),
-    })
+    let all = || project.manifest.envs.values().collect();
+    let listed = |up: &Vec<UnitName>| up.iter().filter_map(|name| project.manifest.envs.get(name)).collect();
+    let chosen: Vec<&Env> = project.manifest.project.up.as_ref().map_or_else(all, listed);
+    Ok(compose::in_order(&chosen))
+}
+
+/// These units, and those that they depend on, each after what it depends on.
+pub(super) fn with_dependencies<'a>(project: &'a Project, envs: Vec<&'a Env>) -> Vec<&'a Env> {
+    let mut whole = envs;
+    let mut index = 0;
+    while let Some(env) = whole.get(index) {
+        let needed = env.service.iter().flat_map(|of| of.depends_on.keys());
+        let needed: Vec<&Env> = needed.filter_map(|name| project.manifest.envs.get(name)).collect();
+        for env in needed {
+            if !whole.iter().any(|known| known.name == env.name) {
+                whole.push(env);
+            }
+        }
+        index += 1;
+    }
+    compose::in_order(&whole)
 }
 
 /// Prints the plans of these environments.

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
-use setpoint_runtime::engine::{Engine, Seen};
+use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::{Operation, OperationOutcome, Store};
 
@@ -109,6 +109,10 @@ fn unit_status(
 ) -> Result<json::UnitStatus, Failure> {
     let look = context.unit(engine, project, env).look(store, &Options::default())?;
     let exists = look.seen != Seen::Absent;
+    let progress = match env.service {
+        Some(_) => engine.progress(&UnitId::new(&project.root, &env.name))?,
+        None => Progress::default(),
+    };
     let last = match &look.row {
         Some(row) => store.last_operation(row.id)?,
         None => None,
@@ -118,11 +122,7 @@ fn unit_status(
     Ok(json::UnitStatus {
         unit: env.name.to_string(),
         engine: engine.capabilities().engine,
-        state: match &look.seen {
-            Seen::Absent => "absent",
-            Seen::Stopped(_) => "stopped",
-            Seen::Running(_) => "running",
-        },
+        state: state(&look.seen, &progress),
         created_at: look.row.as_ref().filter(|_| exists).map(|row| row.created_at.to_string()),
         record: exists.then(|| look.recorded.fingerprint.digest().to_hex()),
         out_of_date: look.plan.is_drift(),
@@ -131,6 +131,21 @@ fn unit_status(
         unknown: look.report.unknown.iter().map(ToString::to_string).collect(),
         last: last.as_ref().map(last_operation),
     })
+}
+
+/// What a unit has come to, in words.
+fn state(seen: &Seen, progress: &Progress) -> String {
+    match (seen, progress.health, progress.ended) {
+        (Seen::Absent, ..) => "absent".to_owned(),
+        (Seen::Running(_), Some(Health::Healthy), _) => "running, healthy".to_owned(),
+        (Seen::Running(_), Some(Health::Unhealthy), _) => "running, unhealthy".to_owned(),
+        (Seen::Running(_), Some(Health::Starting), _) => "starting".to_owned(),
+        (Seen::Running(_), None, _) => "running".to_owned(),
+        (Seen::Stopped(_), _, Some(0)) => "completed".to_owned(),
+        // Above that, a signal ended it: it was told to stop.
+        (Seen::Stopped(_), _, Some(code)) if code <= 128 => format!("ended (exit {code})"),
+        (Seen::Stopped(_), ..) => "stopped".to_owned(),
+    }
 }
 
 fn last_operation(operation: &Operation) -> json::LastOperation {
@@ -173,7 +188,7 @@ fn words(status: &json::Status, surroundings: &Surroundings<'_>) -> String {
     let mut rows = vec![["UNIT", "STATE", "SINCE", "RECORD", "NOTE"].map(str::to_owned)];
     rows.extend(status.units.iter().map(|unit| {
         let record = unit.record.as_deref().map_or("-", |record| record.get(..8).unwrap_or(record));
-        [unit.unit.clone(), unit.state.to_owned(), since(unit), record.to_owned(), note(unit)]
+        [unit.unit.clone(), unit.state.clone(), since(unit), record.to_owned(), note(unit)]
     }));
     lines.extend(table(&rows));
     let last = status.units.iter().filter_map(|unit| Some((unit, unit.last.as_ref()?)));
@@ -279,7 +294,7 @@ mod tests {
         json::UnitStatus {
             unit: name.to_owned(),
             engine: "embedded",
-            state,
+            state: state.to_owned(),
             created_at: (state != "absent").then(|| "2026-03-01T10:00:00Z".to_owned()),
             record: (state != "absent").then(|| "a1b2c3d4e5f6".to_owned()),
             out_of_date: false,

@@ -1,7 +1,6 @@
 use std::time::Instant;
 
 use clap::Args;
-use setpoint_runtime::apply::STOP_GRACE;
 use setpoint_runtime::engine::Seen;
 
 use super::{SUCCESS, plan};
@@ -20,7 +19,9 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.project()?;
-        let envs = plan::chosen(&project, &self.units)?;
+        let mut envs = plan::chosen(&project, &self.units)?;
+        // What others depend on goes last.
+        envs.reverse();
         context.stop_on_signals()?;
         let engine = context.engine(project.manifest.engine);
         let mut units = Vec::new();
@@ -32,7 +33,7 @@ impl Stop {
             let began = Instant::now();
             let mut done = Vec::new();
             if matches!(engine.observe(&unit.id)?, Seen::Running(_)) {
-                engine.stop(&unit.id, STOP_GRACE, &context.cancel)?;
+                engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
                 done.push("stop".to_owned());
                 context.output.note(format!("{name} stopped"));
             } else {

@@ -1,9 +1,13 @@
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use setpoint_model::explain::describe;
+use setpoint_model::import::compose::Condition;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
-use setpoint_runtime::engine::Engine;
+use setpoint_runtime::engine::{Engine, Health, Progress, UnitId};
+use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::Store;
@@ -47,16 +51,19 @@ impl Up {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.completed(None, self.frozen)?;
         tell_source(context, &project);
-        let envs = plan::chosen(&project, &self.units)?;
+        let envs = plan::with_dependencies(&project, plan::chosen(&project, &self.units)?);
         if self.dry_run {
             let look =
                 plan::Looking { exit_code: false, pull: self.pull, refresh_secrets: self.refresh_secrets };
             return plan::print(context, &project, &envs, &self.options(), look);
         }
         context.stop_on_signals()?;
+        tell_notes(context, &project);
+        let engine = context.engine(project.manifest.engine);
         let mut done = Vec::new();
         for env in envs {
-            done.push(self.bring_up(context, &project, env)?);
+            wait_for_dependencies(context, engine.as_ref(), &project, env)?;
+            done.push(self.bring_up(context, engine.as_ref(), &project, env)?);
         }
         if context.output.json {
             context.output.value(&json::Done { setpoint: json::VERSION, units: done });
@@ -69,9 +76,14 @@ impl Up {
         Options { provision, recreate: self.recreate, begun: false }
     }
 
-    fn bring_up(&self, context: &Context, project: &Project, env: &Env) -> Result<json::UnitDone, Failure> {
-        let engine = context.engine(project.manifest.engine);
-        let mut unit = context.unit(engine.as_ref(), project, env);
+    fn bring_up(
+        &self,
+        context: &Context,
+        engine: &dyn Engine,
+        project: &Project,
+        env: &Env,
+    ) -> Result<json::UnitDone, Failure> {
+        let mut unit = context.unit(engine, project, env);
         unit.refresh_secrets = self.refresh_secrets;
         let list = LiveList::new(context.output);
         let command = format!("up {}", env.name);
@@ -87,12 +99,16 @@ impl Up {
             // Only what comes of it tells what else is to be done.
             apply(context, &unit, &mut store, look, &settings)?;
             whole = context.completed(Some(&list), self.frozen)?;
-            unit = context.unit(engine.as_ref(), &whole, whole.env(Some(env.name.as_str()))?);
+            whole.manifest.notes.iter().filter(|note| !project.manifest.notes.contains(note)).for_each(
+                |note| {
+                    context.output.progress(format!("note: {note}"));
+                },
+            );
+            unit = context.unit(engine, &whole, whole.env(Some(env.name.as_str()))?);
             unit.refresh_secrets = self.refresh_secrets;
             look = unit.look(&store, &Options { begun: true, ..self.options() })?;
         }
-        tell_notes(context, unit.project);
-        self.consent(context, engine.as_ref(), &unit, &look)?;
+        self.consent(context, engine, &unit, &look)?;
         carry_out(context, &unit, &mut store, look, &settings)
     }
 
@@ -104,7 +120,8 @@ impl Up {
         unit: &Unit<'_>,
         look: &Look,
     ) -> Result<(), Failure> {
-        if look.plan.action != Action::Recreate || self.yes {
+        // What a service keeps is in its volumes, as everywhere: nobody works inside it.
+        if look.plan.action != Action::Recreate || self.yes || unit.env.service.is_some() {
             return Ok(());
         }
         let changes = engine.own_changes(&unit.id)?;
@@ -129,6 +146,71 @@ impl Up {
             "`setpoint up {name} --yes` agrees to this plan; `setpoint why {name}` says what asks for it"
         )))
     }
+}
+
+/// Waits until the services that a unit depends on have come to what it needs.
+fn wait_for_dependencies(
+    context: &Context,
+    engine: &dyn Engine,
+    project: &Project,
+    env: &Env,
+) -> Result<(), Failure> {
+    let waited_for = env.service.iter().flat_map(|of| &of.depends_on);
+    for (name, dependency) in waited_for.filter(|(_, one)| one.condition != Condition::Started) {
+        let id = UnitId::new(&project.root, name);
+        let (word, came_to): (_, fn(&Progress) -> Option<Result<(), String>>) = match dependency.condition {
+            Condition::Healthy => ("healthy", is_healthy),
+            _ => ("completed", is_completed),
+        };
+        if came_to(&engine.progress(&id)?) == Some(Ok(())) {
+            continue;
+        }
+        let list = LiveList::new(context.output);
+        let (phase, detail, began) = ("wait".to_owned(), format!("{name} {word}"), Instant::now());
+        list.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
+        let answer = loop {
+            match came_to(&engine.progress(&id)?) {
+                Some(answer) => break answer,
+                None if context.cancel.asked() => break Err("stopped".to_owned()),
+                None => std::thread::sleep(Duration::from_millis(100)),
+            }
+        };
+        let took = began.elapsed();
+        match answer {
+            Ok(()) => list.event(&Event::Done { phase, detail, took }),
+            Err(how) => {
+                list.event(&Event::Failed { phase, detail, how: how.clone(), took });
+                if dependency.required {
+                    let message = format!("{} needs {name} {word}: {how}", env.name);
+                    return Err(Failure::new(Exit::Failed, "dependency", message)
+                        .hint(format!("`setpoint logs {name}` shows what it said")));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_healthy(progress: &Progress) -> Option<Result<(), String>> {
+    match (progress.running, progress.health) {
+        (false, _) => Some(Err(ended(progress))),
+        (true, Some(Health::Healthy)) => Some(Ok(())),
+        (true, Some(Health::Unhealthy)) => Some(Err("its health check fails".to_owned())),
+        (true, Some(Health::Starting)) => None,
+        (true, None) => Some(Err("it has no health check".to_owned())),
+    }
+}
+
+fn is_completed(progress: &Progress) -> Option<Result<(), String>> {
+    match progress.ended {
+        Some(0) => Some(Ok(())),
+        Some(_) => Some(Err(ended(progress))),
+        None => None,
+    }
+}
+
+fn ended(progress: &Progress) -> String {
+    progress.ended.map_or_else(|| "it does not run".to_owned(), |code| format!("it ended (exit {code})"))
 }
 
 /// Says which file stands for a manifest that is not there.
@@ -189,7 +271,7 @@ pub(super) fn carry_out(
             ran.join(", ").replacen("run ", "ran ", 1)
         ));
     }
-    if action == Action::Create {
+    if action == Action::Create && unit.env.service.is_none() {
         output.note(format!("Next: setpoint shell {name}"));
     }
     let done = applied.done.iter().map(|step| describe(&desired, step)).collect();

@@ -2,10 +2,12 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use setpoint_model::explain::explain;
+use setpoint_model::manifest::Env;
 use setpoint_model::plan::{Action, Options};
-use setpoint_runtime::engine::Seen;
+use setpoint_runtime::engine::{Engine, Seen};
+use setpoint_runtime::project::Project;
 
-use super::SUCCESS;
+use super::{SUCCESS, plan};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::events::LiveList;
@@ -27,9 +29,24 @@ pub(crate) struct Why {
 impl Why {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.project()?;
-        let env = project.env(self.unit.as_deref())?;
         let engine = context.engine(project.manifest.engine);
-        let mut unit = context.unit(engine.as_ref(), &project, env);
+        // Of several services, which one is out of date is part of the question; in JSON an answer is about one.
+        let all = self.unit.is_none() && !context.output.json && project.manifest.stack.is_some();
+        let envs = if all { plan::chosen(&project, &[])? } else { vec![project.env(self.unit.as_deref())?] };
+        for env in envs {
+            self.explain(context, engine.as_ref(), &project, env)?;
+        }
+        Ok(SUCCESS)
+    }
+
+    fn explain(
+        &self,
+        context: &Context,
+        engine: &dyn Engine,
+        project: &Project,
+        env: &Env,
+    ) -> Result<(), Failure> {
+        let mut unit = context.unit(engine, project, env);
         unit.refresh_secrets = self.refresh_secrets;
         let store = context.store()?;
         if self.pull {
@@ -51,12 +68,12 @@ impl Why {
                 changes: explained,
                 pending,
             });
-            return Ok(SUCCESS);
+            return Ok(());
         }
         if !exists {
             output.line(format!("{name}: there is none yet; everything is new"));
             output.line("Next: setpoint up");
-            return Ok(SUCCESS);
+            return Ok(());
         }
         let counted = explained.iter().filter(|change| !change.informs_only).count();
         output.line(match counted {
@@ -84,6 +101,6 @@ impl Why {
         if look.plan.is_drift() {
             output.line("Next: setpoint up");
         }
-        Ok(SUCCESS)
+        Ok(())
     }
 }

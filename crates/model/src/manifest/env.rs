@@ -11,6 +11,7 @@ use super::env_value::EnvValue;
 use super::hook::Hook;
 use super::problem::Location;
 use crate::container::{Build, Container, Feature};
+use crate::import::compose::{Dependency, Network as DeclaredNetwork, RestartPolicy, Stored, Volume};
 use crate::import::devcontainer::UserEnvProbe;
 use crate::names::{HookName, PackName, UnitName};
 
@@ -79,6 +80,40 @@ pub struct Env {
     pub container: Container,
     /// What it has of a devcontainer.json beyond what a manifest can say.
     pub devcontainer: Option<OfDevContainer>,
+    /// What makes it a service, if it is one.
+    pub service: Option<OfService>,
+}
+
+/// What makes a unit a service: it runs a command of its own, for others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OfService {
+    /// What its file calls it.
+    pub called: String,
+    /// The units that come before it, and what they must have come to.
+    pub depends_on: BTreeMap<UnitName, Dependency>,
+    /// When the engine starts it again.
+    pub restart: RestartPolicy,
+    /// The networks that it is in.
+    pub networks: Vec<DeclaredNetwork>,
+    /// The named volumes that it has.
+    pub volumes: Vec<Volume>,
+    /// Files that are put into it.
+    pub files: Vec<ServiceFile>,
+    /// Whether others wait for its end: then it is done when it has ended well.
+    pub completes: bool,
+}
+
+/// A file that is put into a service: a config or a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFile {
+    /// What it is called: `config app`, `secret db-password`.
+    pub name: String,
+    /// Where it appears: an absolute path.
+    pub target: String,
+    /// Where it comes from.
+    pub source: Stored,
+    /// Its access rights.
+    pub mode: Option<u32>,
 }
 
 /// What an environment has of its devcontainer.json, beyond what a manifest can say.

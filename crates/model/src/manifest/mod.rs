@@ -31,12 +31,12 @@ mod syntax;
 mod tree;
 mod version;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use byte_size::ByteSize;
 pub use env::{
-    Base, EngineKind, Env, Limits, MountDecl, NeededFile, Network, OfDevContainer, PackUse, PacksOnStart,
-    PortDecl, Purpose,
+    Base, EngineKind, Env, Limits, MountDecl, NeededFile, Network, OfDevContainer, OfService, PackUse,
+    PacksOnStart, PortDecl, Purpose, ServiceFile,
 };
 pub use env_value::{EnvValue, Part};
 pub use format::Malformed;
@@ -78,6 +78,8 @@ pub struct Manifest {
     pub envs: BTreeMap<UnitName, Env>,
     /// Its pipelines.
     pub pipelines: BTreeMap<PipelineName, Pipeline>,
+    /// The compose files that it uses.
+    pub stack: Option<Stack>,
     /// How much the cache of pipelines may hold.
     pub cache: CacheSettings,
     /// What a user should know about how it was read.
@@ -94,10 +96,22 @@ impl Manifest {
             secrets: BTreeMap::new(),
             envs: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            stack: None,
             cache: CacheSettings::default(),
             notes: Vec::new(),
         }
     }
+}
+
+/// The compose files of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    /// Their paths, from the project's folder; later ones are laid over earlier ones.
+    pub files: Vec<String>,
+    /// The profiles whose services are part of it.
+    pub profiles: BTreeSet<String>,
+    /// Where it is declared.
+    pub at: Location,
 }
 
 /// The project as a whole.

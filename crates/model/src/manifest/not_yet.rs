@@ -32,7 +32,6 @@ const NOT_YET: &[NotYet] = &[
         )
     },
     later(&["service"], "services are not supported by this version yet"),
-    later(&["stack"], "stacks are not supported by this version yet"),
     later(&["alerts"], "alerts are not supported by this version yet"),
     later(&["release"], "releases are not supported by this version yet"),
     NotYet {

@@ -39,6 +39,8 @@ pub(super) struct ManifestFile {
     /// Environments, by name.
     #[serde(default)]
     pub(super) env: Named<UnitName, EnvSection>,
+    /// Services, as compose files declare them.
+    pub(super) stack: Option<StackSection>,
     /// Pipelines, by name.
     #[serde(default)]
     pub(super) pipeline: Named<PipelineName, PipelineSection>,
@@ -76,6 +78,28 @@ pub(super) struct EngineSection {
     /// What runs the environments.
     #[serde(default)]
     pub(super) default: EngineKind,
+}
+
+/// Services, as compose files declare them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StackSection {
+    /// The files: later ones are laid over earlier ones.
+    #[schemars(extend("examples" = ["compose.yaml"]))]
+    pub(super) compose: ComposeFiles,
+    /// The profiles whose services are part of it.
+    #[serde(default)]
+    pub(super) profiles: Vec<NonEmpty>,
+}
+
+/// Compose files.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum ComposeFiles {
+    /// One.
+    One(HostPath),
+    /// Several.
+    Several(#[schemars(length(min = 1))] Vec<HostPath>),
 }
 
 /// A secret: exactly one source.

@@ -288,7 +288,7 @@ impl Applier<'_, '_> {
                     self.spec.labels.made_of = made_of(&self.look.desired.fingerprint);
                 }
             }
-            Step::Stop => engine.stop(id, STOP_GRACE, cancel)?,
+            Step::Stop => engine.stop(id, self.unit.stop_grace(), cancel)?,
             Step::Remove => engine.remove(id)?,
             Step::Create => engine.create(id, &self.spec)?,
             Step::Start => {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use setpoint_model::container::{Container, MountSource, PublishedPort};
+use setpoint_model::container::{Container, MountSource, NetworkMode, PublishedPort};
 use setpoint_model::fingerprint::{Class, Fingerprint};
+use setpoint_model::import::compose::Stored;
 use setpoint_model::manifest::{Location, Network, Problem};
+use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Plan, Step};
 
 use super::ApplyError;
-use crate::engine::{FirstProcess, LabelledLeaf, Labels, Mount, Seen, UnitSpec};
+use crate::engine::{FirstProcess, LabelledLeaf, Labels, Mount, Seen, UnitId, UnitSpec};
 use crate::facts::base_source;
 use crate::observe::{Look, Unit};
 use crate::paths::expand_home;
@@ -27,7 +29,7 @@ impl Unit<'_> {
         let root = &self.project.root;
         let mut container = self.container();
         let mut mounts = Vec::new();
-        if self.env.devcontainer.is_none() {
+        if self.env.devcontainer.is_none() && self.env.service.is_none() {
             let target = PathBuf::from(&self.env.workspace);
             mounts.push(Mount { source: root.clone(), target, read_only: false });
         }
@@ -43,6 +45,7 @@ impl Unit<'_> {
                 _ => container.mounts.push(mount),
             }
         }
+        mounts.extend(self.service_files()?);
         // The history of a git worktree lies elsewhere; where git looks for it, it has to be inside as well.
         let shows_project = mounts.iter().any(|mount| mount.source == *root);
         if let Some(history) = worktree_history(root).filter(|_| shows_project) {
@@ -81,8 +84,12 @@ impl Unit<'_> {
             base: base_source(self.env, root, &look.facts),
             first: match &self.env.devcontainer {
                 Some(of) if of.keeps_command => FirstProcess::Declared,
+                _ if self.env.service.is_some() => FirstProcess::Declared,
                 _ => FirstProcess::Idle,
             },
+            restart: self.env.service.as_ref().map(|of| of.restart).unwrap_or_default(),
+            networks: self.env.service.iter().flat_map(|of| of.networks.clone()).collect(),
+            volumes: self.env.service.iter().flat_map(|of| of.volumes.clone()).collect(),
             entrypoints: self.env.devcontainer.iter().flat_map(|of| of.entrypoints.clone()).collect(),
             container,
             mounts,
@@ -94,6 +101,48 @@ impl Unit<'_> {
         })
     }
 
+    /// The files that are put into a service. Those that are no files yet become some, for its owner alone.
+    fn service_files(&self) -> Result<Vec<Mount>, ApplyError> {
+        let mut mounts = Vec::new();
+        for file in self.env.service.iter().flat_map(|of| &of.files) {
+            let problem = |what: String, hint: &str| {
+                let problem = Problem::new("service-file", what).at(self.env.at.clone());
+                ApplyError::Problem(Box::new(problem.hint(hint)))
+            };
+            let made = |text: &str| {
+                let folder = self.roots.state.join("service-files/v1").join(self.id.as_str());
+                let path = folder.join(file.name.replace([' ', '/'], "-"));
+                crate::secrets::write_private(&path, text.as_bytes(), false)
+                    .and_then(|()| set_mode(&path, file.mode.unwrap_or(0o444)))
+                    .map_err(|error| {
+                        problem(format!("cannot keep the {}: {error}", file.name), "check the disk")
+                    })?;
+                Ok::<_, ApplyError>(path)
+            };
+            let source = match &file.source {
+                Stored::File(path) => {
+                    let source = self.project.root.join(expand_home(path, self.home.as_deref()));
+                    ensure_source(&source, false, || self.env.at.clone())?;
+                    source
+                }
+                Stored::Content(text) => made(text)?,
+                Stored::Environment(name) => match self.variables.get(name) {
+                    Some(value) => made(value)?,
+                    None => {
+                        let what = format!("the {} comes from {name}, which is not set", file.name);
+                        return Err(problem(what, "set it in your environment"));
+                    }
+                },
+                Stored::External(name) => {
+                    let what = format!("the {} is external (`{name}`), and only a swarm has such", file.name);
+                    return Err(problem(what, "name a file, or a variable of your environment"));
+                }
+            };
+            mounts.push(Mount { source, target: PathBuf::from(&file.target), read_only: true });
+        }
+        Ok(mounts)
+    }
+
     /// What else the engine makes the container with: as declared, with paths of the host in full, and the ports.
     fn container(&self) -> Container {
         let mut container = self.env.container.clone();
@@ -101,6 +150,18 @@ impl Unit<'_> {
             if let MountSource::Bind { source, .. } = &mut mount.source {
                 let whole = self.project.root.join(expand_home(source, self.home.as_deref()));
                 *source = whole.to_string_lossy().into_owned();
+            }
+        }
+        let id = |unit: &str| {
+            let name = UnitName::new(unit).ok()?;
+            Some(UnitId::new(&self.project.root, &name).as_str().to_owned())
+        };
+        if let Some(NetworkMode::Unit(unit)) = &container.network {
+            container.network = id(unit).map(NetworkMode::Unit);
+        }
+        for shared in [&mut container.ipc, &mut container.pid].into_iter().flatten() {
+            if let Some(unit) = shared.strip_prefix("unit:").and_then(id) {
+                *shared = format!("unit:{unit}");
             }
         }
         if self.env.network == Network::Private {
@@ -146,6 +207,10 @@ impl Unit<'_> {
             }
         })?)
     }
+}
+
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
 /// Sees to it that there is something to mount.

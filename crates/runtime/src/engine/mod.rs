@@ -15,6 +15,7 @@ use setpoint_model::container::{Build, Container, Feature};
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
+use setpoint_model::import::compose::{self, RestartPolicy};
 use setpoint_model::manifest::{EngineKind, Limits, Network};
 use setpoint_model::names::UnitName;
 use setpoint_model::pipeline::key;
@@ -187,7 +188,7 @@ pub struct Mount {
 }
 
 /// All that an engine needs to make and start a unit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UnitSpec {
     /// What it is.
     pub labels: Labels,
@@ -211,6 +212,34 @@ pub struct UnitSpec {
     pub entrypoints: Vec<String>,
     /// What else it is made with.
     pub container: Container,
+    /// When the engine starts it again by itself.
+    pub restart: RestartPolicy,
+    /// The networks that it is in, which are made where they are not there.
+    pub networks: Vec<compose::Network>,
+    /// The named volumes that it has, which are made where they are not there.
+    pub volumes: Vec<compose::Volume>,
+}
+
+/// What a unit has come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether it runs.
+    pub running: bool,
+    /// What its health check says, if it has one.
+    pub health: Option<Health>,
+    /// How its first process ended, if it did.
+    pub ended: Option<i32>,
+}
+
+/// What a health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing yet.
+    Starting,
+    /// It is well.
+    Healthy,
+    /// It is not.
+    Unhealthy,
 }
 
 /// What keeps a unit running.
@@ -364,6 +393,30 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the engine or the unit's own files cannot be read.
     fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError>;
+
+    /// What a unit has come to.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError>;
+
+    /// What a unit's own first process wrote, as far as the engine keeps it; with `follow`, also what it will write.
+    ///
+    /// # Errors
+    /// If there is no such unit, or the engine keeps nothing.
+    fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn std::io::Read + Send>, EngineError>;
+
+    /// The named volumes that were made for a project, by their names.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError>;
+
+    /// Removes a named volume with all that is in it.
+    ///
+    /// # Errors
+    /// If somebody still has it.
+    fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
     /// Every unit that carries our labels.
     ///

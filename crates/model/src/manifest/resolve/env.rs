@@ -66,6 +66,7 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
         hooks: hooks::hooks(&name, section.hooks, document),
         container: Container::default(),
         devcontainer: None,
+        service: None,
         name,
     }
 }

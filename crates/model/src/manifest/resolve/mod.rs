@@ -16,9 +16,9 @@ use super::nearest::nearest;
 use super::problem::Problem;
 use super::project_name::ProjectName;
 use super::secret::{Secret, SecretSource};
-use super::shape::{ManifestFile, ProjectSection, ScriptsSection, SecretSection};
+use super::shape::{ComposeFiles, ManifestFile, ProjectSection, ScriptsSection, SecretSection, StackSection};
 use super::tree::{Data, Step};
-use super::{Manifest, Note, Project};
+use super::{Manifest, Note, Project, Stack};
 use crate::names::{HookName, SecretName, UnitName};
 
 /// The manifest that a file means. Where something is wrong it is reported, and the manifest is not to be used.
@@ -37,7 +37,8 @@ pub(super) fn manifest(file: ManifestFile, document: &mut Document<'_>, folder_n
     let mut notes = Vec::new();
     scripts(file.scripts, &mut envs, &mut notes, document);
     let project = project(file.project, document, folder_name);
-    let is_empty = ["env", "pipeline"].iter().all(|key| document.keys(&steps![*key]).is_empty());
+    let stack = file.stack.map(|section| stack(section, document));
+    let is_empty = ["env", "pipeline", "stack"].iter().all(|key| document.keys(&steps![*key]).is_empty());
     if is_empty && !document.lacks(&[]) {
         let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
@@ -49,7 +50,16 @@ pub(super) fn manifest(file: ManifestFile, document: &mut Document<'_>, folder_n
         .filter_map(|(name, section)| Some((name.clone(), pipeline::pipeline(name, section, document)?)));
     let pipelines = pipelines.collect();
     let cache = pipeline::cache(&file.cache);
-    Manifest { project, engine, secrets, envs, pipelines, cache, notes }
+    Manifest { project, engine, secrets, envs, pipelines, stack, cache, notes }
+}
+
+fn stack(section: StackSection, document: &Document<'_>) -> Stack {
+    let files = match section.compose {
+        ComposeFiles::One(file) => vec![file.0],
+        ComposeFiles::Several(files) => files.into_iter().map(|file| file.0).collect(),
+    };
+    let profiles = section.profiles.into_iter().map(|profile| profile.0).collect();
+    Stack { files, profiles, at: document.key_location(&steps!["stack"]) }
 }
 
 fn project(section: ProjectSection, document: &mut Document<'_>, folder_name: &str) -> Project {
@@ -57,7 +67,9 @@ fn project(section: ProjectSection, document: &mut Document<'_>, folder_name: &s
     let mut seen = BTreeSet::new();
     for (index, name) in section.up.iter().flatten().enumerate() {
         let place = steps!["project", "up", index];
-        if !units.iter().any(|unit| unit == name.as_str()) {
+        // The services of a stack are known once its files are read.
+        let may_be_service = !document.keys(&steps!["stack"]).is_empty();
+        if !may_be_service && !units.iter().any(|unit| unit == name.as_str()) {
             let problem = Problem::new("unknown-unit", format!("there is no environment `{name}`"));
             let hint = match nearest(name.as_str(), units.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),

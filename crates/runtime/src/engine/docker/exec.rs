@@ -44,7 +44,8 @@ while [ "$round" -lt 50 ]; do
 done
 "#;
 
-/// Runs its arguments, and kills what came of them when its input ends before they do. `$1` is [`SIGNAL`].
+/// Runs its arguments, and kills what came of them when its input ends before they do. `$1` is [`SIGNAL`]. The watcher
+/// kills this shell first: it would end the watcher as soon as its child is gone.
 const SUPERVISE: &str = r#"
 setpoint_signal=$1
 shift
@@ -52,7 +53,7 @@ exec 3<&0 </dev/null 2>&1
 (
   mark=$SETPOINT_EXEC
   unset SETPOINT_EXEC
-  exec /bin/sh -c 'trap "" HUP INT TERM; cat; eval "$3"' sh "$mark" 9 "$setpoint_signal" <&3 >/dev/null 2>&1
+  exec /bin/sh -c 'trap "" HUP INT TERM; cat; kill -9 "$4"; eval "$3"' sh "$mark" 9 "$setpoint_signal" "$$" <&3 >/dev/null 2>&1
 ) &
 setpoint_watcher=$!
 exec 3<&-
@@ -117,7 +118,7 @@ impl Exec {
             tty: Some(terminal),
             env: Some(env),
             cmd: Some(argv),
-            user: Some(user.to_owned()),
+            user: (!user.is_empty()).then(|| user.to_owned()),
             working_dir: spec.cwd.as_ref().map(|cwd| cwd.to_string_lossy().into_owned()),
             ..ExecConfig::default()
         };
@@ -163,7 +164,7 @@ fn signal(
     let argv = ["/bin/sh", "-c", SIGNAL, "sh", mark, &signal.to_string()].map(str::to_owned).to_vec();
     let config = ExecConfig {
         cmd: Some(argv),
-        user: Some(user.to_owned()),
+        user: (!user.is_empty()).then(|| user.to_owned()),
         attach_stdout: Some(true),
         ..ExecConfig::default()
     };
@@ -356,10 +357,29 @@ fn pass_on_input(keys: mpsc::Sender<Vec<u8>>) {
 }
 
 /// Output that comes in pieces, as a reader.
-struct Pieces {
+pub(super) struct Pieces {
     read: mpsc::Receiver<Vec<u8>>,
     rest: Vec<u8>,
     at: usize,
+}
+
+impl Pieces {
+    /// The output of a stream, read beside this thread.
+    pub(super) fn of(
+        connected: &Connected,
+        stream: impl Stream<Item = Result<LogOutput, Error>> + Send + 'static,
+    ) -> Self {
+        let (pieces, read) = mpsc::channel(PIECES);
+        connected.spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            while let Some(Ok(piece)) = stream.next().await {
+                if pieces.send(piece.into_bytes().to_vec()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { read, rest: Vec::new(), at: 0 }
+    }
 }
 
 impl Read for Pieces {

@@ -10,16 +10,18 @@ mod features;
 mod files;
 mod images;
 mod labels;
+mod resources;
 mod spec;
 mod upload;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::models::{ContainerInspectResponse, HostConfig, NetworkConnectRequest};
+use bollard::models::{ContainerInspectResponse, HealthStatusEnum, HostConfig, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
@@ -32,8 +34,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Labels, OwnChanges, PATH,
-    Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, ImageFacts, Labels, OwnChanges,
+    PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -104,6 +106,8 @@ impl Docker {
     /// An account, and by what the engine knows it: a name that its files have, else numbers.
     fn resolve(&self, unit: &UnitId, user: &str) -> Result<(Account, String), EngineError> {
         let name = labels::container_name(unit.as_str());
+        let own = || Some(self.known(unit).ok()?.config?.user?).filter(|user| !user.is_empty());
+        let user = if user.is_empty() { &own().unwrap_or_else(|| "root".to_owned()) } else { user };
         let passwd = files::text(self.connected()?, &name, "/etc/passwd")?;
         let why = match accounts::find(&passwd, user) {
             Ok(account) => {
@@ -208,6 +212,41 @@ impl Engine for Docker {
         Ok(if is_running(&found) { Seen::Running(labels) } else { Seen::Stopped(labels) })
     }
 
+    fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
+        let Some(state) = self.inspect(unit)?.and_then(|found| found.state) else {
+            return Ok(Progress::default());
+        };
+        let running = state.running == Some(true);
+        let started = state.started_at.as_deref().is_some_and(|at| !at.starts_with("0001-"));
+        let status = state.health.and_then(|health| health.status);
+        Ok(Progress {
+            running,
+            health: status.and_then(|status| match status {
+                HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+                HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+                HealthStatusEnum::STARTING => Some(Health::Starting),
+                _ => None,
+            }),
+            ended: state.exit_code.filter(|_| !running && started).and_then(|code| i32::try_from(code).ok()),
+        })
+    }
+
+    fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {
+        self.known(unit)?;
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow).build();
+        Ok(Box::new(exec::Pieces::of(connected, connected.api.logs(&name, Some(options)))))
+    }
+
+    fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
+        resources::volumes(self.connected()?, project_root)
+    }
+
+    fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        resources::remove_volume(self.connected()?, name)
+    }
+
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         let connected = self.connected()?;
         let filters = HashMap::from([("label", vec![labels::LABELS])]);
@@ -266,6 +305,7 @@ impl Engine for Docker {
         if self.inspect(unit)?.is_some() {
             return Err(state(unit, "exists already"));
         }
+        resources::ensure(connected, spec)?;
         let options = CreateContainerOptionsBuilder::default().name(&name);
         let options = match &spec.container.platform {
             Some(platform) => options.platform(platform),
@@ -330,7 +370,8 @@ impl Engine for Docker {
         let name = labels::container_name(unit.as_str());
         let options = RemoveContainerOptionsBuilder::default().v(true).build();
         connected.find("remove a container", connected.api.remove_container(&name, Some(options)))?;
-        Ok(())
+        let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        resources::remove_networks(connected, &networks.into_keys().collect::<Vec<_>>())
     }
 
     fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError> {
@@ -398,9 +439,11 @@ impl Engine for Docker {
         let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
         let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
         let user = spec.user.clone().unwrap_or_else(|| label(labels::USER));
-        let (_, user) = self.resolve(unit, &user)?;
+        // Nobody in particular is whoever the container's own first process runs as.
+        let user = if user.is_empty() { user } else { self.resolve(unit, &user)?.1 };
         let mut spec = spec.clone();
-        spec.cwd.get_or_insert_with(|| label(labels::WORKSPACE).into());
+        let workspace = Some(label(labels::WORKSPACE)).filter(|workspace| !workspace.is_empty());
+        spec.cwd = spec.cwd.or(workspace.map(Into::into));
         let name = labels::container_name(unit.as_str());
         Ok(Box::new(exec::Exec::start(&self.client, &name, &spec, &user)?))
     }

@@ -22,7 +22,7 @@ use setpoint_sandbox as sandbox;
 
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Io, Labels, Mount,
-    OwnChanges, PATH, Process, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -287,6 +287,23 @@ impl Engine for Embedded {
             sandbox::Observed::Running(_) => Seen::Running(file.labels),
             _ => Seen::Stopped(file.labels),
         })
+    }
+
+    fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
+        Ok(Progress { running: self.running(unit).is_ok(), ..Progress::default() })
+    }
+
+    fn output(&self, unit: &UnitId, _follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {
+        self.known(unit)?;
+        Err(unsupported("the output of a first process", "`setpoint logs` shows that of hooks and packs"))
+    }
+
+    fn volumes(&self, _project_root: &Path) -> Result<Vec<String>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        Err(unsupported(&format!("the volume {name}"), "it has none"))
     }
 
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {

@@ -1,0 +1,130 @@
+//! What containers share: networks and named volumes, made where they are not there.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::query_parameters::{ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptions};
+use setpoint_model::import::compose::{Network, Volume};
+
+use super::client::Connected;
+use super::error::DockerError;
+use crate::engine::{EngineError, UnitSpec};
+
+/// The project's folder that a network or volume was made for.
+const PROJECT: &str = "dev.setpoint.project";
+
+/// Sees to it that the networks and volumes of a unit are there.
+pub(super) fn ensure(connected: &Connected, spec: &UnitSpec) -> Result<(), EngineError> {
+    let project = spec.labels.project_root.to_string_lossy().into_owned();
+    for network in &spec.networks {
+        ensure_network(connected, network, &project)?;
+    }
+    for volume in &spec.volumes {
+        ensure_volume(connected, volume, &project)?;
+    }
+    Ok(())
+}
+
+fn labels(own: &std::collections::BTreeMap<String, String>, project: &str) -> HashMap<String, String> {
+    let mut labels: HashMap<String, String> = own.clone().into_iter().collect();
+    labels.insert(PROJECT.to_owned(), project.to_owned());
+    labels
+}
+
+fn ensure_network(connected: &Connected, network: &Network, project: &str) -> Result<(), EngineError> {
+    let what = "make a network";
+    let found = connected.find(what, connected.api.inspect_network(&network.name, None))?;
+    if found.is_some() {
+        return Ok(());
+    }
+    if network.external {
+        let why = format!("there is no network `{}`, which is declared as external", network.name);
+        return Err(DockerError::Refused { what: "join a network", why }.into());
+    }
+    let pools: Vec<IpamConfig> = network
+        .pools
+        .iter()
+        .map(|pool| IpamConfig {
+            subnet: pool.subnet.clone(),
+            ip_range: pool.ip_range.clone(),
+            gateway: pool.gateway.clone(),
+            ..IpamConfig::default()
+        })
+        .collect();
+    let request = NetworkCreateRequest {
+        name: network.name.clone(),
+        driver: network.driver.clone(),
+        internal: Some(network.internal),
+        attachable: Some(network.attachable),
+        enable_ipv6: network.enable_ipv6.then_some(true),
+        ipam: (!pools.is_empty()).then(|| Ipam { config: Some(pools), ..Ipam::default() }),
+        options: Some(network.driver_opts.clone().into_iter().collect()),
+        labels: Some(labels(&network.labels, project)),
+        ..NetworkCreateRequest::default()
+    };
+    let made = connected.quick(what, connected.api.create_network(request))?.id;
+    // Names of networks are not unique to the engine: of two that were made at once, the older one stays.
+    let filters = HashMap::from([("name", vec![network.name.as_str()])]);
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let all = connected.quick(what, connected.api.list_networks(Some(options)))?;
+    let same = all.into_iter().filter(|one| one.name.as_deref() == Some(&network.name));
+    let oldest =
+        same.min_by_key(|one| (one.created.map(|at| at.to_string()), one.id.clone())).and_then(|one| one.id);
+    if oldest.is_some_and(|oldest| oldest != made) {
+        connected.find(what, connected.api.remove_network(&made))?;
+    }
+    Ok(())
+}
+
+fn ensure_volume(connected: &Connected, volume: &Volume, project: &str) -> Result<(), EngineError> {
+    let what = "make a volume";
+    if connected.find(what, connected.api.inspect_volume(&volume.name))?.is_some() {
+        return Ok(());
+    }
+    if volume.external {
+        let why = format!("there is no volume `{}`, which is declared as external", volume.name);
+        return Err(DockerError::Refused { what: "mount a volume", why }.into());
+    }
+    let request = VolumeCreateRequest {
+        name: Some(volume.name.clone()),
+        driver: volume.driver.clone(),
+        driver_opts: Some(volume.driver_opts.clone().into_iter().collect()),
+        labels: Some(labels(&volume.labels, project)),
+        ..VolumeCreateRequest::default()
+    };
+    connected.quick(what, connected.api.create_volume(request))?;
+    Ok(())
+}
+
+/// Removes those of these networks that were made here and that nobody is in any more.
+pub(super) fn remove_networks(connected: &Connected, names: &[String]) -> Result<(), EngineError> {
+    let what = "remove a network";
+    for name in names {
+        let Some(found) = connected.find(what, connected.api.inspect_network(name, None))? else { continue };
+        let ours = found.labels.is_some_and(|labels| labels.contains_key(PROJECT));
+        if ours && found.containers.is_none_or(|containers| containers.is_empty()) {
+            // Somebody may have joined it since; then it stays.
+            let _ = connected.find(what, connected.api.remove_network(name));
+        }
+    }
+    Ok(())
+}
+
+/// The volumes that were made for a project.
+pub(super) fn volumes(connected: &Connected, project: &Path) -> Result<Vec<String>, EngineError> {
+    let label = format!("{PROJECT}={}", project.display());
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+    let found = connected.quick("list volumes", connected.api.list_volumes(Some(options)))?;
+    let mut names: Vec<String> = found.volumes.into_iter().flatten().map(|volume| volume.name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a volume with all that is in it.
+pub(super) fn remove_volume(connected: &Connected, name: &str) -> Result<(), EngineError> {
+    let options = None::<RemoveVolumeOptions>;
+    connected.find("remove a volume", connected.api.remove_volume(name, options))?;
+    Ok(())
+}

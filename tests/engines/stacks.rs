@@ -1,0 +1,218 @@
+//! Services of a compose.yaml on Docker, through the binary itself.
+
+use std::io::{Read as _, Write as _};
+
+use crate::docker::{Scenario, project};
+use crate::harness::{Project, until};
+use crate::place::Place;
+
+pub const SCENARIOS: &[Scenario] = &[
+    ("three_services_are_kept_and_only_what_changed_is_recreated", three_services),
+    ("a_dependency_that_fails_stops_what_needs_it", a_dependency_that_fails),
+    ("secrets_and_configs_appear_as_files", secrets_and_configs),
+    ("services_reach_each_other_by_name_and_share_namespaces", names_and_namespaces),
+    ("mistakes_in_a_compose_file_are_told_with_their_place", mistakes),
+    ("a_stack_in_a_manifest_stands_beside_environments", beside_environments),
+];
+
+const STACK: &str = r#"
+name: three
+services:
+  db:
+    image: base:1
+    command: ["sh", "-c", "test -e /data/born || date > /data/born; touch /data/ready; exec sleep 100000"]
+    init: true
+    volumes: ["data:/data"]
+    environment: { DB_PASSWORD: "${DB_PASSWORD:-very-hidden}" }
+    healthcheck: { test: ["CMD", "test", "-e", "/data/ready"], interval: 500ms, retries: 20 }
+  migrate:
+    image: base:1
+    command: ["sh", "-c", "echo migrated >> /data/log"]
+    volumes: ["data:/data"]
+    depends_on: { db: { condition: service_healthy } }
+  web:
+    build: ./web
+    init: true
+    ports: ["127.0.0.1:18090:8000"]
+    depends_on: { db: { condition: service_healthy }, migrate: { condition: service_completed_successfully } }
+volumes: { data: {} }
+"#;
+
+fn stack(place: &Place) -> Project {
+    let project = project(place, "");
+    project.write("compose.yaml", STACK).write("web/index.html", "hello").write("web/unused", "1");
+    let dockerfile =
+        "FROM base:1\nCOPY index.html /www/\nCMD [\"httpd\", \"-f\", \"-p\", \"8000\", \"-h\", \"/www\"]\n";
+    project.write("web/Dockerfile", dockerfile);
+    project
+}
+
+/// The page, as it comes through the published port in the engine's own network.
+fn page(project: &Project) -> String {
+    let outcome = project.run(&["exec", "db", "--", "wget", "-qO-", "http://web:8000/"]);
+    outcome.exits(0);
+    outcome.stdout.trim().to_owned()
+}
+
+/// The containers of a project's units.
+fn ids(place: &Place, project: &Project) -> Vec<(String, String)> {
+    let format = "{{.Label \"dev.setpoint.unit\"}} {{.ID}} {{.Label \"dev.setpoint.labels\"}}";
+    let all = place.docker(&["ps", "-a", "--format", format]);
+    let of_project = all.lines().filter(|line| line.contains(&*project.root.to_string_lossy()));
+    let mut pairs = Vec::new();
+    for mut words in of_project.map(str::split_whitespace) {
+        let (unit, id) = (words.next().unwrap(), words.next().unwrap());
+        pairs.push((unit.rsplit_once('-').unwrap().0.to_owned(), id.to_owned()));
+    }
+    pairs
+}
+
+fn id(place: &Place, project: &Project, unit: &str) -> String {
+    ids(place, project).into_iter().find(|(name, _)| name == unit).map(|(_, id)| id).unwrap_or_default()
+}
+
+fn three_services(place: &Place) {
+    let project = stack(place);
+    project.run(&["plan"]).exits(0).says("db: create").says("web: create");
+    let outcome = project.up();
+    outcome.says("Using compose.yaml on docker (no setpoint.toml)").says("db healthy");
+    until("the page is there", || page(&project) == "hello");
+    let again = project.up();
+    again.says("db: nothing to do").says("migrate: nothing to do").says("web: nothing to do");
+    project.run(&["status"]).exits(0).says("running, healthy").says("completed");
+    let before = ids(place, &project);
+    // A file that the image has not, one that it has, a setting of one service.
+    project.write("web/unused", "2");
+    project.run(&["plan", "--exit-code"]).exits(0);
+    project.write("web/index.html", "changed");
+    project.run(&["plan"]).exits(0).says("db: nothing to do").says("web: make the base available");
+    project.up().says("db: nothing to do");
+    until("the page has changed", || page(&project) == "changed");
+    assert_ne!(id(place, &project, "web"), before.iter().find(|(name, _)| name == "web").unwrap().1);
+    let (web, born) =
+        (id(place, &project, "web"), project.run(&["exec", "db", "--", "cat", "/data/born"]).stdout);
+    project.edit("compose.yaml", "very-hidden", "other-hidden");
+    let why = project.run(&["why"]);
+    why.exits(0).says("DB_PASSWORD").says("db: 1 change").says_not("other-hidden").says_not("very-hidden");
+    project.run(&["plan"]).says("db: recreate").says("web: nothing to do");
+    project.up().says("web: nothing to do");
+    assert_eq!(id(place, &project, "web"), web);
+    assert_eq!(project.run(&["exec", "db", "--", "cat", "/data/born"]).stdout, born);
+    assert_eq!(project.run(&["exec", "db", "--", "cat", "/data/log"]).stdout, "migrated\n");
+    project.run(&["stop"]).exits(0);
+    project.run(&["status"]).exits(0).says_not("running");
+    project.up();
+    assert_eq!(project.run(&["exec", "db", "--", "cat", "/data/born"]).stdout, born);
+    project.run(&["down"]).exits(0);
+    assert_eq!(id(place, &project, "db"), "");
+    assert!(place.docker(&["volume", "ls"]).contains("three_data"));
+    assert!(!place.docker(&["network", "ls"]).contains("three_default"));
+    project.run(&["down", "--volumes"]).exits(6).says("three_data");
+    assert!(place.docker(&["volume", "ls"]).contains("three_data"));
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+    assert!(!place.docker(&["volume", "ls"]).contains("three_data"));
+}
+
+fn a_dependency_that_fails(place: &Place) {
+    let project = project(place, "");
+    let text = "name: failing\nservices:\n  job:\n    image: base:1\n    command: [sh, -c, \"echo no luck; exit 3\"]\n  web:\n    image: base:1\n\
+                \x20   command: [sleep, '1000']\n    init: true\n    depends_on: { job: { condition: service_completed_successfully } }\n";
+    project.write("compose.yaml", text);
+    project
+        .run(&["up"])
+        .exits(1)
+        .says("web needs job completed: it ended (exit 3)")
+        .says("setpoint logs job");
+    project.run(&["logs", "job"]).exits(0).says("no luck");
+    project.edit("compose.yaml", "exit 3", "exit 0");
+    project.up();
+    project.run(&["status"]).says("completed").says("running");
+}
+
+fn secrets_and_configs(place: &Place) {
+    let mut project = project(place, "");
+    let text = "name: files\nservices:\n  app:\n    image: base:1\n    command: [sleep, '1000']\n    init: true\n    secrets: [token, key]\n\
+                \x20   configs: [{ source: settings, target: /etc/settings }]\nsecrets:\n  token: { environment: APP_TOKEN }\n\
+                \x20 key: { file: ./key }\nconfigs:\n  settings: { content: \"a=${LEVEL:-1}\" }\n";
+    project.write("compose.yaml", text).write("key", "k1");
+    project.run(&["up"]).exits(4).says("APP_TOKEN").says("not set");
+    project.set("APP_TOKEN", "t1");
+    project.up();
+    let read = |project: &Project| {
+        let outcome = project.run(&[
+            "exec",
+            "app",
+            "--",
+            "cat",
+            "/run/secrets/token",
+            "/run/secrets/key",
+            "/etc/settings",
+        ]);
+        outcome.exits(0).stdout.clone()
+    };
+    assert_eq!(read(&project), "t1k1a=1");
+    project.write("key", "k2");
+    project.run(&["why", "app"]).exits(0).says("secret key");
+    project.up();
+    assert_eq!(read(&project), "t1k2a=1");
+}
+
+fn names_and_namespaces(place: &Place) {
+    let project = project(place, "");
+    let text = "name: names\nservices:\n  one:\n    image: base:1\n    command: [httpd, -f, -p, '8000', -h, /etc]\n    init: true\n    hostname: first\n\
+                \x20   networks: { back: { aliases: [uno] } }\n  two:\n    image: base:1\n    command: [sleep, '1000']\n    init: true\n\
+                \x20   network_mode: service:one\n    depends_on: [one]\n  three:\n    image: base:1\n    command: [sleep, '1000']\n    init: true\n\
+                \x20   networks: [back, front]\nnetworks: { back: { internal: true }, front: {} }\n";
+    project.write("compose.yaml", text);
+    project.up();
+    let passwd = |unit: &str, host: &str| {
+        project.run(&["exec", unit, "--", "wget", "-qO-", &format!("http://{host}:8000/passwd")]).stdout
+    };
+    until("the server answers", || passwd("three", "one").contains("root:"));
+    assert!(passwd("three", "uno").contains("root:"));
+    assert!(passwd("two", "127.0.0.1").contains("root:"));
+    let interfaces = project.run(&["exec", "three", "--", "ls", "/sys/class/net"]).stdout;
+    assert_eq!(
+        interfaces.split_whitespace().filter(|name| name.starts_with("eth")).count(),
+        2,
+        "{interfaces}"
+    );
+    project.run(&["down"]).exits(0);
+    assert!(!place.docker(&["network", "ls"]).contains("names_"));
+}
+
+fn mistakes(place: &Place) {
+    let project = project(place, "");
+    project.write("compose.yaml", "services:\n  web:\n    image: base:1\n    comand: [true]\n    depends_on: [bd]\n  db: { image: base:1 }\n");
+    let outcome = project.run(&["up"]);
+    outcome
+        .exits(4)
+        .says("compose.yaml:4:5")
+        .says("did you mean `command`?")
+        .says("`bd`")
+        .says("did you mean `db`?");
+    project.write("compose.yaml", "services:\n  web:\n    image: base:1\n    ports: [\"80:\"]\n");
+    project.run(&["plan"]).exits(4).says("compose.yaml:4");
+}
+
+fn beside_environments(place: &Place) {
+    let project = project(
+        place,
+        "setpoint = 1\n[engine]\ndefault = \"docker\"\n[env.dev]\nimage = \"base:1\"\n[stack]\ncompose = \"deploy/compose.yaml\"\n",
+    );
+    project.write("deploy/compose.yaml", "name: beside\nservices:\n  echo:\n    image: base:1\n    command: [sh, -c, 'read line; exec sleep 1000']\n    stdin_open: true\n    init: true\n");
+    project.run(&["up"]).exits(0).says("dev is up").says("echo is up");
+    project.run(&["up"]).exits(0).says("dev: nothing to do").says("echo: nothing to do");
+    // What a service says is followed as it comes.
+    let mut follow = project.start(&mut project.command(&["logs", "echo", "--follow"]));
+    project.run(&["exec", "echo", "--", "sh", "-c", "echo from inside > /proc/1/fd/1 || true"]).exits(0);
+    let mut heard = [0_u8; 4];
+    let _ = follow.stdin.take().map(|mut input| input.write_all(b""));
+    follow.stdout.take().unwrap().read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"from");
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    project.declare("deploy/compose.yaml", "deploy/none.yaml");
+    project.run(&["up"]).exits(4).says("cannot read deploy/none.yaml");
+    project.declare("deploy/none.yaml", "deploy/compose.yaml");
+}
