@@ -33,6 +33,7 @@ scenarios![
     a_feature_that_fails_is_named_and_the_next_up_goes_on,
     a_port_in_use_is_named,
     arguments_that_are_not_known_are_refused_by_name,
+    a_service_of_a_compose_file_is_a_devcontainer,
 ];
 
 /// A project on the suite's Docker.
@@ -409,4 +410,27 @@ fn arguments_that_are_not_known_are_refused_by_name(place: &Place) {
         r#"{ "image": "base:1", "runArgs": ["--cap-add=SYS_PTRACE"], "imagee": 1 }"#,
     );
     project.up().says("imagee");
+}
+
+fn a_service_of_a_compose_file_is_a_devcontainer(place: &Place) {
+    let project = project(place, "");
+    let file = r#"{ "dockerComposeFile": ["../compose.yaml", "extra.yaml"], "service": "app", "runServices": ["db"],
+        "workspaceFolder": "/src", "overrideCommand": true, "remoteUser": "dev", "containerEnv": { "FROM_FILE": "1" },
+        "postCreateCommand": "echo post_create $FROM_FILE $FROM_SERVICE >> log" }"#;
+    project.write(".devcontainer/devcontainer.json", file);
+    let services = "name: composed\nservices:\n  app: { build: ., volumes: ['.:/src'], environment: { FROM_SERVICE: '2' }, depends_on: [db] }\n\
+                    \x20 db: { image: 'base:1', command: [sleep, '1000'], init: true }\n  other: { image: 'base:1', command: [sleep, '1000'] }\n";
+    project.write("compose.yaml", services).write("Dockerfile", "FROM base:1\nRUN touch /built\n");
+    project.write(".devcontainer/extra.yaml", "services: { db: { hostname: database } }\n");
+    own(&project, 4323);
+    project.up().says("db is up").says("dev is up");
+    assert_eq!(project.effects(), ["post_create 1 2"]);
+    let inside =
+        project.run(&["exec", "dev", "--", "sh", "-c", "pwd; ls /built; id -u; wget -qO- http://db:1/ 2>&1"]);
+    // The name is known, and nothing listens there.
+    inside.says("/src\n/built\n4323\n").says("Connection refused");
+    assert_eq!(project.run(&["exec", "db", "--", "hostname"]).stdout.trim(), "database");
+    project.run(&["status"]).exits(0).says("db").says_not("other");
+    project.run(&["up"]).exits(0).says("dev: nothing to do").says("db: nothing to do");
+    project.run(&["down"]).exits(0);
 }

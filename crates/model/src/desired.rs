@@ -88,7 +88,7 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
 
 /// What the leaves of a unit's settings begin with.
 fn prefix(env: &Env) -> String {
-    format!("{}.{}", if env.service.is_some() { "service" } else { "env" }, env.name)
+    format!("{}.{}", if env.is_service() { "service" } else { "env" }, env.name)
 }
 
 /// The leaf that holds the digest of a unit's base.
@@ -291,7 +291,7 @@ impl Builder<'_> {
 
     fn mounts(&mut self, env: &Env, capabilities: &Capabilities) {
         let class = capabilities.mounts;
-        if env.service.is_none() {
+        if !env.is_service() {
             self.value("workspace", class, &env.workspace);
         }
         self.value("network", class, env.network.as_str());

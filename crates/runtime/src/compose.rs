@@ -11,7 +11,7 @@ use setpoint_model::import::compose::{
 };
 use setpoint_model::manifest::{
     Base, Command, Env, EnvValue, Hook, Limits, Network, Note, OfService, PacksOnStart, Problem, Run,
-    ServiceFile, WhenChanged,
+    ServiceFile, Stack, WhenChanged,
 };
 use setpoint_model::names::{HookName, UnitName};
 
@@ -41,9 +41,27 @@ pub fn complete(
     home: Option<&Path>,
 ) -> Result<(), ProjectError> {
     let Some(stack) = project.manifest.stack.clone() else { return Ok(()) };
+    let taken = project.manifest.envs.keys().cloned().collect();
+    let (services, notes) = units(&project.root, &stack, &taken, variables, home)?;
+    project.manifest.envs.extend(services.into_values().map(|env| (env.name.clone(), env)));
+    project.manifest.notes.extend(notes);
+    Ok(())
+}
+
+/// The units of a stack, by what its files call them, and what there is to know about how they were read.
+///
+/// # Errors
+/// All that is wrong with the files.
+pub fn units(
+    root: &Path,
+    stack: &Stack,
+    taken: &BTreeSet<UnitName>,
+    variables: &BTreeMap<String, String>,
+    home: Option<&Path>,
+) -> Result<(BTreeMap<String, Env>, Vec<Note>), ProjectError> {
     let mut texts = Vec::new();
     for name in &stack.files {
-        let text = fs::read_to_string(project.root.join(name)).map_err(|error| {
+        let text = fs::read_to_string(root.join(name)).map_err(|error| {
             let problem = Problem::new("missing-file", format!("cannot read {name}: {error}"))
                 .at(stack.at.clone())
                 .hint("name a compose file, from the project's folder");
@@ -52,15 +70,13 @@ pub fn complete(
         texts.push((name.clone(), text));
     }
     let main: Vec<_> = texts.iter().map(|(path, text)| ComposeFile { path, text }).collect();
-    let folder =
-        project.root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let options = Options {
         project_dir_name: folder,
         environment: variables.clone(),
         profiles: stack.profiles.clone(),
         project_name: None,
     };
-    let root = project.root.clone();
     let read = |path: &str| match fs::read_to_string(root.join(expand_home(path, home))) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -68,7 +84,7 @@ pub fn complete(
     };
     let declared = file::load(&main, &options, &read).map_err(ProjectError::Problems)?;
     let mut problems = Vec::new();
-    let names = unit_names(project, &declared, &mut problems);
+    let names = unit_names(taken, &declared, &mut problems);
     let waited_for: BTreeSet<&str> = declared
         .services
         .values()
@@ -77,6 +93,7 @@ pub fn complete(
         .map(|(name, _)| name.as_str())
         .collect();
     let mut notes = declared.notes.clone();
+    let mut units = BTreeMap::new();
     for (called, service) in &declared.services {
         let Some(name) = names.get(called.as_str()) else { continue };
         let completes = waited_for.contains(called.as_str());
@@ -84,21 +101,17 @@ pub fn complete(
             .env(completes, &mut notes)
         {
             Ok(env) => {
-                project.manifest.envs.insert(name.clone(), env);
+                units.insert(called.clone(), env);
             }
             Err(problem) => problems.push(problem),
         }
     }
-    if !problems.is_empty() {
-        return Err(ProjectError::Problems(problems));
-    }
-    project.manifest.notes.extend(notes);
-    Ok(())
+    if problems.is_empty() { Ok((units, notes)) } else { Err(ProjectError::Problems(problems)) }
 }
 
 /// What the units of services are called: as the services, in the letters that names of units have.
 fn unit_names<'a>(
-    project: &Project,
+    others: &BTreeSet<UnitName>,
     declared: &'a ComposeProject,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<&'a str, UnitName> {
@@ -111,9 +124,7 @@ fn unit_names<'a>(
             .collect();
         let begins = fitting.starts_with(|c: char| c.is_ascii_lowercase());
         let fitting = if begins { fitting } else { format!("s-{fitting}") };
-        let taken = |name: &UnitName| {
-            project.manifest.envs.contains_key(name) || names.values().any(|other| other == name)
-        };
+        let taken = |name: &UnitName| others.contains(name) || names.values().any(|other| other == name);
         match UnitName::new(fitting) {
             Ok(name) if !taken(&name) => {
                 names.insert(called, name);

@@ -113,10 +113,8 @@ fn remove(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<Vec<&
     if exists {
         unit.engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
         unit.engine.remove(&unit.id)?;
-        removed.push(match unit.env.service {
-            Some(_) => "the container",
-            None => "the environment with its own files",
-        });
+        let is_service = unit.env.is_service();
+        removed.push(if is_service { "the container" } else { "the environment with its own files" });
     }
     let unit_row = store.unit(&unit.project.root, &unit.env.name)?;
     if let Some(row) = unit_row {

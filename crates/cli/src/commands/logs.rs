@@ -62,7 +62,7 @@ impl Logs {
             )
         };
         let known = logs::phases(&folder).map_err(unreadable)?;
-        if env.service.is_some() && phase.is_none() && !self.list {
+        if env.is_service() && phase.is_none() && !self.list {
             let unit = context.unit(engine.as_ref(), &project, env);
             return self.output_of(context, engine.as_ref(), &unit.id, &name);
         }

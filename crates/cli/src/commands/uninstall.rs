@@ -159,7 +159,16 @@ struct Found {
 /// All units of the embedded engine, and those on others that our own state knows: another engine may hold what was
 /// made from another state.
 fn units(context: &Context) -> Result<Vec<Found>, Failure> {
-    let known = if context.roots.state.exists() { context.store()?.all_units()? } else { Vec::new() };
+    let read = || Ok::<_, Failure>(context.store()?.all_units()?);
+    let known = if context.roots.state.exists() { read() } else { Ok(Vec::new()) };
+    // Removing is the way out of damage: what the embedded engine holds is known without the state.
+    let known = known.unwrap_or_else(|failure| {
+        let message = failure.message;
+        context.output.progress(format!(
+            "{message}\nContainers on Docker or Podman, if there are any, are not removed."
+        ));
+        Vec::new()
+    });
     let mut found = Vec::new();
     for kind in EngineKind::ALL {
         let is_known = |labels: &Labels| {

@@ -121,7 +121,7 @@ impl Up {
         look: &Look,
     ) -> Result<(), Failure> {
         // What a service keeps is in its volumes, as everywhere: nobody works inside it.
-        if look.plan.action != Action::Recreate || self.yes || unit.env.service.is_some() {
+        if look.plan.action != Action::Recreate || self.yes || unit.env.is_service() {
             return Ok(());
         }
         let changes = engine.own_changes(&unit.id)?;
@@ -271,7 +271,7 @@ pub(super) fn carry_out(
             ran.join(", ").replacen("run ", "ran ", 1)
         ));
     }
-    if action == Action::Create && unit.env.service.is_none() {
+    if action == Action::Create && !unit.env.is_service() {
         output.note(format!("Next: setpoint shell {name}"));
     }
     let done = applied.done.iter().map(|step| describe(&desired, step)).collect();

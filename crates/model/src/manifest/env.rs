@@ -299,6 +299,12 @@ impl std::fmt::Display for Purpose {
 }
 
 impl Env {
+    /// Whether it is there for others, and nobody works inside it.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        self.service.is_some() && self.devcontainer.is_none()
+    }
+
     /// The files that must be there for this environment: scripts of packs and hooks, and its root file system.
     #[must_use]
     pub fn files_that_must_exist(&self) -> Vec<NeededFile> {

@@ -82,9 +82,9 @@ impl Unit<'_> {
                 made_of,
             },
             base: base_source(self.env, root, &look.facts),
-            first: match &self.env.devcontainer {
-                Some(of) if of.keeps_command => FirstProcess::Declared,
-                _ if self.env.service.is_some() => FirstProcess::Declared,
+            first: match (&self.env.devcontainer, &self.env.service) {
+                (Some(of), _) if of.keeps_command => FirstProcess::Declared,
+                (None, Some(_)) => FirstProcess::Declared,
                 _ => FirstProcess::Idle,
             },
             restart: self.env.service.as_ref().map(|of| of.restart).unwrap_or_default(),

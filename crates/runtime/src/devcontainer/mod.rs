@@ -4,9 +4,9 @@
 mod features;
 mod fetch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use setpoint_model::container::Build;
 use setpoint_model::desired::{Facts, FileDigest};
@@ -16,12 +16,14 @@ use setpoint_model::import::devcontainer::{
     self as file, DevContainer, Entry, Origin, Parts, Place, Source, id_input, id_of_hash, image_metadata,
     merge, published_ports, run_args,
 };
-use setpoint_model::manifest::{Base, Env, Note, Problem};
+use setpoint_model::manifest::{Base, Env, Note, Problem, Stack};
+use setpoint_model::names::UnitName;
 use sha2::{Digest as _, Sha256};
 
 use crate::build::{Context as BuildContext, is_folder};
 use crate::cancel::Cancel;
 use crate::cas::{self, StatCache};
+use crate::compose;
 use crate::engine::{Engine, EngineError, ImageFacts};
 use crate::events::Watcher;
 use crate::facts::{FactsError, PATIENCE, source_of};
@@ -81,6 +83,19 @@ pub fn find(root: &Path) -> Vec<PathBuf> {
     usual.into_iter().chain(named).filter(|path| root.join(path).is_file()).collect()
 }
 
+/// A path without `.` and `..`, from the same folder.
+fn tidy(path: &Path) -> String {
+    let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            Component::CurDir => {}
+            part => parts.push(part.as_os_str()),
+        }
+    }
+    parts.iter().collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
 /// Puts what devcontainer.json files say in the place of their names, for each environment that has one.
 ///
 /// # Errors
@@ -97,23 +112,44 @@ pub fn complete(project: &mut Project, surroundings: &Surroundings<'_>) -> Resul
         })
         .collect();
     for (declared, file) in named {
-        let (env, notes) = Completion { root: &root, file: &file, surroundings }.env(&declared)?;
+        let taken = project.manifest.envs.keys().filter(|name| **name != declared.name).cloned().collect();
+        let completion = Completion { root: &root, file: &file, surroundings, taken };
+        let Completed { env, others, notes } = completion.env(&declared)?;
         project.manifest.notes.extend(notes);
         project.manifest.envs.insert(declared.name.clone(), env);
+        project.manifest.envs.extend(others.into_iter().map(|env| (env.name.clone(), env)));
     }
     Ok(())
+}
+
+/// What a file means.
+struct Completed {
+    /// The environment.
+    env: Env,
+    /// The services beside it.
+    others: Vec<Env>,
+    notes: Vec<Note>,
+}
+
+/// The services of the compose files that a file names.
+struct Services {
+    /// The one that is the dev container.
+    own: Env,
+    others: Vec<Env>,
 }
 
 /// One file on its way to an environment.
 struct Completion<'a> {
     root: &'a Path,
+    /// Names that other units of the project have.
+    taken: BTreeSet<UnitName>,
     /// The file, from there.
     file: &'a str,
     surroundings: &'a Surroundings<'a>,
 }
 
 impl Completion<'_> {
-    fn env(&self, declared: &Env) -> Result<(Env, Vec<Note>), CompleteError> {
+    fn env(&self, declared: &Env) -> Result<Completed, CompleteError> {
         let path = self.root.join(self.file);
         let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
@@ -133,9 +169,14 @@ impl Completion<'_> {
         let context = Context { container_workspace_folder: Some(&inside), ..Context::default() };
         let mut said = said.substitute(&context);
         let mut notes = std::mem::take(&mut said.notes);
-        let base = self.base(&said, &mut notes)?;
+        let services = self.services(&said, declared, &mut notes)?;
+        let base = self.base(&said, services.as_ref(), &mut notes)?;
         let image = self.image(&base)?;
         let mut arguments = run_args(&said.run_args)?;
+        if let Some(services) = &services {
+            // What its service is made with stands below what is said here.
+            arguments.container = services.own.container.clone();
+        }
         self.add_files(&mut arguments)?;
         let mut entries = self.entries_of(image.as_ref(), &mut notes)?;
         let whole =
@@ -168,7 +209,65 @@ impl Completion<'_> {
         let labels = &mut env.container.labels;
         labels.insert(FOLDER_LABEL.to_owned(), project.into_owned());
         labels.insert(FILE_LABEL.to_owned(), path.to_string_lossy().into_owned());
-        Ok((env, notes))
+        let mut others = Vec::new();
+        if let Some(services) = services {
+            // The command of a service runs on, unless it is said otherwise.
+            env.devcontainer
+                .iter_mut()
+                .for_each(|of| of.keeps_command = merged.override_command != Some(true));
+            env.hooks.extend(services.own.hooks);
+            env.service = services.own.service;
+            others = services.others;
+        }
+        Ok(Completed { env, others, notes })
+    }
+
+    /// The services of the compose files that it names, the environment's own under the environment's name.
+    fn services(
+        &self,
+        said: &DevContainer,
+        declared: &Env,
+        notes: &mut Vec<Note>,
+    ) -> Result<Option<Services>, CompleteError> {
+        let Source::Compose(source) = &said.source else { return Ok(None) };
+        let folder = self.folder();
+        let files = source.files.iter().map(|file| tidy(&folder.join(&file.value)));
+        let at = source.service.at.clone();
+        let stack =
+            Stack { files: files.collect(), profiles: BTreeSet::from(["*".to_owned()]), at: at.clone() };
+        let home = self.surroundings.variables.get("HOME").map(Path::new);
+        let (mut units, more) =
+            compose::units(self.root, &stack, &self.taken, self.surroundings.variables, home)?;
+        notes.extend(more);
+        let called = &source.service.value;
+        let known: Vec<String> = units.keys().cloned().collect();
+        let Some(mut own) = units.remove(called) else {
+            let problem = Problem::new("unknown-service", format!("there is no service `{called}`")).at(at);
+            return Err(vec![problem.hint(format!("there is: {}", known.join(", ")))].into());
+        };
+        let wanted = source.run_services.as_ref();
+        let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.iter().any(|one| one.value == name));
+        // What a service that runs depends on runs too.
+        let mut running: BTreeSet<UnitName> =
+            own.service.iter().flat_map(|of| of.depends_on.keys().cloned()).collect();
+        running.extend(units.iter().filter(|(called, _)| is_wanted(called)).map(|(_, env)| env.name.clone()));
+        while let Some(more) = units
+            .values()
+            .filter(|env| running.contains(&env.name))
+            .flat_map(|env| env.service.iter().flat_map(|of| of.depends_on.keys()))
+            .find(|name| !running.contains(*name))
+            .cloned()
+        {
+            running.insert(more);
+        }
+        let was = std::mem::replace(&mut own.name, declared.name.clone());
+        let mut others: Vec<Env> = units.into_values().filter(|env| running.contains(&env.name)).collect();
+        for of in others.iter_mut().filter_map(|env| env.service.as_mut()) {
+            if let Some(needs) = of.depends_on.remove(&was) {
+                of.depends_on.insert(declared.name.clone(), needs);
+            }
+        }
+        Ok(Some(Services { own, others }))
     }
 
     /// What tells this dev container from all others.
@@ -185,7 +284,12 @@ impl Completion<'_> {
         Path::new(self.file).parent().unwrap_or(Path::new(""))
     }
 
-    fn base(&self, said: &DevContainer, notes: &mut Vec<Note>) -> Result<Base, CompleteError> {
+    fn base(
+        &self,
+        said: &DevContainer,
+        services: Option<&Services>,
+        notes: &mut Vec<Note>,
+    ) -> Result<Base, CompleteError> {
         match &said.source {
             Source::Image(image) => Ok(Base::Image { reference: image.value.clone() }),
             Source::Build(source) => {
@@ -194,15 +298,7 @@ impl Completion<'_> {
                 notes.extend(more);
                 Ok(Base::Build { build: Box::new(build) })
             }
-            Source::Compose(source) => {
-                let problem = Problem::new(
-                    "not-supported-yet",
-                    "`dockerComposeFile` is not supported by this version yet",
-                )
-                .at(source.service.at.clone())
-                .hint("name the service's `image` or `build` here");
-                Err(vec![problem].into())
-            }
+            Source::Compose(_) => Ok(services.map_or(Base::Host, |services| services.own.base.clone())),
         }
     }
 
