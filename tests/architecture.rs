@@ -136,6 +136,12 @@ fn unsafe_code_is_in_one_room() {
 }
 
 #[test]
+fn only_one_room_knows_dockers_api() {
+    let may = |name: &str| name.starts_with("crates/runtime/src/engine/docker/");
+    assert_eq!(places("crates", &["bollard::", "use bollard"], may), NONE);
+}
+
+#[test]
 fn only_the_store_speaks_to_the_database() {
     let may = |name: &str| name.starts_with("crates/runtime/src/store/");
     assert_eq!(places("crates", &["rusqlite", "SELECT ", "INSERT INTO"], may), NONE);

@@ -16,10 +16,10 @@ use setpoint_model::import::devcontainer::features::{
 };
 use setpoint_model::import::devcontainer::variables::{Context, Local};
 use setpoint_model::import::devcontainer::{
-    DevContainer, Entry, Origin, Phase, Placed, Settings, Source, WorkspaceMount, container, image_metadata,
-    merge, parse, published_ports, run_args,
+    DevContainer, Entry, Origin, Phase, Place, Placed, Settings, Source, WorkspaceMount, container,
+    image_metadata, merge, parse, published_ports, run_args, to_manifest,
 };
-use setpoint_model::manifest::Problem;
+use setpoint_model::manifest::{Layer, Problem};
 
 const HOW: &str = "if that is meant: SETPOINT_UPDATE_GOLDEN=1 cargo test -p setpoint-model";
 
@@ -44,6 +44,24 @@ fn files(folder: &str) -> Vec<(String, PathBuf)> {
         .collect();
     files.sort();
     files
+}
+
+#[test]
+fn what_is_imported_can_be_read_as_a_manifest() {
+    for (project, path) in files("devcontainer") {
+        let text = fs::read_to_string(path).unwrap();
+        let Ok(said) = parse(&Text::new("devcontainer.json", &text)) else { continue };
+        let folder = format!("/home/dev/{project}");
+        let inside = said.folder_inside(&folder);
+        let known = Context { container_workspace_folder: Some(&inside), ..Context::default() };
+        let place = Place { project: &folder, folder: ".devcontainer" };
+        let manifest = to_manifest(&said.substitute(&known), ".devcontainer/devcontainer.json", place);
+        let layer = Layer { name: "setpoint.toml", text: &manifest };
+        let read = setpoint_model::manifest::parse(&[layer], "x");
+        // What comes from compose files has no base of its own, and says so.
+        let composed = manifest.contains("# no equal: dockerComposeFile");
+        assert!(read.is_ok() || composed, "{project}\n{manifest}\n{:#?}", read.err());
+    }
 }
 
 /// What is read on the machine of someone whose home is `/home/dev`, with all that is known before the container runs.

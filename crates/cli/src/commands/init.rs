@@ -2,6 +2,8 @@ mod found;
 mod propose;
 mod tart;
 
+use std::path::Path;
+
 use clap::Args;
 use serde::Serialize;
 use setpoint_runtime::project::MANIFEST;
@@ -30,6 +32,19 @@ struct Written {
     remarks: Vec<String>,
 }
 
+/// What `init` would write for a folder, with this file of remo-tart.
+pub(super) fn of_folder(folder: &Path, tart: Option<&Path>) -> Result<String, Failure> {
+    let found = Found::in_folder(folder, tart).map_err(|error| {
+        Failure::new(Exit::NotFound, "no-folder", format!("cannot read {}: {error}", folder.display()))
+    })?;
+    if let (None, Some(file)) = (&found.tart, tart) {
+        let message = format!("{} is not a project.toml of remo-tart", file.display());
+        return Err(Failure::new(Exit::Manifest, "unknown-file", message)
+            .hint("one has a section `vm`, `packs` or `scripts`"));
+    }
+    Ok(propose(&found))
+}
+
 impl Init {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let output = context.output;
@@ -39,7 +54,7 @@ impl Init {
             return Err(Failure::new(Exit::Usage, "exists", format!("{shown} is there already"))
                 .hint("`setpoint init --force` overwrites it"));
         }
-        let found = Found::in_folder(&context.folder).map_err(|error| {
+        let found = Found::in_folder(&context.folder, None).map_err(|error| {
             Failure::new(
                 Exit::NotFound,
                 "no-folder",

@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod down;
 mod exec;
+mod import;
 mod init;
 mod logs;
 mod man;
@@ -77,6 +78,7 @@ enum Command {
     Render(render::Render),
     Cache(cache::Cache),
     Init(init::Init),
+    Import(import::Import),
     Exec(exec::Exec),
     Logs(logs::Logs),
     Runs(runs::Runs),
@@ -124,6 +126,7 @@ impl Command {
             Self::Render(command) => command.run(context),
             Self::Cache(command) => command.run(context),
             Self::Init(command) => command.run(context),
+            Self::Import(command) => command.run(context),
             Self::Exec(command) => command.run(context),
             Self::Logs(command) => command.run(context),
             Self::Runs(command) => command.run(context),

@@ -38,13 +38,15 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Looks into a folder.
-    pub(super) fn in_folder(folder: &Path) -> std::io::Result<Self> {
+    /// Looks into a folder; `tart` is the file of remo-tart, where it is not at one of its usual places.
+    pub(super) fn in_folder(folder: &Path, tart: Option<&Path>) -> std::io::Result<Self> {
         fs::read_dir(folder)?;
         let files =
             TELLING.into_iter().filter(|file| folder.join(file).is_file()).map(str::to_owned).collect();
-        let text = fs::read_to_string(folder.join("project.toml")).unwrap_or_default();
-        let mut tart = Tart::parse(&text);
+        let usual = [".tart/project.toml", "project.toml"].map(|file| folder.join(file));
+        let given = tart.map(Path::to_owned).into_iter();
+        let mut texts = given.chain(usual).map(|file| fs::read_to_string(file).unwrap_or_default());
+        let mut tart = texts.find_map(|text| Tart::parse(&text));
         if let Some(tart) = &mut tart {
             tart.provision_exists =
                 tart.provision.as_ref().is_some_and(|script| folder.join(script).is_file());
@@ -88,7 +90,7 @@ mod tests {
         }
         write("project.toml", "packs = [\"uv\"]\n[scripts]\nprovision = \"setup.sh\"");
         write("setup.sh", "");
-        let found = Found::in_folder(folder.path()).unwrap();
+        let found = Found::in_folder(folder.path(), None).unwrap();
         assert_eq!(found.files, BTreeSet::from(["Cargo.toml".to_owned()]));
         assert_eq!(found.packs.iter().map(PackName::as_str).collect::<Vec<_>>(), ["base", "uv"]);
         assert!(found.tart.unwrap().provision_exists);

@@ -25,6 +25,11 @@ pub(super) fn propose(found: &Found) -> String {
     if let Some(name) = project {
         lines.extend(["[project]".to_owned(), format!("name = {}", quoted(name.as_str())), String::new()]);
     }
+    let existing = existing(found);
+    if !existing.is_empty() {
+        lines.extend(existing);
+        return lines.join("\n");
+    }
     lines.push("[env.dev]".to_owned());
     lines.push(
         "# A view of this machine: its programs are there, changes stay inside. Or: image = \"debian:13\""
@@ -45,20 +50,9 @@ pub(super) fn propose(found: &Found) -> String {
     lines.join("\n")
 }
 
-/// What was found and is not used.
+/// What there is to know about what was found.
 pub(super) fn remarks(found: &Found) -> Vec<String> {
-    let later = [
-        ".devcontainer/devcontainer.json",
-        ".devcontainer.json",
-        "compose.yaml",
-        "compose.yml",
-        "docker-compose.yaml",
-        "docker-compose.yml",
-    ];
-    let used = later.into_iter().filter(|file| found.has(file));
-    let mut remarks: Vec<_> = used
-        .map(|file| format!("{file} is not used yet: it is read once the Docker engine is there."))
-        .collect();
+    let mut remarks = Vec::new();
     if found.tart.is_some() {
         remarks.push(
             "Packs and scripts of project.toml were taken over; its vm settings have no counterpart."
@@ -66,6 +60,24 @@ pub(super) fn remarks(found: &Found) -> Vec<String> {
         );
     }
     remarks
+}
+
+/// Files of other tools, used where they are.
+fn existing(found: &Found) -> Vec<String> {
+    let first = |files: &[&'static str]| files.iter().copied().find(|file| found.has(file));
+    let environment = first(&[".devcontainer/devcontainer.json", ".devcontainer.json"]);
+    let stack = first(&["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"]);
+    if environment.is_none() && stack.is_none() {
+        return Vec::new();
+    }
+    let mut lines = vec!["[engine]".to_owned(), "default = \"docker\"".to_owned(), String::new()];
+    if let Some(file) = environment {
+        lines.extend(["[env.dev]".to_owned(), format!("devcontainer = {}", quoted(file)), String::new()]);
+    }
+    if let Some(file) = stack {
+        lines.extend(["[stack]".to_owned(), format!("compose = {}", quoted(file)), String::new()]);
+    }
+    lines
 }
 
 fn packs(found: &Found) -> Vec<String> {
@@ -273,11 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_docker_is_told() {
-        let found = found(&[".devcontainer/devcontainer.json", "compose.yaml"]);
-        read(&found);
-        assert_eq!(remarks(&found).len(), 2);
-        assert!(remarks(&found).iter().all(|remark| remark.contains("Docker")));
+    fn files_of_other_tools_are_used_where_they_are() {
+        let found = found(&[".devcontainer.json", "compose.yaml", "Cargo.toml"]);
+        let text = propose(&found);
+        let manifest = parse(&[Layer { name: "setpoint.toml", text: &text }], "x").unwrap();
+        assert_eq!(manifest.stack.unwrap().files, ["compose.yaml"]);
+        assert!(text.contains("devcontainer = \".devcontainer.json\"") && !text.contains("base ="));
     }
 
     #[test]
