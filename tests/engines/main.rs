@@ -15,8 +15,14 @@ mod harness;
 #[path = "../leaks.rs"]
 mod leaks;
 mod place;
+#[path = "../../crates/runtime/tests/image_support/registry.rs"]
+#[expect(dead_code, reason = "the tests of the image room use more of it")]
+mod registry;
 mod rules;
 mod stacks;
+#[path = "../../crates/runtime/tests/image_support/mod.rs"]
+#[expect(dead_code, reason = "the tests of the image room use more of it")]
+mod support;
 
 use std::process::ExitCode;
 use std::sync::Arc;
