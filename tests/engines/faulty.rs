@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use setpoint_model::desired::Capabilities;
@@ -20,12 +21,44 @@ pub struct Faulty {
     inner: Box<dyn Engine>,
     /// Whether what may be repeated is.
     repeats: bool,
+    /// After how many calls that change something one fails; none is never.
+    fails_after: AtomicUsize,
+    /// Whether the call that fails has done its work.
+    acts: bool,
 }
+
+/// No call fails.
+const NEVER: usize = usize::MAX;
 
 impl Faulty {
     /// Does everything twice that may be done again: looking, preparing, stopping, removing, changing limits.
     pub fn repeating(inner: Box<dyn Engine>) -> Self {
-        Self { inner, repeats: true }
+        Self { inner, repeats: true, fails_after: AtomicUsize::new(NEVER), acts: false }
+    }
+
+    /// Fails at the call of this number among those that change something: before it acts, or after.
+    pub fn failing(inner: Box<dyn Engine>, number: usize, acts: bool) -> Self {
+        Self { inner, repeats: false, fails_after: AtomicUsize::new(number), acts }
+    }
+
+    /// Whether the fault has happened.
+    pub fn has_failed(&self) -> bool {
+        self.fails_after.load(Ordering::SeqCst) == NEVER
+    }
+
+    fn maybe<T>(&self, act: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+        let left = self.fails_after.load(Ordering::SeqCst);
+        if left == NEVER {
+            return act();
+        }
+        self.fails_after.store(if left == 0 { NEVER } else { left - 1 }, Ordering::SeqCst);
+        if left > 0 {
+            return act();
+        }
+        if self.acts {
+            drop(act()?);
+        }
+        Err(EngineError::State { unit: "the engine".to_owned(), state: "was made to fail" })
     }
 
     fn again<T>(&self, act: impl Fn() -> Result<T, EngineError>) -> Result<T, EngineError> {
@@ -77,22 +110,22 @@ impl Engine for Faulty {
         watcher: &dyn Watcher,
         cancel: &Cancel,
     ) -> Result<Option<String>, EngineError> {
-        self.again(|| self.inner.prepare(base, pull, watcher, cancel))
+        self.maybe(|| self.again(|| self.inner.prepare(base, pull, watcher, cancel)))
     }
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
-        self.inner.create(unit, spec)
+        self.maybe(|| self.inner.create(unit, spec))
     }
     fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
-        self.inner.start(unit, spec)
+        self.maybe(|| self.inner.start(unit, spec))
     }
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
-        self.again(|| self.inner.stop(unit, grace, cancel))
+        self.maybe(|| self.again(|| self.inner.stop(unit, grace, cancel)))
     }
     fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
-        self.again(|| self.inner.remove(unit))
+        self.maybe(|| self.again(|| self.inner.remove(unit)))
     }
     fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError> {
-        self.again(|| self.inner.set_limits(unit, limits))
+        self.maybe(|| self.again(|| self.inner.set_limits(unit, limits)))
     }
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
         self.again(|| self.inner.own_changes(unit))
@@ -104,7 +137,7 @@ impl Engine for Faulty {
         self.again(|| self.inner.account(unit, user))
     }
     fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError> {
-        self.inner.exec(unit, spec)
+        self.maybe(|| self.inner.exec(unit, spec))
     }
     fn step_behaviour(&self) -> &'static str {
         self.inner.step_behaviour()

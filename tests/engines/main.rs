@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "it is the runner of its own tests")]
 
 mod docker;
+mod faults;
 mod faulty;
 #[path = "../harness.rs"]
 #[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
@@ -31,6 +32,9 @@ use libtest_mimic::{Arguments, Trial};
 
 use place::{Kind, Place};
 
+/// What is tried in `faults`.
+const FAULTS: &str = "every_fault_is_gone_with_the_next_up";
+
 fn main() -> ExitCode {
     // A sandbox's first process and its shim are this same binary.
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
@@ -53,16 +57,22 @@ fn main() -> ExitCode {
             let trial = Trial::test(format!("{}::{name}", kind.name()), test);
             trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
         }
-        if kind == Kind::Docker {
-            for (name, scenario) in docker::SCENARIOS.iter().chain(stacks::SCENARIOS) {
-                let place = Arc::clone(&place);
-                let test = move || {
-                    scenario(&place);
-                    Ok(())
-                };
-                let trial = Trial::test(format!("docker::{name}"), test);
-                trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
+        let scenarios: Vec<docker::Scenario> = match kind {
+            Kind::Embedded => vec![(FAULTS, faults::of_the_embedded_engine)],
+            Kind::Docker => {
+                let all = docker::SCENARIOS.iter().chain(stacks::SCENARIOS).copied();
+                all.chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
             }
+            Kind::Podman | Kind::Repeating => Vec::new(),
+        };
+        for (name, scenario) in scenarios {
+            let place = Arc::clone(&place);
+            let test = move || {
+                scenario(&place);
+                Ok(())
+            };
+            let trial = Trial::test(format!("{}::{name}", kind.name()), test);
+            trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
         }
         if let Some(missing) = missing.filter(|_| !arguments.list) {
             eprintln!(

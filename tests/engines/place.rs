@@ -113,30 +113,26 @@ impl Place {
     }
 
     fn open(&self, kind: Kind, folder: &Path) -> Box<dyn Engine> {
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        let mut variables = Variables::from(
-            [("SETPOINT_STATE", "state"), ("SETPOINT_CONFIG", "config")]
-                .map(|(name, part)| (name.into(), folder.join(part).into())),
-        );
-        variables.insert("HOME".into(), folder.into());
-        let roots = Roots::from_variables(&variables, rustix::process::geteuid().is_root()).unwrap();
-        let mut variables = BTreeMap::from([("HOME".to_owned(), text(folder.to_owned()))]);
+        let (roots, variables) = surroundings(folder, self.variables(kind));
         match kind {
             Kind::Embedded => engine::open(EngineKind::Embedded, &roots, &variables),
             Kind::Repeating => {
                 Box::new(Faulty::repeating(engine::open(EngineKind::Embedded, &roots, &variables)))
             }
-            Kind::Docker => {
-                let daemon = self.daemons[0].get_or_init(|| Daemon::docker(folder));
-                variables.insert("DOCKER_HOST".to_owned(), daemon.host());
-                engine::open(EngineKind::Docker, &roots, &variables)
-            }
-            Kind::Podman => {
-                let daemon = self.daemons[1].get_or_init(|| Daemon::podman(folder));
-                variables.insert("CONTAINER_HOST".to_owned(), daemon.host());
-                engine::open(EngineKind::Podman, &roots, &variables)
-            }
+            Kind::Docker => engine::open(EngineKind::Docker, &roots, &variables),
+            Kind::Podman => engine::open(EngineKind::Podman, &roots, &variables),
         }
+    }
+
+    /// The variables by which an engine is found; its daemon is started when they are first asked for.
+    pub fn variables(&self, kind: Kind) -> BTreeMap<String, String> {
+        let folder = self.folder.path().join(kind.name());
+        let (name, daemon) = match kind {
+            Kind::Embedded | Kind::Repeating => return BTreeMap::new(),
+            Kind::Docker => ("DOCKER_HOST", self.daemons[0].get_or_init(|| Daemon::docker(&folder))),
+            Kind::Podman => ("CONTAINER_HOST", self.daemons[1].get_or_init(|| Daemon::podman(&folder))),
+        };
+        BTreeMap::from([(name.to_owned(), daemon.host())])
     }
 
     /// Where an engine listens that is a daemon.
@@ -181,6 +177,16 @@ impl Place {
         left.extend(mounts.lines().filter(|line| line.contains(&ours)).map(|line| format!("mount {line}")));
         left
     }
+}
+
+/// A state of its own below a folder, and the variables of somebody who lives there.
+pub fn surroundings(folder: &Path, more: BTreeMap<String, String>) -> (Roots, BTreeMap<String, String>) {
+    let of_state = [("SETPOINT_STATE", "state"), ("SETPOINT_CONFIG", "config")];
+    let of_state = Variables::from(of_state.map(|(name, part)| (name.into(), folder.join(part).into())));
+    let roots = Roots::from_variables(&of_state, rustix::process::geteuid().is_root()).unwrap();
+    let mut variables = more;
+    variables.insert("HOME".to_owned(), folder.to_string_lossy().into_owned());
+    (roots, variables)
 }
 
 /// A daemon that was started for the tests, with mounts and a network of its own.
