@@ -1,7 +1,7 @@
 //! An engine in front of another one, that fails where a test says, or does everything twice.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -150,5 +150,14 @@ impl Engine for Faulty {
     }
     fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
         self.inner.start_step(step)
+    }
+    fn seal_step(&self, step: &StepSpec) -> Result<(), EngineError> {
+        self.inner.seal_step(step)
+    }
+    fn kept_elsewhere(&self, state: &Path) -> Result<Option<u64>, EngineError> {
+        self.again(|| self.inner.kept_elsewhere(state))
+    }
+    fn sweep_steps(&self, kept: &dyn Fn() -> Vec<PathBuf>) -> Result<(), EngineError> {
+        self.again(|| self.inner.sweep_steps(kept))
     }
 }

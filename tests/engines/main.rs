@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "nobody depends on a test")]
 #![allow(clippy::print_stderr, reason = "it is the runner of its own tests")]
 
+mod api;
 mod docker;
 mod faults;
 mod faulty;
@@ -15,12 +16,14 @@ mod faulty;
 mod harness;
 #[path = "../leaks.rs"]
 mod leaks;
+mod pipelines;
 mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
 mod rules;
 mod stacks;
+mod steps;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;
@@ -48,7 +51,8 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for kind in Kind::ALL {
         let missing = kind.missing();
-        for (name, rule) in rules::RULES {
+        let of_daemons = if kind.is_daemon() { pipelines::RULES } else { &[] };
+        for (name, rule) in rules::RULES.iter().chain(steps::RULES).chain(of_daemons) {
             let place = Arc::clone(&place);
             let test = move || {
                 rule(place.engine(kind));

@@ -14,6 +14,7 @@ use setpoint_runtime::engine::{self, BaseSource, Engine, Pull};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::paths::{Roots, Variables};
 
+use crate::api::Api;
 use crate::faulty::Faulty;
 
 /// The engines that are tried.
@@ -39,6 +40,11 @@ impl Kind {
             Self::Podman => "podman",
             Self::Repeating => "repeating",
         }
+    }
+
+    /// Whether it is a daemon of somebody else's, that has an interface of its own.
+    pub fn is_daemon(self) -> bool {
+        matches!(self, Self::Docker | Self::Podman)
     }
 
     /// What it lacks on this machine, if it cannot be tried.
@@ -67,6 +73,10 @@ pub struct Subject {
     pub base: BaseSource,
     /// A folder for projects.
     pub folder: PathBuf,
+    /// The engine's own interface, where it has one.
+    pub api: Option<Api>,
+    /// Where it listens.
+    pub host: Option<String>,
 }
 
 /// The folder that all lies in, and what runs there.
@@ -108,8 +118,18 @@ impl Place {
                 // By the name that manifests have for it.
                 self.docker(&["import", &rootfs_name(&folder), "base:1"]);
             }
-            Subject { engine, base, folder }
+            let daemon = self.daemon(kind);
+            let api = daemon.map(|daemon| Api::new(&daemon.socket));
+            Subject { engine, base, folder, api, host: daemon.map(Daemon::host) }
         })
+    }
+
+    fn daemon(&self, kind: Kind) -> Option<&Daemon> {
+        match kind {
+            Kind::Docker => self.daemons[0].get(),
+            Kind::Podman => self.daemons[1].get(),
+            Kind::Embedded | Kind::Repeating => None,
+        }
     }
 
     fn open(&self, kind: Kind, folder: &Path) -> Box<dyn Engine> {
@@ -167,6 +187,13 @@ impl Place {
             match subject.engine.units() {
                 Ok(units) => left.extend(units.iter().map(|(id, _)| format!("{name}: {}", id.as_str()))),
                 Err(error) => left.push(format!("{name}: {error}")),
+            }
+            if let Some(api) = &subject.api {
+                // What no state names any more.
+                let swept = subject.engine.sweep_steps(&Vec::new);
+                left.extend(swept.err().map(|error| format!("{name}: {error}")));
+                let (running, images) = api.of_steps();
+                left.extend(running.into_iter().chain(images).map(|what| format!("{name}: {what}")));
             }
         }
         for daemon in self.daemons.iter().filter_map(OnceLock::get) {

@@ -182,7 +182,7 @@ impl Drop for Unit<'_> {
 }
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 fn shell(script: &str) -> ExecSpec {
     ExecSpec {

@@ -97,6 +97,11 @@ impl Context {
         engine::open(kind, &self.roots, &self.variables)
     }
 
+    /// All engines. None of them is asked anything yet.
+    pub(crate) fn engines(&self) -> Vec<Box<dyn Engine>> {
+        EngineKind::ALL.map(|kind| self.engine(kind)).into()
+    }
+
     /// The state.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.roots)?)

@@ -2,6 +2,7 @@
 
 use setpoint_model::manifest::Problem;
 use setpoint_runtime::apply::ApplyError;
+use setpoint_runtime::cache::CacheError;
 use setpoint_runtime::devcontainer::CompleteError;
 use setpoint_runtime::dsl::DslError;
 use setpoint_runtime::engine::EngineError;
@@ -136,6 +137,15 @@ impl From<StoreError> for Failure {
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
+        }
+    }
+}
+
+impl From<CacheError> for Failure {
+    fn from(error: CacheError) -> Self {
+        match error {
+            CacheError::Store(error) => error.into(),
+            CacheError::Engine(error) => error.into(),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use setpoint_model::digest::Digest;
 
+use crate::engine::{Engine, EngineError};
 use crate::paths::Roots;
-use crate::pipeline::sweep_snapshots;
+use crate::pipeline::{sweep_engine, sweep_snapshots};
 use crate::remove::remove_tree;
 use crate::snapshot::Snapshots;
 use crate::source::SourceStore;
@@ -14,9 +15,9 @@ use crate::store::StoreError;
 use crate::store::cache::{Bounds, CacheDb, Evicted, ResultRow};
 
 /// The cache of a state root.
-#[derive(Debug)]
 pub struct Cache {
     roots: Roots,
+    engines: Vec<Box<dyn Engine>>,
     records: CacheDb,
     snapshots: Snapshots,
 }
@@ -52,14 +53,32 @@ pub struct Damage {
     pub results: usize,
 }
 
+/// What keeps the cache from being looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The records or the snapshots could not be read or changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An engine that keeps a part of the snapshots could not be asked.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
 impl Cache {
-    /// Opens the cache.
+    /// Opens the cache, of which these engines may keep a part.
     ///
     /// # Errors
     /// [`StoreError`] if its records cannot be opened.
-    pub fn open(roots: &Roots) -> Result<Self, StoreError> {
+    pub fn open(roots: &Roots, engines: Vec<Box<dyn Engine>>) -> Result<Self, StoreError> {
         let (records, snapshots) = (CacheDb::open(roots)?, Snapshots::new(roots));
-        Ok(Self { roots: roots.clone(), records, snapshots })
+        Ok(Self { roots: roots.clone(), engines, records, snapshots })
+    }
+
+    /// Removes what engines keep for snapshots that are no more, and gives what kept one of them from it: an engine that
+    /// is not there now is asked again the next time.
+    pub fn sweep_engines(&self) -> Vec<EngineError> {
+        let swept = self.engines.iter().map(|one| sweep_engine(&self.roots, one.as_ref(), &self.snapshots));
+        swept.filter_map(Result::err).collect()
     }
 
     /// The records, to look up what steps had as keys.
@@ -138,11 +157,22 @@ impl Cache {
         Ok(folders.len())
     }
 
+    /// Whether every engine still has what it keeps of a snapshot.
+    fn is_whole(&self, id: Digest) -> Result<bool, EngineError> {
+        let path = self.snapshots.path(id);
+        for engine in &self.engines {
+            if engine.kept_elsewhere(&path)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Looks at every snapshot, and forgets those that are damaged with all that lies on them.
     ///
     /// # Errors
-    /// [`StoreError`] if the records or the snapshots cannot be changed.
-    pub fn verify(&mut self) -> Result<(usize, Vec<Damage>), StoreError> {
+    /// [`CacheError`] if the records or the snapshots cannot be changed, or what engines keep of them not be looked at.
+    pub fn verify(&mut self) -> Result<(usize, Vec<Damage>), CacheError> {
         let layers = self.records.layers()?;
         let mut damages = Vec::new();
         for layer in &layers {
@@ -152,6 +182,7 @@ impl Cache {
                 Ok(size) if layer.shape.is_some_and(|shape| shape != size.shape) => {
                     "its files are not those that it had".to_owned()
                 }
+                Ok(_) if !self.is_whole(layer.id)? => "what an engine kept of it is not there".to_owned(),
                 Ok(_) => continue,
             };
             let results = self.records.write(|writer| writer.forget_layer(layer.id))?;

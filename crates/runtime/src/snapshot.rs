@@ -71,6 +71,14 @@ impl Snapshots {
         self.path(id).is_dir()
     }
 
+    /// Where all snapshots lie that there are.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok);
+        let ids = entries.filter_map(|entry| Digest::parse(entry.file_name().to_str()?).ok());
+        ids.map(|id| self.path(id)).collect()
+    }
+
     /// Makes what was sealed a snapshot, by renaming it. It lies on the same file system.
     ///
     /// # Errors
@@ -195,7 +203,12 @@ fn move_changes(folder: &Path, into: &Path) -> io::Result<bool> {
         Err(error) => return Err(error),
     }
     let mut is_any = false;
-    for entry in fs::read_dir(folder)? {
+    let entries = match fs::read_dir(folder) {
+        // Nothing was mounted over it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    for entry in entries {
         let entry = entry?;
         is_any |= move_changes(&entry.path(), &into.join(entry.file_name()))?;
     }

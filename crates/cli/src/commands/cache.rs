@@ -167,7 +167,7 @@ impl Cache {
 }
 
 fn list(context: &Context) -> Result<u8, Failure> {
-    let cache = Kept::open(&context.roots)?;
+    let cache = Kept::open(&context.roots, context.engines())?;
     let kept = cache.kept()?;
     let shared = cache.shared_folders();
     let output = context.output;
@@ -247,7 +247,7 @@ impl Why {
         let steps = runner.plan(&pipeline, &options)?;
         let planned = steps.into_iter().find(|step| step.step == name);
         let (planned, key) = planned.map_or((Planned::Run, None), |step| (step.planned, step.key));
-        let cache = Kept::open(&context.roots)?;
+        let cache = Kept::open(&context.roots, context.engines())?;
         let known = cache.records().key(&project_id(&project.root), &pipeline.name, &name)?;
         let last = known.as_ref().map(|row| match &key {
             // The last run had this very key: what is of interest is how it came to it.
@@ -341,7 +341,9 @@ impl Prune {
             bytes: self.max_size.unwrap_or(declared.max_size).0,
             age: self.max_age.unwrap_or(declared.max_age),
         };
-        let removed = Kept::open(&context.roots)?.prune(bounds)?;
+        let mut cache = Kept::open(&context.roots, context.engines())?;
+        let removed = cache.prune(bounds)?;
+        sweep_engines(context, &cache);
         tell(context, removed.results, removed.bytes);
         Ok(SUCCESS)
     }
@@ -349,8 +351,9 @@ impl Prune {
 
 impl Clean {
     fn run(self, context: &Context) -> Result<u8, Failure> {
-        let mut cache = Kept::open(&context.roots)?;
+        let mut cache = Kept::open(&context.roots, context.engines())?;
         let removed = cache.clean()?;
+        sweep_engines(context, &cache);
         if self.shared {
             let failed = |error: std::io::Error| {
                 Failure::new(Exit::State, "cache", format!("cannot empty the shared folders: {error}"))
@@ -363,6 +366,15 @@ impl Clean {
     }
 }
 
+/// Removes what engines keep for results that are no more.
+fn sweep_engines(context: &Context, cache: &Kept) {
+    for error in cache.sweep_engines() {
+        context
+            .output
+            .progress(format!("{error}\nWhat it keeps of results that are gone goes the next time."));
+    }
+}
+
 fn tell(context: &Context, results: usize, bytes: u64) {
     if context.output.json {
         context.output.value(&Removed { setpoint: json::VERSION, results, bytes });
@@ -372,7 +384,9 @@ fn tell(context: &Context, results: usize, bytes: u64) {
 }
 
 fn verify(context: &Context) -> Result<u8, Failure> {
-    let (snapshots, damages) = Kept::open(&context.roots)?.verify()?;
+    let mut cache = Kept::open(&context.roots, context.engines())?;
+    let (snapshots, damages) = cache.verify()?;
+    sweep_engines(context, &cache);
     let exit = if damages.is_empty() { SUCCESS } else { Exit::State as u8 };
     if context.output.json {
         let damaged = damages.into_iter().map(|damage| VerifiedDamage {

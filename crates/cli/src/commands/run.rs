@@ -108,10 +108,13 @@ impl Run {
         let mut view = RunView::choose(context.output, self.plain);
         let finished = runner.run(&pipeline, &options, view.as_mut())?;
         drop(view);
+        let outcome = finished.report.outcome;
         if self.shell_on_fail {
-            look_inside(context, engine.as_ref(), &finished)?;
+            let looked = look_inside(context, engine.as_ref(), &finished);
+            runner.end(finished)?;
+            looked?;
         }
-        Ok(match finished.report.outcome {
+        Ok(match outcome {
             RunOutcome::Passed => SUCCESS,
             RunOutcome::Failed => Exit::Failed as u8,
             RunOutcome::TimedOut => Exit::TimedOut as u8,

@@ -18,12 +18,13 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// The folders that are ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 21] = [
+const OF_STATE: [&str; 22] = [
     "bases",
     "blobs",
     "cache_dirs",
     "cas",
     "dsl",
+    "engines",
     "images",
     "layers",
     "leases",
@@ -72,6 +73,9 @@ impl Uninstall {
             self.consent(context, &units, &own)?;
             context.stop_on_signals()?;
             remove_units(context, &units)?;
+            for error in context.engines().iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err()) {
+                context.output.progress(format!("{error}\nWhat it keeps of pipelines is left there."));
+            }
             // What the removal of units has made or removed since, such as their locks, is looked at anew.
             for path in contents(context)?.0 {
                 remove_tree(&path).map_err(|error| kept(&path, &error))?;

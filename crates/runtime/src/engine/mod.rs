@@ -300,6 +300,8 @@ pub enum Ended {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// It, or what it started, was killed because there was no memory left.
+    OutOfMemory,
 }
 
 impl Ended {
@@ -315,6 +317,7 @@ impl Ended {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128 + signal,
+            Self::OutOfMemory => 128 + 9,
         }
     }
 }
@@ -324,6 +327,7 @@ impl std::fmt::Display for Ended {
         match self {
             Self::Code(code) => write!(f, "exit {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::OutOfMemory => f.write_str("out of memory"),
         }
     }
 }
@@ -362,8 +366,8 @@ pub fn open(kind: EngineKind, roots: &Roots, variables: &BTreeMap<String, String
     let variables = variables.clone();
     match kind {
         EngineKind::Embedded => Box::new(embedded::Embedded::new(roots, variables)),
-        EngineKind::Docker => Box::new(docker::Docker::new(docker::Flavor::Docker, variables)),
-        EngineKind::Podman => Box::new(docker::Docker::new(docker::Flavor::Podman, variables)),
+        EngineKind::Docker => Box::new(docker::Docker::new(docker::Flavor::Docker, roots, variables)),
+        EngineKind::Podman => Box::new(docker::Docker::new(docker::Flavor::Podman, roots, variables)),
     }
 }
 
@@ -526,6 +530,27 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the sandbox cannot be made, or the program cannot be started.
     fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError>;
+
+    /// Puts into the state of a step that has ended what it changed and the engine keeps elsewhere: its state is going
+    /// to be sealed. Its process is not dropped yet.
+    ///
+    /// # Errors
+    /// If it cannot be kept.
+    fn seal_step(&self, step: &StepSpec) -> Result<(), EngineError>;
+
+    /// How many bytes the engine keeps for a state elsewhere; nothing if they should be there and are not, so that
+    /// nobody can build on it any more.
+    ///
+    /// # Errors
+    /// If they cannot be looked at.
+    fn kept_elsewhere(&self, state: &Path) -> Result<Option<u64>, EngineError>;
+
+    /// Ends and removes all that the engine holds of steps and keeps for states, but for those that are, or lie in, one
+    /// of the folders that `kept` names when it is asked.
+    ///
+    /// # Errors
+    /// If something cannot be looked at or removed.
+    fn sweep_steps(&self, kept: &dyn Fn() -> Vec<PathBuf>) -> Result<(), EngineError>;
 }
 
 /// All that an engine needs to run a step of a pipeline.

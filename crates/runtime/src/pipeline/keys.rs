@@ -15,6 +15,7 @@ use setpoint_model::pipeline::when::Occasion;
 
 use super::error::RunError;
 use super::occasion::occasion;
+use super::step::is_whole;
 use super::{Options, Planned, PlannedStep, Runner};
 use crate::cas::Globs;
 use crate::engine::{BaseSource, Mount, Pull};
@@ -327,7 +328,9 @@ pub(super) fn plan(
                 let found = match &key {
                     Some(key) if !step.is_uncached() && !options.no_cache => {
                         let digest = key.digest();
-                        cache.write(|writer| writer.find_whole(digest, |id| snapshots.is_there(id)))?
+                        cache.write(|writer| {
+                            writer.find_whole(digest, |id| is_whole(runner.engine, &snapshots, id))
+                        })?
                     }
                     _ => None,
                 };

@@ -17,7 +17,7 @@ use super::error::RunError;
 use super::events::{Event, Listener, RunReport, StepPlan, StepReport};
 use super::keys::Keys;
 use super::result::Built;
-use super::step::{Finish, Job, Shared, Told, work};
+use super::step::{Finish, Job, Shared, Told, is_whole, work};
 use super::tidy::{self, Scratch};
 use super::{Finished, Options, Runner, artifacts};
 use crate::cancel::Cancel;
@@ -76,7 +76,7 @@ pub(super) fn run(
     let began = Instant::now();
     let snapshots = Snapshots::new(runner.roots);
     let mut cache = CacheDb::open(runner.roots)?;
-    tidy::sweep(runner.roots, &mut cache, &snapshots)?;
+    tidy::sweep(runner.roots, runner.engine, &mut cache, &snapshots)?;
     let keys = {
         let mut fetching = |step: &StepName, done, total| {
             listener.hear(&Event::StepFetches { step: step.clone(), done, total });
@@ -125,11 +125,17 @@ pub(super) fn run(
     };
     let result = lead.run();
     let Lead { failed, stored, leased, .. } = lead;
+    let has_run = shared.get().is_some();
     let mut records = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
     if stored {
-        tidy::settle(runner.roots, &mut records, &snapshots, &scratch.name, runner.bounds)?;
+        tidy::settle(runner, &mut records, &snapshots, &scratch.name)?;
     } else if leased {
         records.write(|writer| writer.end_lease(&scratch.name))?;
+    }
+    let scratch = failed.is_some().then_some(scratch);
+    if has_run {
+        // What nobody needs any more. What stays behind is swept by the next run.
+        let _ = tidy::sweep_engine(runner.roots, runner.engine, &snapshots);
     }
     Ok(Finished { report: result?, failed, _scratch: scratch })
 }
@@ -364,7 +370,9 @@ impl<'a> Lead<'a> {
             return Ok(Found::Miss);
         }
         let limit = self.keys.not_before(at);
-        let Some(row) = writer.take_whole(digest, limit, |id| self.snapshots.is_there(id))? else {
+        let Some(row) =
+            writer.take_whole(digest, limit, |id| is_whole(self.runner.engine, self.snapshots, id))?
+        else {
             return Ok(Found::Miss);
         };
         self.known[at].built = Some(Built::Stored(row.id));

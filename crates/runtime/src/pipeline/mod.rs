@@ -24,11 +24,12 @@ use setpoint_model::pipeline::ir::Pipeline;
 
 pub use error::RunError;
 pub use step::shell;
-pub(crate) use tidy::sweep_snapshots;
+pub(crate) use tidy::{sweep_engine, sweep_snapshots};
 
 use crate::cancel::Cancel;
 use crate::engine::{Engine, StepSpec};
 use crate::paths::Roots;
+use crate::snapshot::Snapshots;
 use crate::store::cache::{Bounds, ResultRow};
 use events::RunReport;
 
@@ -77,14 +78,14 @@ pub struct Options {
     pub keep_failed: bool,
 }
 
-/// A run that ended. What a failed step left is there as long as this value.
+/// A run that ended. What a failed step left is there as long as this value; see [`Runner::end`].
 #[derive(Debug)]
 pub struct Finished {
     /// How it ended.
     pub report: RunReport,
     /// The first step that failed, as it left everything, if that was to be kept.
     pub failed: Option<(StepName, StepSpec)>,
-    _scratch: tidy::Scratch,
+    _scratch: Option<tidy::Scratch>,
 }
 
 /// What a run would do with a step.
@@ -123,6 +124,15 @@ impl Runner<'_> {
         listener: &mut dyn events::Listener,
     ) -> Result<Finished, RunError> {
         lead::run(self, pipeline, options, listener)
+    }
+
+    /// Removes what a failed step left, wherever it is kept.
+    ///
+    /// # Errors
+    /// If the engine cannot remove its part; the next run does.
+    pub fn end(&self, finished: Finished) -> Result<(), RunError> {
+        drop(finished);
+        Ok(sweep_engine(self.roots, self.engine, &Snapshots::new(self.roots))?)
     }
 
     /// What a run would do, without running anything.

@@ -195,17 +195,19 @@ fn attempt(
     let spec = spec(shared, job, folder)?;
     let _ = tell.send(Told::Began(job.at));
     let mut process = shared.engine.start_step(&spec)?;
-    let end = watch(shared, job, tell, process.as_mut(), began)?;
-    drop(process);
-    let mut outcome = end;
-    let mut built = None;
-    if outcome == Outcome::Passed {
-        match missing(shared, job, &spec)? {
-            Some(pattern) => outcome = Outcome::Failed { how: How::Missing(pattern) },
-            None => built = Some(keep(shared, job, &spec, began.elapsed())?),
-        }
+    let mut outcome = watch(shared, job, tell, process.as_mut(), began)?;
+    if outcome == Outcome::Passed
+        && let Some(pattern) = missing(shared, job, &spec)?
+    {
+        outcome = Outcome::Failed { how: How::Missing(pattern) };
     }
+    let has_passed = outcome == Outcome::Passed;
     let kept = job.keep_failed && matches!(outcome, Outcome::Failed { .. } | Outcome::TimedOut { .. });
+    if kept || (has_passed && is_needed(job)) {
+        shared.engine.seal_step(&spec)?;
+    }
+    drop(process);
+    let built = has_passed.then(|| keep(shared, job, &spec, began.elapsed())).transpose()?;
     let failed = kept.then_some(spec);
     if failed.is_some() {
         folder.leave();
@@ -220,7 +222,16 @@ fn take(
     not_before: Option<Timestamp>,
 ) -> Result<Option<ResultRow>, StepError> {
     let mut cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(cache.write(|writer| writer.take_whole(key, not_before, |id| shared.snapshots.is_there(id)))?)
+    Ok(cache.write(|writer| {
+        writer.take_whole(key, not_before, |id| is_whole(shared.engine, shared.snapshots, id))
+    })?)
+}
+
+/// Whether all of a snapshot is there, what the engine keeps elsewhere included. What cannot be looked at now is not
+/// given up.
+pub(super) fn is_whole(engine: &dyn Engine, snapshots: &Snapshots, id: Digest) -> bool {
+    snapshots.is_there(id)
+        && !engine.kept_elsewhere(&snapshots.path(id)).is_ok_and(|elsewhere| elsewhere.is_none())
 }
 
 /// The folder of a step, for the time being: removed when it is dropped.
@@ -367,6 +378,7 @@ fn watch(
             (None, Ended::Code(0)) => Outcome::Passed,
             (None, Ended::Code(code)) => Outcome::Failed { how: How::Exit(code) },
             (None, Ended::Signal(signal)) => Outcome::Failed { how: How::Signal(signal) },
+            (None, Ended::OutOfMemory) => Outcome::Failed { how: How::Oom },
         })
     })
 }
@@ -384,11 +396,16 @@ fn missing(shared: &Shared<'_>, job: &Job, spec: &StepSpec) -> Result<Option<Str
     Ok(found.unmatched.first().map(|at| declared[*at].clone()))
 }
 
+/// Whether anybody can need what the step wrote.
+fn is_needed(job: &Job) -> bool {
+    job.key.is_some() || job.has_children || !job.step.artifacts.is_empty()
+}
+
 /// Makes what the step wrote something that others can build on, as far as anybody can need it.
 fn keep(shared: &Shared<'_>, job: &Job, spec: &StepSpec, took: Duration) -> Result<Built, StepError> {
     let state = &spec.state;
     let id = result_id(shared, job);
-    if job.key.is_none() && !job.has_children && job.step.artifacts.is_empty() {
+    if !is_needed(job) {
         return Ok(Built::Nothing(id));
     }
     if let Some(outputs) = &job.step.outputs {

@@ -1,16 +1,18 @@
 //! What a run needs for the time being, and what is put right before and after it: leases, orphans, bounds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::Runner;
 use super::error::RunError;
+use crate::engine::{Engine, EngineError};
 use crate::lock::{Lease, Retirement};
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
 use crate::snapshot::Snapshots;
 use crate::source::SourceStore;
 use crate::store::StoreError;
-use crate::store::cache::{Bounds, CacheDb, Evicted};
+use crate::store::cache::{CacheDb, Evicted};
 
 const SCRATCH: &str = "scratch/v1";
 /// How many trees of sources are kept at most: most differ in a few files from another.
@@ -46,26 +48,59 @@ impl Drop for Scratch {
     }
 }
 
+/// What is in use or kept, less the folders of these runs. The runs first: whatever becomes a snapshot meanwhile is
+/// among one or the other.
+fn kept(roots: &Roots, snapshots: &Snapshots, dead: &BTreeMap<String, Retirement>) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(roots.state.join(SCRATCH)).into_iter().flatten().filter_map(Result::ok);
+    let is_dead =
+        |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(|name| dead.contains_key(name));
+    let mut kept: Vec<PathBuf> = entries.filter(|entry| !is_dead(entry)).map(|entry| entry.path()).collect();
+    kept.extend(snapshots.paths());
+    kept
+}
+
+/// Removes what the engine holds of steps that are not running and keeps for snapshots that are no more.
+pub(crate) fn sweep_engine(
+    roots: &Roots,
+    engine: &dyn Engine,
+    snapshots: &Snapshots,
+) -> Result<(), EngineError> {
+    engine.sweep_steps(&|| kept(roots, snapshots, &BTreeMap::new()))
+}
+
 /// Ends the leases of runs whose processes died, and removes what they left. Costs next to nothing if none did.
-pub(super) fn sweep(roots: &Roots, cache: &mut CacheDb, snapshots: &Snapshots) -> Result<(), RunError> {
+pub(super) fn sweep(
+    roots: &Roots,
+    engine: &dyn Engine,
+    cache: &mut CacheDb,
+    snapshots: &Snapshots,
+) -> Result<(), RunError> {
     let scratch = roots.state.join(SCRATCH);
     let known: BTreeSet<String> = cache.write(|writer| writer.leases())?.into_iter().collect();
     let folders = std::fs::read_dir(&scratch).into_iter().flatten().filter_map(Result::ok);
     let folders = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut found_dead = false;
+    let mut dead = BTreeMap::new();
     for name in known.iter().cloned().chain(folders).collect::<BTreeSet<_>>() {
-        let Some(_retired) = Retirement::begin(roots, &name)? else { continue };
-        found_dead = true;
-        let _ = remove_tree(&scratch.join(&name));
-        cache.write(|writer| writer.end_lease(&name))?;
+        if let Some(retired) = Retirement::begin(roots, &name)? {
+            dead.insert(name, retired);
+        }
     }
-    if found_dead {
+    // Before the folders go in which their steps may still write.
+    engine.sweep_steps(&|| kept(roots, snapshots, &dead))?;
+    for name in dead.keys() {
+        let _ = remove_tree(&scratch.join(name));
+        cache.write(|writer| writer.end_lease(name))?;
+    }
+    if !dead.is_empty() {
         sweep_snapshots(cache, snapshots)?;
+        drop(dead);
+        sweep_engine(roots, engine, snapshots)?;
     }
     Ok(())
 }
 
-/// Removes every snapshot that nothing lies on; gives how many there were.
+/// Removes every snapshot that nothing lies on; gives how many there were. What engines keep for them elsewhere goes
+/// with [`sweep_engine`].
 pub(crate) fn sweep_snapshots(cache: &mut CacheDb, snapshots: &Snapshots) -> Result<usize, StoreError> {
     // Within the transaction nobody moves a snapshot to its place.
     let aside = cache.write(|writer| {
@@ -79,15 +114,19 @@ pub(crate) fn sweep_snapshots(cache: &mut CacheDb, snapshots: &Snapshots) -> Res
 /// Puts the cache in order after a run that added to it: counts what is new, makes it durable, and forgets what is
 /// out of bounds.
 pub(super) fn settle(
-    roots: &Roots,
+    runner: &Runner<'_>,
     cache: &mut CacheDb,
     snapshots: &Snapshots,
     lease: &str,
-    bounds: Bounds,
 ) -> Result<Evicted, RunError> {
+    let (roots, bounds) = (runner.roots, runner.bounds);
     let (uncounted, not_durable) = cache.write(|writer| Ok((writer.uncounted()?, writer.not_durable()?)))?;
-    let sizes: Vec<_> =
-        uncounted.into_iter().filter_map(|layer| Some((layer, snapshots.size(layer).ok()?))).collect();
+    let count = |layer| {
+        let mut size = snapshots.size(layer).ok()?;
+        size.bytes += runner.engine.kept_elsewhere(&snapshots.path(layer)).ok().flatten().unwrap_or(0);
+        Some((layer, size))
+    };
+    let sizes: Vec<_> = uncounted.into_iter().filter_map(count).collect();
     // If the disk refuses, the layers are not called durable; they are good as long as the machine runs.
     let durable = if !not_durable.is_empty() && snapshots.sync().is_ok() { not_durable } else { Vec::new() };
     let evicted = cache.write(|writer| {

@@ -20,6 +20,10 @@ const FLOOR_TEXT: &str = "1.40";
 /// How long the engine may think about what takes it milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often, and after how long, a question is asked again whose answer is none.
+const SETTLES: usize = 200;
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// A client that is connected when it is first needed.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -115,6 +119,15 @@ impl Connected {
         }
     }
 
+    /// As [`Connected::quick`], asked again as long as things are on their way, see [`settled`].
+    pub(super) fn settled<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        what: &'static str,
+        ask: impl Fn() -> F,
+    ) -> Result<T, DockerError> {
+        self.quick(what, settled(ask))
+    }
+
     /// As [`Connected::quick`]; nothing if the engine says that there is no such thing.
     pub(super) fn find<T>(
         &self,
@@ -135,6 +148,32 @@ impl Connected {
             Error::DockerStreamError { error } => refused(what, error),
             other => self.endpoint.unreachable(other),
         }
+    }
+}
+
+/// Asks until the answer is one. Podman calls a container `stopped` between its end and its cleaning up, which Docker's
+/// API does not know, and lists nothing at all when something goes while it looks.
+pub(super) async fn settled<T, F: Future<Output = Result<T, Error>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, Error> {
+    let mut left = SETTLES;
+    loop {
+        match ask().await {
+            Err(error) if left > 0 && passes(&error) => left -= 1,
+            other => return other,
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+/// Whether an error is one that passes.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::JsonDataError { .. } => true,
+        Error::DockerResponseServerError { status_code: 500.., message } => {
+            says(message, &["image not known", "no such container", "no such volume"])
+        }
+        _ => false,
     }
 }
 

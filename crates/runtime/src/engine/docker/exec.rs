@@ -6,24 +6,20 @@
 //! when the caller is gone, for whatever reason, the engine closes that end, and the shell's watcher kills all who
 //! carry the mark.
 
-use std::io::{Read, Write};
-use std::pin::Pin;
+use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use bollard::container::LogOutput;
-use bollard::errors::Error;
 use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
-use futures_util::{Stream, StreamExt};
-use setpoint_sandbox as sandbox;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::client::{Client, Connected};
 use super::error::DockerError;
+use super::pipes::{self, Output, Pieces, Sink};
 use crate::engine::{Ended, EngineError, ExecSpec, Io, Process};
 
 /// The variable that holds a process's mark.
@@ -68,13 +64,6 @@ exit "$setpoint_code"
 
 /// How long to wait between two questions whether a process has ended, while its output stays open.
 const ASK: Duration = Duration::from_millis(100);
-/// How often a window is looked at for a new size.
-const LOOK: Duration = Duration::from_millis(100);
-/// How many pieces of output wait for a reader before the process has to.
-const PIECES: usize = 64;
-
-type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
-type Input = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// A process in a container.
 pub(super) struct Exec {
@@ -130,20 +119,25 @@ impl Exec {
             let why = "the engine detached it".to_owned();
             return Err(DockerError::Refused { what, why }.into());
         };
-        let (pieces, read) = mpsc::channel(PIECES);
+        let (to, pieces) = match spec.io {
+            Io::Inherit => (Sink::Own, None),
+            Io::Captured | Io::Terminal => {
+                let (to, pieces) = Sink::pieces();
+                (to, Some(pieces))
+            }
+        };
         let (sender, ending) = channel();
-        let to = if spec.io == Io::Inherit { Sink::Own } else { Sink::Pieces(pieces) };
         connected.spawn(follow(connected.api.clone(), id.clone(), output, to, sender));
-        let (keys, typed) = mpsc::channel(PIECES);
-        connected.spawn(feed(input, typed));
+        let (keys, typed) = pipes::keys();
+        connected.spawn(pipes::feed(input, typed));
         if spec.io == Io::Inherit {
-            pass_on_input(keys.clone());
+            pipes::pass_on_input(keys.clone());
         }
-        let output = (spec.io != Io::Inherit).then(|| Pieces { read, rest: Vec::new(), at: 0 });
         let container = container.to_owned();
         let input = (spec.io != Io::Inherit).then_some(keys);
         let user = user.to_owned();
-        Ok(Self { client: Arc::clone(client), container, user, id, mark, output, input, ending, ended: None })
+        let client = Arc::clone(client);
+        Ok(Self { client, container, user, id, mark, output: pieces, input, ending, ended: None })
     }
 
     fn take(&mut self, code: Result<i64, DockerError>) -> Result<Option<Ended>, EngineError> {
@@ -215,38 +209,13 @@ impl Process for Exec {
     fn attach(&mut self, resized: &Arc<AtomicBool>) -> Result<Ended, EngineError> {
         let client = Arc::clone(&self.client);
         let connected = client.get()?;
-        let raw = sandbox::RawTerminal::new()?;
-        if let Some(keys) = self.input.clone() {
-            pass_on_input(keys);
-        }
-        let Some(mut output) = self.output.take() else {
-            let why = "it has no terminal".to_owned();
-            return Err(DockerError::Refused { what: "join a process", why }.into());
+        let (output, keys, id) = (self.output.take(), self.input.clone(), self.id.clone());
+        let resize = |height, width| {
+            let size = ResizeExecOptions { height, width };
+            // A process that has just ended has no window any more.
+            let _ = connected.quick("resize a terminal", connected.api.resize_exec(&id, size));
         };
-        resized.store(true, Ordering::SeqCst);
-        let shown = std::thread::spawn(move || {
-            let mut stdout = std::io::stdout();
-            let mut buffer = [0_u8; 8192];
-            while let Ok(read @ 1..) = output.read(&mut buffer) {
-                if stdout.write_all(&buffer[..read]).and_then(|()| stdout.flush()).is_err() {
-                    break;
-                }
-            }
-        });
-        let ended = loop {
-            if resized.swap(false, Ordering::SeqCst) {
-                let (height, width) = sandbox::window();
-                let size = ResizeExecOptions { height, width };
-                // A process that has just ended has no window any more.
-                let _ = connected.quick("resize a terminal", connected.api.resize_exec(&self.id, size));
-            }
-            if let Some(ended) = self.wait(LOOK)? {
-                break ended;
-            }
-        };
-        let _ = shown.join();
-        drop(raw);
-        Ok(ended)
+        pipes::join(output, keys, resized, resize, |at_most| self.wait(at_most))
     }
 }
 
@@ -256,14 +225,6 @@ impl Drop for Exec {
             self.kill();
         }
     }
-}
-
-/// Where output goes.
-enum Sink {
-    /// To this process's own output and errors.
-    Own,
-    /// To whoever reads.
-    Pieces(mpsc::Sender<Vec<u8>>),
 }
 
 /// Passes on the output of a process, and tells how it ended: as soon as it did, though others may still hold its
@@ -281,11 +242,7 @@ async fn follow(
     loop {
         tokio::select! {
             piece = output.next() => match piece {
-                Some(Ok(piece)) => match &to {
-                    Sink::Own => write_own(&piece),
-                    // Nobody reads any more: the process may go on.
-                    Sink::Pieces(pieces) => drop(pieces.send(piece.into_bytes().to_vec()).await),
-                },
+                Some(Ok(piece)) => to.put(piece).await,
                 Some(Err(_)) | None => break,
             },
             _ = ask.tick(), if !told => {
@@ -318,81 +275,5 @@ async fn ended(api: &bollard::Docker, id: &str) -> Option<Result<i64, DockerErro
             let why = error.to_string();
             Some(Err(DockerError::Refused { what: "learn how a process ended", why }))
         }
-    }
-}
-
-fn write_own(piece: &LogOutput) {
-    let (bytes, is_error) = (piece.as_ref(), matches!(piece, LogOutput::StdErr { .. }));
-    // Who closed our output does not want it.
-    let _ = if is_error {
-        let mut stderr = std::io::stderr();
-        stderr.write_all(bytes).and_then(|()| stderr.flush())
-    } else {
-        let mut stdout = std::io::stdout();
-        stdout.write_all(bytes).and_then(|()| stdout.flush())
-    };
-}
-
-/// Writes to a process what is typed, and closes its input when that ends.
-async fn feed(mut input: Input, mut typed: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = typed.recv().await {
-        if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
-            return;
-        }
-    }
-    let _ = input.shutdown().await;
-}
-
-/// Passes on this process's own input, on a thread that ends with it.
-fn pass_on_input(keys: mpsc::Sender<Vec<u8>>) {
-    std::thread::spawn(move || {
-        let mut stdin = std::io::stdin();
-        let mut buffer = [0_u8; 8192];
-        while let Ok(read @ 1..) = stdin.read(&mut buffer) {
-            if keys.blocking_send(buffer[..read].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
-}
-
-/// Output that comes in pieces, as a reader.
-pub(super) struct Pieces {
-    read: mpsc::Receiver<Vec<u8>>,
-    rest: Vec<u8>,
-    at: usize,
-}
-
-impl Pieces {
-    /// The output of a stream, read beside this thread.
-    pub(super) fn of(
-        connected: &Connected,
-        stream: impl Stream<Item = Result<LogOutput, Error>> + Send + 'static,
-    ) -> Self {
-        let (pieces, read) = mpsc::channel(PIECES);
-        connected.spawn(async move {
-            let mut stream = std::pin::pin!(stream);
-            while let Some(Ok(piece)) = stream.next().await {
-                if pieces.send(piece.into_bytes().to_vec()).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { read, rest: Vec::new(), at: 0 }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.at == self.rest.len() {
-            match self.read.blocking_recv() {
-                Some(piece) => (self.rest, self.at) = (piece, 0),
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.rest.len() - self.at);
-        buffer[..length].copy_from_slice(&self.rest[self.at..self.at + length]);
-        self.at += length;
-        Ok(length)
     }
 }

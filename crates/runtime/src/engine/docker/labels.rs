@@ -13,6 +13,9 @@ pub(super) const USER: &str = "dev.setpoint.user";
 /// Where the project appears inside.
 pub(super) const WORKSPACE: &str = "dev.setpoint.workspace";
 
+/// Where the state lies that a step writes to: on its container, its workspace, and the image that came of it.
+pub(super) const STEP: &str = "dev.setpoint.step";
+
 /// The name of a unit's container.
 pub(super) fn container_name(unit: &str) -> String {
     format!("setpoint-{unit}")

@@ -2,6 +2,7 @@
 //! container's labels.
 
 mod build;
+mod changes;
 mod client;
 mod endpoint;
 mod error;
@@ -10,13 +11,15 @@ mod features;
 mod files;
 mod images;
 mod labels;
+mod pipes;
 mod resources;
 mod spec;
+mod steps;
 mod upload;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,14 +43,12 @@ use super::{
 use crate::accounts;
 use crate::cancel::Cancel;
 use crate::events::Watcher;
+use crate::paths::Roots;
 use client::{Client, Connected};
 pub use error::DockerError;
 
 /// How many of a unit's own changes are named.
 const EXAMPLES: usize = 5;
-/// The files that the engine itself puts into a container.
-const OF_ENGINE: [&str; 5] =
-    ["/.dockerenv", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
 /// How long a container is given to end by itself right after its start.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -76,13 +77,15 @@ impl Flavor {
 pub struct Docker {
     flavor: Flavor,
     client: Arc<Client>,
+    steps: Arc<steps::Steps>,
 }
 
 impl Docker {
     /// The engine that the caller's variables name. Nothing is asked of it yet.
     #[must_use]
-    pub fn new(flavor: Flavor, variables: BTreeMap<String, String>) -> Self {
-        Self { flavor, client: Arc::new(Client::new(flavor, variables)) }
+    pub fn new(flavor: Flavor, roots: &Roots, variables: BTreeMap<String, String>) -> Self {
+        let steps = Arc::new(steps::Steps::new(&roots.state, flavor));
+        Self { flavor, client: Arc::new(Client::new(flavor, variables)), steps }
     }
 
     fn connected(&self) -> Result<&Connected, EngineError> {
@@ -236,7 +239,7 @@ impl Engine for Docker {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow).build();
-        Ok(Box::new(exec::Pieces::of(connected, connected.api.logs(&name, Some(options)))))
+        Ok(Box::new(pipes::Pieces::of(connected, connected.api.logs(&name, Some(options)))))
     }
 
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
@@ -394,29 +397,7 @@ impl Engine for Docker {
     }
 
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
-        let Some(found) = self.inspect(unit)? else { return Ok(OwnChanges::default()) };
-        let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
-        let changes = connected.find("look at changes", connected.api.container_changes(&name))?;
-        let mounts = found.mounts.into_iter().flatten().filter_map(|mount| mount.destination);
-        let mounted: Vec<String> = mounts.chain(OF_ENGINE.map(str::to_owned)).collect();
-        let mut paths: Vec<String> =
-            changes.flatten().into_iter().flatten().map(|change| change.path).collect();
-        paths.sort();
-        // Folders on the way to a change are none themselves, nor are places where something is mounted.
-        let leads_to = |folder: &str, path: &str| {
-            path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let own: Vec<&String> = paths
-            .iter()
-            .enumerate()
-            .filter(|(index, path)| {
-                let next = paths.get(index + 1);
-                !next.is_some_and(|next| leads_to(path, next))
-                    && !mounted.iter().any(|target| leads_to(path, target))
-            })
-            .map(|(_, path)| path)
-            .collect();
+        let own = changes::own(self.connected()?, &labels::container_name(unit.as_str()))?;
         Ok(OwnChanges {
             count: own.len() as u64,
             examples: own.into_iter().take(EXAMPLES).map(Into::into).collect(),
@@ -449,24 +430,33 @@ impl Engine for Docker {
     }
 
     fn step_behaviour(&self) -> &'static str {
-        self.flavor.name()
+        self.behaviour()
     }
 
-    fn step_base(&self, _base: &BaseSource) -> Result<Option<key::Base>, EngineError> {
-        Err(self.no_steps())
+    fn step_base(&self, base: &BaseSource) -> Result<Option<key::Base>, EngineError> {
+        self.step_base(base)
     }
 
-    fn seen_on_host(&self, _path: &Path) -> Result<Digest, EngineError> {
-        Err(self.no_steps())
+    fn seen_on_host(&self, path: &Path) -> Result<Digest, EngineError> {
+        Err(self.unsupported(
+            format!("showing {} of the host to a step", path.display()),
+            "take `host_paths` out, or `engine.default`",
+        ))
     }
 
-    fn start_step(&self, _step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
-        Err(self.no_steps())
+    fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
+        self.start_step(step)
     }
-}
 
-impl Docker {
-    fn no_steps(&self) -> EngineError {
-        self.unsupported("pipelines do not run on it yet", "take `engine.default` out to run them here")
+    fn seal_step(&self, step: &StepSpec) -> Result<(), EngineError> {
+        self.seal_step(step)
+    }
+
+    fn kept_elsewhere(&self, state: &Path) -> Result<Option<u64>, EngineError> {
+        self.kept_elsewhere(state)
+    }
+
+    fn sweep_steps(&self, kept: &dyn Fn() -> Vec<PathBuf>) -> Result<(), EngineError> {
+        self.sweep_steps(kept)
     }
 }

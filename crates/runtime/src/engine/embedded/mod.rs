@@ -511,6 +511,18 @@ impl Engine for Embedded {
     fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
         Embedded::start_step(self, step)
     }
+
+    fn seal_step(&self, _step: &StepSpec) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn kept_elsewhere(&self, _state: &Path) -> Result<Option<u64>, EngineError> {
+        Ok(Some(0))
+    }
+
+    fn sweep_steps(&self, _kept: &dyn Fn() -> Vec<PathBuf>) -> Result<(), EngineError> {
+        Ok(())
+    }
 }
 
 /// The environment that a unit's base declares.

@@ -71,8 +71,8 @@ impl CacheWriter<'_> {
         }
         let mut bytes = self.total_bytes()?;
         while bytes > bounds.bytes {
-            // What goes makes room only if it has a layer of its own that nothing else lies on.
-            let top = "?1 AND EXISTS (SELECT 1 FROM chains WHERE layer = id)
+            // What goes makes room only if it has a layer that nothing else lies on, or keeps others from going.
+            let top = "?1 AND EXISTS (SELECT 1 FROM chains WHERE result = id)
                        AND NOT EXISTS (SELECT 1 FROM chains WHERE layer = id AND result <> id)";
             let Some(result) = self.not_leased(top, 1)?.into_iter().next() else { break };
             self.forget(&[result])?;

@@ -105,6 +105,15 @@ fn sixty_five_steps_of_one_run_do_not_evict_each_other() {
 }
 
 #[test]
+fn a_result_without_a_layer_of_its_own_does_not_keep_others_from_going() {
+    let (_folder, roots) = place();
+    let mut cache = CacheDb::open(&roots).unwrap();
+    with(&mut cache, &[("parent", &["parent"]), ("child", &["parent"])]);
+    cache.write(|writer| writer.evict(Bounds { bytes: 0, age: FOREVER })).unwrap();
+    assert_eq!(known(&cache, &["parent", "child"]), [false, false]);
+}
+
+#[test]
 fn what_a_run_used_is_leased_and_what_it_did_not_is_not() {
     let (_folder, roots) = place();
     let mut cache = CacheDb::open(&roots).unwrap();
