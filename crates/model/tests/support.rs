@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use setpoint_model::import::{compose, devcontainer};
+use setpoint_model::import::{Level, Support, compose, devcontainer};
 
 /// Compares a page with what the code says, or writes it.
 fn page(name: &str, text: &str) {
@@ -17,35 +17,29 @@ fn page(name: &str, text: &str) {
     assert_eq!(found, text, "SETPOINT_UPDATE_GOLDEN=1 cargo test -p setpoint-model writes {name} anew");
 }
 
-fn table<'a>(title: &str, about: &str, rows: impl Iterator<Item = (&'a str, String, &'a str)>) -> String {
+fn table(title: &str, about: &str, rows: &[Support]) -> String {
     let mut text = format!("# {title}\n\n{about}\n\n| key | supported | remark |\n|---|---|---|\n");
-    for (key, level, note) in rows {
-        text.push_str(&format!("| `{key}` | {level} | {} |\n", note.replace('|', "\\|")));
+    for row in rows {
+        let level = match row.level {
+            Level::Supported => "yes",
+            Level::Partly => "partly",
+            Level::NotSupported => "no",
+        };
+        text.push_str(&format!("| `{}` | {level} | {} |\n", row.key, row.note.replace('|', "\\|")));
     }
     text
 }
 
-fn word(level: &impl std::fmt::Debug) -> String {
-    match format!("{level:?}").as_str() {
-        "Supported" => "yes",
-        "Partly" => "partly",
-        _ => "no",
-    }
-    .to_owned()
-}
-
 #[test]
 fn the_page_on_devcontainer_json_is_that_of_the_code() {
-    let rows = devcontainer::support::SUPPORT.iter().map(|row| (row.key, word(&row.level), row.note));
     let about = "Made from the table that the reader takes its keys from. What is not supported is told as a note \
                  when a file has it; what could not be done right without it is refused by name.";
-    page("devcontainer.md", &table("devcontainer.json, key by key", about, rows));
+    page("devcontainer.md", &table("devcontainer.json, key by key", about, devcontainer::support::SUPPORT));
 }
 
 #[test]
 fn the_page_on_compose_yaml_is_that_of_the_code() {
-    let rows = compose::SUPPORT.iter().map(|row| (row.key, word(&row.level), row.note));
     let about = "Made from the table that the reader takes its keys from. What is not supported is told as a note \
                  when a file has it; a key that is in no table is refused with the nearest one that is.";
-    page("compose.md", &table("compose.yaml, key by key", about, rows));
+    page("compose.md", &table("compose.yaml, key by key", about, compose::SUPPORT));
 }

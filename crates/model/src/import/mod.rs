@@ -2,6 +2,8 @@
 
 pub mod compose;
 pub mod devcontainer;
+mod support;
 mod text;
 
+pub use support::{Level, Support};
 pub use text::Text;

@@ -35,7 +35,7 @@ mod words;
 mod yaml;
 
 pub use project::load;
-pub use support::{Level, SUPPORT, Support};
+pub use support::SUPPORT;
 pub use types::{
     AddressPool, ComposeFile, ComposeProject, ComposeService, Condition, Dependency, FileUse, Network,
     Options, PullPolicy, RestartPolicy, ServiceHook, Stored, Volume,

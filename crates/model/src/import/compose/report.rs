@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::node::{Data, Node};
 use super::source::Place;
-use super::support::{Level, keys_below};
+use super::support::keys_below;
 use super::{quantity, words};
+use crate::import::Level;
 use crate::manifest::{ByteSize, Note, Problem, nearest};
 
 /// Everything that was found so far.

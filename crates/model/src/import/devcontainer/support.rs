@@ -1,38 +1,7 @@
 //! Every key of a devcontainer.json and every argument of its `runArgs`, and what is done with it.
 
-/// A key or an argument, and what is done with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Support {
-    /// The key with those above it (`build.args`; `*` stands for any name), or the argument (`--cap-add`).
-    pub key: &'static str,
-    /// How far it is supported.
-    pub level: Level,
-    /// What there is to know about it; empty where it does what the specification says.
-    pub note: &'static str,
-}
-
-/// How far something is supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// It does what the specification says.
-    Supported,
-    /// A part of it does nothing.
-    Partly,
-    /// It is told, or refused, and does nothing.
-    NotSupported,
-}
-
-const fn full(key: &'static str) -> Support {
-    Support { key, level: Level::Supported, note: "" }
-}
-
-const fn partly(key: &'static str, note: &'static str) -> Support {
-    Support { key, level: Level::Partly, note }
-}
-
-const fn none(key: &'static str, note: &'static str) -> Support {
-    Support { key, level: Level::NotSupported, note }
-}
+use crate::import::Level;
+use crate::import::support::{Support, full, none, partly};
 
 /// What is said about arguments that are an error.
 const REFUSED: &str = "it is refused: there is nothing that does what it asks for";
@@ -63,7 +32,7 @@ pub const SUPPORT: &[Support] = &[
     full("postCreateCommand"),
     full("postStartCommand"),
     full("postAttachCommand"),
-    full("waitFor"),
+    partly("waitFor", "an `up` waits for all of them"),
     full("userEnvProbe"),
     full("remoteUser"),
     full("containerUser"),
@@ -77,32 +46,32 @@ pub const SUPPORT: &[Support] = &[
     partly("runArgs", "the arguments below"),
     full("forwardPorts"),
     partly("portsAttributes", "what an editor does with a port is left to it"),
-    full("portsAttributes.*.label"),
-    partly("portsAttributes.*.protocol", "it is shown"),
-    partly("portsAttributes.*.onAutoForward", "only `ignore` has an effect"),
+    partly("portsAttributes.*.label", "it is left to editors"),
+    partly("portsAttributes.*.protocol", "it is left to editors"),
+    partly("portsAttributes.*.onAutoForward", "it is left to editors"),
     full("portsAttributes.*.requireLocalPort"),
     partly("portsAttributes.*.elevateIfNeeded", "no more rights are asked for"),
     partly("otherPortsAttributes", "what an editor does with a port is left to it"),
-    full("otherPortsAttributes.label"),
-    partly("otherPortsAttributes.protocol", "it is shown"),
-    partly("otherPortsAttributes.onAutoForward", "only `ignore` has an effect"),
-    full("otherPortsAttributes.requireLocalPort"),
+    partly("otherPortsAttributes.label", "it is left to editors"),
+    partly("otherPortsAttributes.protocol", "it is left to editors"),
+    partly("otherPortsAttributes.onAutoForward", "it is left to editors"),
+    partly("otherPortsAttributes.requireLocalPort", "it is left to editors"),
     partly("otherPortsAttributes.elevateIfNeeded", "no more rights are asked for"),
     full("appPort"),
     full("init"),
     full("privileged"),
     full("capAdd"),
     full("securityOpt"),
-    full("secrets"),
+    partly("secrets", "what is asked for is told; values are given in `env` of the manifest"),
     full("secrets.*.description"),
     full("secrets.*.documentationUrl"),
-    full("hostRequirements"),
+    partly("hostRequirements", "where the machine has less, that is told"),
     full("hostRequirements.cpus"),
     full("hostRequirements.memory"),
-    full("hostRequirements.storage"),
-    full("hostRequirements.gpu"),
-    partly("hostRequirements.gpu.cores", "only whether there is one is looked at"),
-    partly("hostRequirements.gpu.memory", "only whether there is one is looked at"),
+    partly("hostRequirements.storage", "it is not looked at"),
+    partly("hostRequirements.gpu", "it is not looked at"),
+    partly("hostRequirements.gpu.cores", "it is not looked at"),
+    partly("hostRequirements.gpu.memory", "it is not looked at"),
     partly("customizations", "kept as they are, for the editors that they are meant for"),
     none("settings", "this old key is not read; editors look for it in `customizations.vscode.settings`"),
     none("extensions", "this old key is not read; editors look for it in `customizations.vscode.extensions`"),
