@@ -17,6 +17,7 @@ macro_rules! scenarios {
 
 scenarios![
     an_environment_is_made_and_kept_as_declared,
+    a_unit_of_another_engine_is_not_left_behind,
     a_build_is_redone_only_for_what_it_takes,
     a_devcontainer_with_features_is_kept_through_eight_edits,
     a_devcontainer_needs_no_manifest_and_carries_the_labels_of_editors,
@@ -82,6 +83,24 @@ fn an_environment_is_made_and_kept_as_declared(place: &Place) {
     project.is_settled();
     project.run(&["down"]).exits(0);
     assert_eq!(project.status()["state"], "absent");
+}
+
+fn a_unit_of_another_engine_is_not_left_behind(place: &Place) {
+    let project = project(place, "setpoint = 1\n[env.dev]\n");
+    project.up();
+    project.write(
+        "setpoint.toml",
+        "setpoint = 1\n[engine]\ndefault = \"docker\"\n[env.dev]\nimage = \"base:1\"\n",
+    );
+    project.run(&["up"]).exits(6).says("dev is on the engine embedded").says("down dev");
+    project.write("setpoint.toml", "setpoint = 1\n[env.dev]\n");
+    project.run(&["down"]).exits(0);
+    project.write(
+        "setpoint.toml",
+        "setpoint = 1\n[engine]\ndefault = \"docker\"\n[env.dev]\nimage = \"base:1\"\n",
+    );
+    project.up();
+    project.is_settled();
 }
 
 const BUILT: &str = r#"setpoint = 1

@@ -102,7 +102,7 @@ impl From<ProjectError> for Failure {
             }
             ProjectError::Io { .. } => Self::new(Exit::Manifest, "manifest-unreadable", message),
             ProjectError::NoUnits => Self::new(Exit::NotFound, "no-unit", message)
-                .hint("it has pipelines: `setpoint run`; an environment is declared as `[env.dev]`"),
+                .hint("declare an environment as `[env.dev]`, or a service in a compose.yaml; pipelines run by `setpoint run`"),
             ProjectError::NoUnit { .. } => Self::new(Exit::NotFound, "no-unit", message),
             ProjectError::Ambiguous { .. } => Self::new(Exit::Usage, "which-unit", message),
         }
@@ -155,6 +155,8 @@ impl From<FactsError> for Failure {
         match error {
             FactsError::Engine(error) => error.into(),
             FactsError::Secret(error) => error.into(),
+            FactsError::Build(error) => Self::new(Exit::Manifest, "inputs", error.to_string())
+                .hint("a Dockerfile is named from the folder of its context, in a devcontainer.json from that of the file"),
             other => Self::new(Exit::Manifest, "inputs", other.to_string()),
         }
     }

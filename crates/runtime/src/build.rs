@@ -54,7 +54,8 @@ impl Context {
     /// # Errors
     /// If the Dockerfile, or a folder of the context, cannot be read.
     pub fn open(build: &Build, project: &Path) -> Result<Self, ContextError> {
-        let root = project.join(&build.context);
+        // Without what leads nowhere: it is shown.
+        let root: PathBuf = project.join(&build.context).components().collect();
         let name = build.dockerfile.as_deref().unwrap_or("Dockerfile");
         let path = root.join(name);
         let text = match &build.inline {

@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use setpoint_model::explain::describe;
 use setpoint_model::import::compose::Condition;
-use setpoint_model::manifest::Env;
+use setpoint_model::manifest::{EngineKind, Env};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
-use setpoint_runtime::engine::{Engine, Health, Progress, UnitId};
+use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
@@ -94,6 +94,7 @@ impl Up {
         }
         let settings = Settings { watcher: &list, cancel: &context.cancel, command };
         let mut look = unit.look(&store, &self.options())?;
+        refuse_to_leave(context, &unit, &look)?;
         let whole;
         if look.plan.action == Action::Prepare {
             // Only what comes of it tells what else is to be done.
@@ -146,6 +147,23 @@ impl Up {
             "`setpoint up {name} --yes` agrees to this plan; `setpoint why {name}` says what asks for it"
         )))
     }
+}
+
+/// A unit that another engine still holds is not made a second time: it would run on there, and nobody would see it.
+fn refuse_to_leave(context: &Context, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
+    let now = unit.engine.capabilities().engine;
+    let before = look.row.as_ref().map(|row| row.unit.engine.as_str()).filter(|before| *before != now);
+    let Some(kind) = EngineKind::ALL.into_iter().find(|kind| Some(kind.as_str()) == before) else {
+        return Ok(());
+    };
+    if context.engine(kind).observe(&unit.id)? == Seen::Absent {
+        return Ok(());
+    }
+    let (name, before) = (&unit.env.name, kind.as_str());
+    let message =
+        format!("{name} is on the engine {before}, and is declared to be on {now}\nNothing was done.");
+    let hint = format!("`setpoint --set 'engine.default=\"{before}\"' down {name}` removes it there");
+    Err(Failure::new(Exit::Consent, "other-engine", message).hint(hint))
 }
 
 /// Waits until the services that a unit depends on have come to what it needs.

@@ -16,7 +16,7 @@ use setpoint_model::import::devcontainer::{
     self as file, DevContainer, Entry, Origin, Parts, Place, Source, id_input, id_of_hash, image_metadata,
     merge, published_ports, run_args,
 };
-use setpoint_model::manifest::{Base, Env, Note, Problem, Stack};
+use setpoint_model::manifest::{Base, Env, Location, Note, Problem, Stack};
 use setpoint_model::names::UnitName;
 use sha2::{Digest as _, Sha256};
 
@@ -111,7 +111,13 @@ pub fn complete(project: &mut Project, surroundings: &Surroundings<'_>) -> Resul
             _ => None,
         })
         .collect();
-    for (declared, file) in named {
+    for (mut declared, file) in named {
+        if project.instead.is_some() {
+            // Nobody wrote the manifest that stands for the file: the file is where things are said.
+            let at =
+                Location { file: file.clone(), line: 1, column: 1, source_line: String::new(), length: 0 };
+            (declared.at, declared.base_at) = (at.clone(), at);
+        }
         let taken = project.manifest.envs.keys().filter(|name| **name != declared.name).cloned().collect();
         let completion = Completion { root: &root, file: &file, surroundings, taken };
         let Completed { env, others, notes } = completion.env(&declared)?;

@@ -129,6 +129,9 @@ impl DockerError {
             Self::Image { .. } => "check its name, and the way to its registry".to_owned(),
             Self::PortInUse { .. } => "stop what uses it, or declare another port".to_owned(),
             Self::Ended { .. } => "its command has to stay, or `overrideCommand` has to be on".to_owned(),
+            Self::Refused { why, .. } if says(why, &["\"/bin/sh\": stat"]) => {
+                "an environment needs a shell: use an image that has /bin/sh".to_owned()
+            }
             Self::Silent { .. } | Self::Refused { .. } | Self::Runtime(_) => return None,
         })
     }

@@ -129,7 +129,8 @@ impl Docker {
                 Ok((account, numbers))
             }
             None => {
-                Err(EngineError::NoAccount { user: user.to_owned(), unit: unit.as_str().to_owned(), why })
+                let name = unit.as_str().rsplit_once('-').map_or(unit.as_str(), |(name, _)| name);
+                Err(EngineError::NoAccount { user: user.to_owned(), unit: name.to_owned(), why })
             }
         }
     }

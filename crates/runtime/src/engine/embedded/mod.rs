@@ -267,7 +267,9 @@ impl Engine for Embedded {
         if spec.first == FirstProcess::Declared || !spec.entrypoints.is_empty() {
             return Err(unsupported("a unit with a command of its own", "set `engine.default = \"docker\"`"));
         }
-        if let Some((setting, _)) = spec.container.settings().into_iter().next() {
+        // Labels are for those who look for containers, and its first process is nobody's.
+        let is_idle = |setting: &str| setting == "user" || setting.starts_with("labels ");
+        if let Some((setting, _)) = spec.container.settings().into_iter().find(|(name, _)| !is_idle(name)) {
             return Err(unsupported(
                 &format!("the setting `{setting}`"),
                 "set `engine.default = \"docker\"`",
