@@ -22,6 +22,7 @@ mod place;
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
 mod rules;
+mod services;
 mod stacks;
 mod steps;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
@@ -52,7 +53,9 @@ fn main() -> ExitCode {
     for kind in Kind::ALL {
         let missing = kind.missing();
         let of_daemons = if kind.is_daemon() { pipelines::RULES } else { &[] };
-        for (name, rule) in rules::RULES.iter().chain(steps::RULES).chain(of_daemons) {
+        let of_health = if kind == Kind::Podman { &[] } else { services::OF_HEALTH };
+        let of_services = services::RULES.iter().chain(of_health);
+        for (name, rule) in rules::RULES.iter().chain(of_services).chain(steps::RULES).chain(of_daemons) {
             let place = Arc::clone(&place);
             let test = move || {
                 rule(place.engine(kind));

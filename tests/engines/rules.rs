@@ -58,16 +58,16 @@ rules![
 ];
 
 /// A unit of a test, that goes when the test ends.
-struct Unit<'a> {
-    subject: &'a Subject,
-    id: UnitId,
-    spec: UnitSpec,
-    root: PathBuf,
+pub struct Unit<'a> {
+    pub subject: &'a Subject,
+    pub id: UnitId,
+    pub spec: UnitSpec,
+    pub root: PathBuf,
 }
 
 impl<'a> Unit<'a> {
     /// One that is declared and not made.
-    fn new(subject: &'a Subject) -> Self {
+    pub fn new(subject: &'a Subject) -> Self {
         let root = tempfile::Builder::new().prefix("project-").tempdir_in(&subject.folder).unwrap().keep();
         let root = root.canonicalize().unwrap();
         let unit = UnitName::new("dev").unwrap();
@@ -104,22 +104,22 @@ impl<'a> Unit<'a> {
         Self::new(subject).started()
     }
 
-    fn started(self) -> Self {
+    pub fn started(self) -> Self {
         self.made();
         self.subject.engine.start(&self.id, &self.spec).unwrap();
         self
     }
 
-    fn made(&self) {
+    pub fn made(&self) {
         self.subject.engine.check(&self.spec).unwrap();
         self.subject.engine.create(&self.id, &self.spec).unwrap();
     }
 
-    fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Seen {
         self.subject.engine.observe(&self.id).unwrap()
     }
 
-    fn stop(&self) {
+    pub fn stop(&self) {
         self.subject.engine.stop(&self.id, Duration::from_secs(5), &Cancel::default()).unwrap();
     }
 
@@ -132,7 +132,7 @@ impl<'a> Unit<'a> {
     }
 
     /// What a script says, and its exit code.
-    fn says(&self, script: &str) -> (String, i32) {
+    pub fn says(&self, script: &str) -> (String, i32) {
         self.said(&shell(script))
     }
 

@@ -6,20 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::Account;
 
-/// Finds an account by a name, a number, or `uid:gid`.
+/// Finds an account by a name or a number, and maybe a group after a colon. `passwd` and `group` are the files of these
+/// names.
 ///
 /// A number needs no entry; a name does.
 ///
 /// # Errors
 /// In words, why there is none.
-pub(crate) fn find(passwd: &str, user: &str) -> Result<Account, String> {
-    let (wanted, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
-    let group = match group {
-        None => None,
-        Some(group) => {
-            Some(group.parse::<u32>().map_err(|_| format!("`{group}` is not the number of a group"))?)
-        }
-    };
+pub(crate) fn find(passwd: &str, group: &str, user: &str) -> Result<Account, String> {
+    let (wanted, of_group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+    let of_group = of_group.map(|name| group_id(group, name)).transpose()?;
     let entries = passwd.lines().filter_map(entry);
     let number = wanted.parse::<u32>().ok();
     let found = entries.into_iter().find(|account| account.name == wanted || number == Some(account.uid));
@@ -34,10 +30,20 @@ pub(crate) fn find(passwd: &str, user: &str) -> Result<Account, String> {
         },
         (None, None) => return Err("its /etc/passwd has no such name".to_owned()),
     };
-    if let Some(gid) = group {
+    if let Some(gid) = of_group {
         account.gid = gid;
     }
     Ok(account)
+}
+
+/// The number of a group, by that or its name.
+fn group_id(group: &str, name: &str) -> Result<u32, String> {
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    let known = name.parse().ok().or_else(|| group.lines().find_map(named));
+    known.ok_or_else(|| format!("its /etc/group has no `{name}`"))
 }
 
 fn entry(line: &str) -> Option<Account> {
@@ -56,7 +62,7 @@ fn entry(line: &str) -> Option<Account> {
 pub(crate) fn owner_of(folder: &Path, user: &str) -> Option<Account> {
     let host = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let owner = fs::metadata(folder).ok()?.uid();
-    let account = find(&host, user).ok().filter(|account| account.uid == owner)?;
+    let account = find(&host, "", user).ok().filter(|account| account.uid == owner)?;
     let home = if account.uid == 0 { "/root".into() } else { format!("/home/{user}").into() };
     Some(Account { home, shell: "/bin/sh".to_owned(), ..account })
 }
@@ -68,7 +74,7 @@ pub(crate) fn owner_name(folder: &Path) -> String {
         return "root".to_owned();
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    find(&passwd, &owner.to_string()).map_or_else(|_| owner.to_string(), |account| account.name)
+    find(&passwd, "", &owner.to_string()).map_or_else(|_| owner.to_string(), |account| account.name)
 }
 
 /// The supplementary groups of an account.
@@ -88,16 +94,18 @@ mod tests {
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\ndev:x:1000:1001:,,,:/home/dev:\nbroken\n";
+    const GROUP: &str = "root:x:0:\nstaff:x:50:dev\nbroken\n";
 
     #[test]
     fn names_numbers_and_pairs_are_found() {
-        let dev = find(PASSWD, "dev").unwrap();
+        let dev = find(PASSWD, GROUP, "dev").unwrap();
         assert_eq!((dev.uid, dev.gid, dev.shell.as_str()), (1000, 1001, "/bin/sh"));
-        assert_eq!(find(PASSWD, "1000").unwrap(), dev);
-        assert_eq!(find(PASSWD, "dev:7").unwrap().gid, 7);
-        assert_eq!(find(PASSWD, "4242").unwrap().home, PathBuf::from("/home/4242"));
-        assert!(find(PASSWD, "nobody-here").is_err());
-        assert!(find(PASSWD, "dev:staff").is_err());
+        assert_eq!(find(PASSWD, GROUP, "1000").unwrap(), dev);
+        assert_eq!(find(PASSWD, GROUP, "dev:7").unwrap().gid, 7);
+        assert_eq!(find(PASSWD, GROUP, "4242").unwrap().home, PathBuf::from("/home/4242"));
+        assert!(find(PASSWD, GROUP, "nobody-here").is_err());
+        assert_eq!(find(PASSWD, GROUP, "dev:staff").unwrap().gid, 50);
+        assert!(find(PASSWD, GROUP, "dev:nobody-here").is_err());
     }
 
     #[test]

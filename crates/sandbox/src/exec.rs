@@ -8,7 +8,7 @@
 //! process, and with it everything ends.
 
 use std::fs;
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use rustix::thread::ThreadNameSpaceType;
@@ -304,6 +304,22 @@ fn release_stdio() {
     }
 }
 
+/// Starts a process as a child of this one, which writes to this pipe.
+pub(crate) fn start_writing(
+    spec: &ExecSpec,
+    filters: &Filters,
+    rootless: bool,
+    written: PipeWriter,
+) -> Result<Pid, SandboxError> {
+    let io = |error: rustix::io::Errno| SandboxError::io("start", "the process", error);
+    rustix::stdio::dup2_stdout(&written).map_err(io)?;
+    rustix::stdio::dup2_stderr(&written).map_err(io)?;
+    drop(written);
+    let started = start(spec, Some(filters), rootless);
+    release_stdio();
+    started.map(|(process, _)| process)
+}
+
 /// Starts the process as a child; gives the terminal's outer side, if it has one.
 fn start(
     spec: &ExecSpec,
@@ -428,7 +444,7 @@ fn watch(channel: &Channel, process: Pid, mut orphaned: bool, in_group: bool) ->
         }
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == process => ended = how(status).or(ended),
+                Ok(Some((pid, status))) if pid == process => ended = Ended::of(status).or(ended),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => return ended.unwrap_or(Ended::Code(-1)),
@@ -457,8 +473,4 @@ fn kill_tree() {
         let _ = rustix::process::kill_process(child, Signal::KILL);
     }
     std::thread::sleep(Duration::from_millis(1));
-}
-
-fn how(status: WaitStatus) -> Option<Ended> {
-    status.exit_status().map(Ended::Code).or_else(|| status.terminating_signal().map(Ended::Signal))
 }

@@ -13,8 +13,10 @@ mod cgroup;
 mod channel;
 mod error;
 mod exec;
+mod health;
 mod host_view;
 mod ids;
+mod output;
 mod privileges;
 pub mod probe;
 mod reexec;
@@ -29,9 +31,13 @@ mod unit;
 pub use cgroup::{Cgroup, Offer, check_limits};
 pub use error::SandboxError;
 pub use exec::{Process, exec, exec_on_host, main_init, run};
+pub use health::{Health, Status, health};
 pub use host_view::{prepare_host_base, prepare_host_layer, prepare_host_view, prepare_overlay};
 pub use ids::is_rootless;
+pub use output::{Output, output};
 pub use shim::main_shim;
-pub use spec::{Ended, ExecSpec, Home, Io, Limits, Mount, Network, Overlay, Root, SandboxSpec, User};
+pub use spec::{
+    Check, Ended, ExecSpec, Home, Io, Limits, Main, Memory, Mount, Network, Overlay, Root, SandboxSpec, User,
+};
 pub use terminal::{RawTerminal, attach, window};
 pub use unit::{Exit, Observed, Running, observe, set_limits, start, stop};

@@ -1,8 +1,8 @@
 //! The file system of a sandbox: what is mounted where, before the old root is left.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
@@ -13,7 +13,7 @@ use rustix::mount::{
 
 use crate::error::SandboxError;
 use crate::host_view::{self, LAYERED_VAR, REST, TOPS, VAR_OVERLAYS};
-use crate::spec::{Home, Mount, Root, SandboxSpec};
+use crate::spec::{Home, Memory, Mount, Root, SandboxSpec};
 use crate::syscalls;
 
 type Result<T> = std::result::Result<T, SandboxError>;
@@ -38,11 +38,17 @@ pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Resul
         builder.place(&overlay.target, true)?;
         builder.overlay(&overlay.layers, &overlay.state, &overlay.target)?;
     }
+    for memory in &spec.memory {
+        builder.memory(memory)?;
+    }
     for mount in &spec.mounts {
         builder.bind(mount)?;
     }
     if let Some(home) = &spec.home {
         builder.home(home)?;
+    }
+    if let Some(main) = &spec.main {
+        builder.place(&main.process.cwd, true)?;
     }
     builder.masks()?;
     leave_old_root(scratch)
@@ -221,10 +227,37 @@ impl Builder<'_> {
             .map_err(|error| SandboxError::io("mount", &mount.source, error))?
             .is_dir();
         let target = self.place(&mount.target, is_folder)?;
+        if mount.takes_what_is_there && is_folder {
+            let there = PathBuf::from(format!("/proc/self/fd/{}", target.as_raw_fd()));
+            copy_into_empty(&there, &mount.source, self.rootless)
+                .map_err(|error| SandboxError::io("fill", &mount.source, error))?;
+        }
         let tree = self.copy_tree(&mount.source, mount.read_only)?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         rustix::mount::move_mount(tree.as_fd(), "", target.as_fd(), "", flags)
             .map_err(|error| SandboxError::io("mount", &mount.target, error))
+    }
+
+    /// Mounts a folder in memory.
+    fn memory(&self, memory: &Memory) -> Result<()> {
+        let error = |error: rustix::io::Errno| SandboxError::io("mount memory on", &memory.target, error);
+        let target = self.place(&memory.target, true)?;
+        let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(error)?;
+        let set = |key: &str, value: String| {
+            rustix::mount::fsconfig_set_string(context.as_fd(), key, value).map_err(error)
+        };
+        set("mode", format!("{:o}", memory.mode))?;
+        if let Some(size) = memory.size {
+            set("size", size.to_string())?;
+        }
+        rustix::mount::fsconfig_create(context.as_fd()).map_err(error)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(error)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(mount.as_fd(), "", target.as_fd(), "", flags).map_err(error)
     }
 
     /// Opens a path below the root, making what is missing.
@@ -325,7 +358,7 @@ impl Builder<'_> {
                 Ok(link) => Path::new("/etc").join(link),
                 Err(_) => PathBuf::from(name),
             };
-            self.bind(&Mount { source, target, read_only: true })?;
+            self.bind(&Mount { source, target, read_only: true, takes_what_is_there: false })?;
         }
         Ok(())
     }
@@ -359,7 +392,41 @@ impl Builder<'_> {
     }
 }
 
-/// Gives a folder the owner and mode of another.
+/// Copies what lies in a folder, with owners, modes and links, into one that is empty; nothing into one that is not.
+/// Killed in the middle, the other stays empty.
+fn copy_into_empty(from: &Path, to: &Path, rootless: bool) -> std::io::Result<()> {
+    if fs::read_dir(to)?.next().is_some() {
+        return Ok(());
+    }
+    let new = to.with_extension("new");
+    match fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    copy_folder(from, &new, rootless)?;
+    fs::rename(&new, to)
+}
+
+fn copy_folder(from: &Path, to: &Path, rootless: bool) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, source, copy) = (entry.file_type()?, entry.path(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_folder(&source, &copy, rootless)?;
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(&source)?, &copy)?;
+            let owner = entry.metadata()?;
+            lchown(&copy, Some(owner.uid()), Some(owner.gid()))?;
+        } else if kind.is_file() {
+            fs::copy(&source, &copy)?;
+            like(&copy, &source, rootless)?;
+        }
+    }
+    like(to, from, rootless)
+}
+
+/// Gives a folder or file the owner and mode of another.
 pub(crate) fn like(folder: &Path, model: &Path, rootless: bool) -> std::io::Result<()> {
     let metadata = fs::metadata(model)?;
     if !rootless {

@@ -1,7 +1,9 @@
 //! What a sandbox is made of, and what runs in it: values that cross a pipe to a process of our own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rustix::process::WaitStatus;
 use serde::{Deserialize, Serialize};
 
 /// A sandbox.
@@ -15,6 +17,8 @@ pub struct SandboxSpec {
     pub mounts: Vec<Mount>,
     /// Overlays that appear inside, before the mounts.
     pub overlays: Vec<Overlay>,
+    /// Folders in memory that appear inside, before the mounts.
+    pub memory: Vec<Memory>,
     /// Whether what is written may be lost when the machine goes down: nothing is written back when it ends.
     pub volatile: bool,
     /// The home of whoever works inside; made if it is not there.
@@ -25,6 +29,36 @@ pub struct SandboxSpec {
     pub limits: Limits,
     /// The name of its control group; unique on this machine.
     pub cgroup: String,
+    /// The process that a long-running sandbox is there for, and ends with; without one it waits until it is stopped.
+    pub main: Option<Main>,
+}
+
+/// The process that a long-running sandbox is there for. What it writes is kept, see [`crate::output`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Main {
+    /// What runs, as [`Io::Captured`].
+    pub process: ExecSpec,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// How it is found out whether it is well.
+    pub check: Option<Check>,
+}
+
+/// A command that is run now and then, and says by its end whether all is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What runs, as [`Io::Captured`].
+    pub process: ExecSpec,
+    /// How long between two of them.
+    pub interval: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// How many failures in a row it takes.
+    pub retries: u32,
+    /// For how long after the start failures do not count.
+    pub start_period: Duration,
+    /// How long between two of them in that time.
+    pub start_interval: Duration,
 }
 
 /// Where a sandbox's file system comes from.
@@ -61,6 +95,19 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether it may not be written.
     pub read_only: bool,
+    /// Whether an empty folder first takes what lies inside where it is going to appear.
+    pub takes_what_is_there: bool,
+}
+
+/// A folder in memory, empty at every start, from which nothing is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Inside; made if it is not there.
+    pub target: PathBuf,
+    /// Bytes at most; half of the machine's memory if absent.
+    pub size: Option<u64>,
+    /// Its access rights.
+    pub mode: u32,
 }
 
 /// An overlay that appears inside.
@@ -154,4 +201,20 @@ pub enum Ended {
     Code(i32),
     /// By this signal.
     Signal(i32),
+}
+
+impl Ended {
+    /// The end that a parent was told of, if it is one.
+    pub(crate) fn of(status: WaitStatus) -> Option<Self> {
+        status.exit_status().map(Self::Code).or_else(|| status.terminating_signal().map(Self::Signal))
+    }
+
+    /// The exit code that a shell would give: 128 + n for a signal.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A long-running sandbox, seen from outside: started, observed, stopped. What is known of it lies in its folder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -207,7 +207,7 @@ pub(crate) fn open(running: &Running) -> Result<rustix::fd::OwnedFd, SandboxErro
     if is_alive(running) { Ok(process) } else { Err(SandboxError::NotRunning) }
 }
 
-fn is_alive(running: &Running) -> bool {
+pub(crate) fn is_alive(running: &Running) -> bool {
     start_time(running.pid) == Some(running.start_time)
         && boot_id().is_some_and(|boot| boot == running.boot_id)
 }
@@ -215,7 +215,8 @@ fn is_alive(running: &Running) -> bool {
 /// What a first process is known by from now on.
 pub(crate) fn running_now(first: Pid, rootless: bool, cgroup: Cgroup) -> Result<Running, SandboxError> {
     let pid = first.as_raw_nonzero().get();
-    let start_time = start_time(pid).ok_or(SandboxError::EndedEarly)?;
+    // What it is there for may have ended by now.
+    let (_, start_time) = state_and_start(pid).ok_or(SandboxError::EndedEarly)?;
     let boot_id = boot_id().ok_or_else(|| SandboxError::io("read", BOOT_ID, "it is empty"))?;
     Ok(Running { pid, start_time, boot_id, rootless, cgroup })
 }
@@ -228,11 +229,16 @@ fn boot_id() -> Option<String> {
 
 /// The start time of a living process; a zombie is dead.
 fn start_time(pid: i32) -> Option<u64> {
+    state_and_start(pid).filter(|(is_alive, _)| *is_alive).map(|(_, start)| start)
+}
+
+/// Whether a process lives, and when it was started.
+fn state_and_start(pid: i32) -> Option<(bool, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; what follows the last of them does not.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
-    (state != "Z" && state != "X").then(|| fields.nth(18)?.parse().ok()).flatten()
+    Some((state != "Z" && state != "X", fields.nth(18)?.parse().ok()?))
 }
 
 pub(crate) fn write_running(folder: &Path, running: &Running) -> Result<(), SandboxError> {
@@ -243,11 +249,11 @@ pub(crate) fn write_exit(folder: &Path, exit: &Exit) -> Result<(), SandboxError>
     write(&folder.join(EXIT), exit)
 }
 
-fn write(path: &PathBuf, value: &impl Serialize) -> Result<(), SandboxError> {
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), SandboxError> {
     let bytes = serde_json::to_vec(value).map_err(|error| SandboxError::io("write", path, error))?;
     write_whole(path, &bytes).map_err(|error| SandboxError::io("write", path, error))
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use setpoint_sandbox as sandbox;
-use setpoint_sandbox::{Ended, ExecSpec, Io, Limits, Mount, Network, Observed, Root, SandboxSpec, User};
+use setpoint_sandbox::{
+    Check, Ended, ExecSpec, Io, Limits, Main, Memory, Mount, Network, Observed, Root, SandboxError,
+    SandboxSpec, Status, User,
+};
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
@@ -17,7 +20,7 @@ fn main() {
         Some("__shim") => sandbox::main_shim(),
         _ => {}
     }
-    let tests: [(&str, fn(&Place)); 18] = [
+    let tests: [(&str, fn(&Place)); 24] = [
         ("what_is_written_stays_inside_and_survives_a_restart", writes_stay_inside),
         ("homes_and_secrets_of_the_host_are_not_visible", nothing_personal),
         ("exit_codes_and_signals_come_through", ends),
@@ -32,6 +35,12 @@ fn main() {
         ("limits_can_be_set_while_it_runs", limits_later),
         ("a_mount_cannot_leave_the_root_by_a_link", mount_by_link),
         ("without_a_network_there_is_none", no_network),
+        ("a_sandbox_ends_with_its_main_process_and_keeps_what_that_wrote", main_process),
+        ("a_main_process_is_asked_to_end_and_then_killed", main_process_is_asked_to_end),
+        ("a_main_program_that_is_missing_is_told_and_nothing_runs", main_program_that_is_missing),
+        ("the_output_of_a_main_process_is_bounded", main_process_that_says_much),
+        ("the_health_of_a_main_process_is_checked", health),
+        ("memory_and_volumes_appear_inside", memory_and_volumes),
         ("one_process_may_have_a_sandbox_of_its_own", own_sandbox),
         ("a_sandbox_of_its_own_ends_with_its_process", own_sandbox_ends),
         ("a_sandbox_of_its_own_dies_with_its_caller", own_sandbox_dies_with_caller),
@@ -79,11 +88,32 @@ impl Place {
             hostname: "inside".to_owned(),
             mounts: Vec::new(),
             overlays: Vec::new(),
+            memory: Vec::new(),
             volatile: false,
             home: None,
             network: Network::Host,
             limits: Limits::default(),
             cgroup: format!("test-{}", self.folder.parent().unwrap().file_name().unwrap().to_string_lossy()),
+            main: None,
+        }
+    }
+
+    /// Starts a sandbox that is there for a script.
+    fn start_for(&self, script: &str, check: Option<Check>) -> sandbox::Running {
+        let main = Main { process: shell(script, Io::Captured), stop_signal: libc::SIGTERM, check };
+        sandbox::start(&SandboxSpec { main: Some(main), ..self.spec() }, &self.folder).unwrap()
+    }
+
+    fn output(&self) -> String {
+        let mut text = String::new();
+        sandbox::output(&self.folder, false).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn exited(&self) -> Option<Ended> {
+        match sandbox::observe(&self.folder) {
+            Observed::Exited(exit) => Some(exit.ended),
+            _ => None,
         }
     }
 
@@ -273,13 +303,117 @@ fn mount_by_link(place: &Place) {
     fs::create_dir(&source).unwrap();
     fs::write(source.join("file"), "seen").unwrap();
     let mut spec = place.spec();
-    spec.mounts = vec![Mount { source, target: PathBuf::from("/srv/out/deep"), read_only: true }];
+    spec.mounts = vec![Mount {
+        source,
+        target: PathBuf::from("/srv/out/deep"),
+        read_only: true,
+        takes_what_is_there: false,
+    }];
     match sandbox::start(&spec, &place.folder) {
         // The link is resolved inside: the folder is made there.
         Ok(running) => assert_eq!(say(&running, "touch /srv/out/deep/x; echo $?").0, Ended::Code(0)),
         Err(error) => assert!(error.to_string().contains("mount point"), "{error}"),
     }
     assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
+}
+
+fn main_process(place: &Place) {
+    place.start_for("echo out; echo err >&2; id -u; (sleep 1000 &) ; exit 3", None);
+    until("it has ended", || place.exited() == Some(Ended::Code(3)));
+    assert_eq!(place.output(), "out\nerr\n0\n");
+    // What it wrote before is kept, and a follower hears all until the end.
+    place.start_for("sleep 0.3; echo more", None);
+    let mut all = String::new();
+    sandbox::output(&place.folder, true).unwrap().read_to_string(&mut all).unwrap();
+    assert_eq!(all, "out\nerr\n0\nmore\n");
+    until("it has ended", || place.exited() == Some(Ended::Code(0)));
+}
+
+fn main_process_is_asked_to_end(place: &Place) {
+    place.start_for("trap 'echo asked; exit 7' TERM; echo here; while :; do sleep 0.05; done", None);
+    until("it is there", || place.output() == "here\n");
+    place.stop();
+    assert_eq!(place.exited(), Some(Ended::Code(7)));
+    assert_eq!(place.output(), "here\nasked\n");
+    let running = place.start_for("trap '' TERM; echo deaf; while :; do sleep 0.05; done", None);
+    until("it is there", || place.output().ends_with("deaf\n"));
+    let began = Instant::now();
+    sandbox::stop(&place.folder, Duration::from_millis(300), &|| false).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(!Path::new(&format!("/proc/{}", running.pid)).exists());
+}
+
+fn main_program_that_is_missing(place: &Place) {
+    let process = ExecSpec { argv: vec!["no-such-program".to_owned()], ..shell("", Io::Captured) };
+    let main = Some(Main { process, stop_signal: libc::SIGTERM, check: None });
+    let refused = sandbox::start(&SandboxSpec { main, ..place.spec() }, &place.folder);
+    let error = refused.unwrap_err();
+    assert!(matches!(&error, SandboxError::Exec { program, .. } if program == "no-such-program"), "{error}");
+    assert_eq!(sandbox::observe(&place.folder), Observed::Gone);
+}
+
+fn main_process_that_says_much(place: &Place) {
+    place.start_for("head -c 25000000 /dev/zero; echo end", None);
+    until("it has ended", || place.exited().is_some());
+    let text = place.output();
+    assert!(text.ends_with("end\n") && text.len() > 4_000_000 && text.len() < 21_000_000, "{}", text.len());
+}
+
+fn health(place: &Place) {
+    let check = Check {
+        process: shell("cat /tmp/health; test -e /tmp/health || sleep 1000", Io::Captured),
+        interval: Duration::from_millis(50),
+        timeout: Duration::from_millis(200),
+        retries: 2,
+        start_period: Duration::ZERO,
+        start_interval: Duration::from_millis(50),
+    };
+    let running = place.start_for("while :; do sleep 0.05; done", Some(check));
+    let now = || sandbox::health(&place.folder, &running);
+    let is = |status: Status| now().is_some_and(|health| health.status == status);
+    until("a check that hangs is a failure", || is(Status::Unhealthy));
+    assert!(now().unwrap().said.contains("longer than"));
+    say(&running, "echo fine > /tmp/health");
+    until("it is well", || is(Status::Healthy));
+    assert_eq!(now().unwrap().said, "fine");
+    place.stop();
+    let again = place.start_for("sleep 1000", None);
+    assert_eq!(sandbox::health(&place.folder, &again), None);
+    place.stop();
+}
+
+fn memory_and_volumes(place: &Place) {
+    let volume = place.folder.parent().unwrap().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let mount = |takes_what_is_there| Mount {
+        source: volume.clone(),
+        target: "/opt/kept".into(),
+        read_only: false,
+        takes_what_is_there,
+    };
+    let memory = Memory { target: "/opt/memory".into(), size: Some(65536), mode: 0o1770 };
+    let running = place.start();
+    say(
+        &running,
+        "mkdir -p /opt/kept/sub; echo 1 > /opt/kept/sub/a; ln -s a /opt/kept/sub/b; chmod 750 /opt/kept; chown 7:8 /opt/kept/sub/a",
+    );
+    place.stop();
+    let spec = SandboxSpec { memory: vec![memory], mounts: vec![mount(true)], ..place.spec() };
+    let running = sandbox::start(&spec, &place.folder).unwrap();
+    let seen = say(
+        &running,
+        "stat -c '%a %u %g %N' /opt/kept /opt/kept/sub/*; stat -c %a /opt/memory; df /opt/memory | tail -1 | tr -s ' ' | cut -d' ' -f2",
+    );
+    assert_eq!(
+        seen.1,
+        "750 0 0 '/opt/kept'\n644 7 8 '/opt/kept/sub/a'\n777 0 0 '/opt/kept/sub/b' -> 'a'\n1770\n64"
+    );
+    say(&running, "rm -r /opt/kept/sub; echo 2 > /opt/kept/own");
+    place.stop();
+    // What is not empty is left as it is.
+    let running = sandbox::start(&spec, &place.folder).unwrap();
+    assert_eq!(say(&running, "ls /opt/kept").1, "own");
+    place.stop();
 }
 
 fn no_network(place: &Place) {
@@ -343,6 +477,8 @@ impl Layered {
             network: Network::None,
             limits: Limits::default(),
             cgroup: "step".to_owned(),
+            memory: Vec::new(),
+            main: None,
         };
         let exec = ExecSpec { cwd: "/workspace".into(), ..shell(script, Io::Captured) };
         sandbox::run(&spec, &scratch, &exec).unwrap()

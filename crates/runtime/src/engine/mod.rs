@@ -608,6 +608,7 @@ impl EngineError {
             Self::Docker(error) => error.hint(),
             Self::Unsupported { hint, .. } => Some(hint.clone()),
             Self::Build(failed) => Some(failed.hint()),
+            Self::VolumeInUse { unit, .. } => Some(format!("`setpoint down {unit}` removes the unit")),
             Self::State { .. } | Self::Io { .. } => None,
         }
     }
@@ -683,6 +684,14 @@ pub enum EngineError {
         what: String,
         /// What to do instead.
         hint: String,
+    },
+    /// A volume that is to be removed is still somebody's.
+    #[error("the volume {volume} belongs to {unit}")]
+    VolumeInUse {
+        /// Its name.
+        volume: String,
+        /// The unit that has it.
+        unit: String,
     },
     /// An image could not be had.
     #[error(transparent)]

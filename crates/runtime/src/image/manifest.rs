@@ -1,8 +1,10 @@
 //! The JSON of images: indexes, manifests and configurations, read as leniently as they are written.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
+use setpoint_model::container::{Health, HealthTest};
 
 use super::Config;
 use super::error::ImageError;
@@ -150,6 +152,53 @@ struct Process {
     workdir: Option<String>,
     #[serde(rename = "Labels")]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(rename = "Entrypoint", default)]
+    entrypoint: Option<Vec<String>>,
+    #[serde(rename = "Cmd", default)]
+    command: Option<Vec<String>>,
+    #[serde(rename = "StopSignal", default)]
+    stop_signal: Option<String>,
+    #[serde(rename = "Healthcheck", default)]
+    health: Option<Check>,
+}
+
+/// A health check; durations are nanoseconds, and 0 is the usual one.
+#[derive(Deserialize)]
+struct Check {
+    #[serde(rename = "Test", default)]
+    test: Option<Vec<String>>,
+    #[serde(rename = "Interval", default)]
+    interval: u64,
+    #[serde(rename = "Timeout", default)]
+    timeout: u64,
+    #[serde(rename = "Retries", default)]
+    retries: u32,
+    #[serde(rename = "StartPeriod", default)]
+    start_period: u64,
+    #[serde(rename = "StartInterval", default)]
+    start_interval: u64,
+}
+
+impl Check {
+    /// The check, if it says what is run.
+    fn health(self) -> Option<Health> {
+        let test = self.test?;
+        let test = match test.split_first()? {
+            (kind, []) if kind == "NONE" => HealthTest::Off,
+            (kind, [text]) if kind == "CMD-SHELL" => HealthTest::Shell(text.clone()),
+            (kind, argv) if kind == "CMD" && !argv.is_empty() => HealthTest::Exec(argv.to_vec()),
+            _ => return None,
+        };
+        let some = |nanos: u64| (nanos > 0).then(|| Duration::from_nanos(nanos));
+        Some(Health {
+            test: Some(test),
+            interval: some(self.interval),
+            timeout: some(self.timeout),
+            retries: (self.retries > 0).then_some(self.retries),
+            start_period: some(self.start_period),
+            start_interval: some(self.start_interval),
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -188,6 +237,10 @@ pub(super) fn configuration(
         user: filled(process.user),
         workdir: filled(process.workdir),
         labels: process.labels.unwrap_or_default(),
+        entrypoint: process.entrypoint.unwrap_or_default(),
+        command: process.command.unwrap_or_default(),
+        stop_signal: filled(process.stop_signal),
+        health: process.health.and_then(Check::health),
     };
     Ok((config, diff_ids))
 }

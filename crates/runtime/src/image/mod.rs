@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use setpoint_model::container::Health;
 
 pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
@@ -56,6 +57,14 @@ pub struct Config {
     pub user: Option<String>,
     /// The working folder.
     pub workdir: Option<String>,
+    /// What a container runs, before its command.
+    pub entrypoint: Vec<String>,
+    /// What a container runs, or the arguments of its entrypoint.
+    pub command: Vec<String>,
+    /// The signal that asks a container to end.
+    pub stop_signal: Option<String>,
+    /// How it is found out whether a container is well.
+    pub health: Option<Health>,
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -10,7 +10,7 @@ const OF_ENGINE: [&str; 5] =
 /// The paths that were changed, without folders on the way to a change and places where something is mounted.
 pub(super) fn own(connected: &Connected, container: &str) -> Result<Vec<String>, DockerError> {
     let what = "look at changes";
-    let found = connected.find(what, connected.api.inspect_container(container, None))?;
+    let found = connected.container(what, container)?;
     let Some(found) = found else { return Ok(Vec::new()) };
     let changes = connected.find(what, connected.api.container_changes(container))?;
     let mounts = found.mounts.into_iter().flatten().filter_map(|mount| mount.destination);

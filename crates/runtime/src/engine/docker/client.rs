@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
+use bollard::models::ContainerInspectResponse;
 
 use super::Flavor;
 use super::endpoint::Endpoint;
@@ -141,11 +142,21 @@ impl Connected {
         }
     }
 
+    /// A container, by its name; nothing if there is none.
+    pub(super) fn container(
+        &self,
+        what: &'static str,
+        name: &str,
+    ) -> Result<Option<ContainerInspectResponse>, DockerError> {
+        self.find(what, settled(|| self.api.inspect_container(name, None)))
+    }
+
     /// An error of the client in words.
     pub(super) fn explain(&self, what: &'static str, error: &Error) -> DockerError {
         match error {
             Error::DockerResponseServerError { message, .. } => refused(what, message),
             Error::DockerStreamError { error } => refused(what, error),
+            Error::JsonDataError { message, .. } => refused(what, &format!("an odd answer: {message}")),
             other => self.endpoint.unreachable(other),
         }
     }

@@ -132,6 +132,9 @@ impl DockerError {
             Self::Refused { why, .. } if says(why, &["\"/bin/sh\": stat"]) => {
                 "an environment needs a shell: use an image that has /bin/sh".to_owned()
             }
+            Self::Refused { why, .. } if says(why, &["container-init binary not found"]) => {
+                "install `catatonit`, which is what Podman's `init` runs, or take `init` out".to_owned()
+            }
             Self::Silent { .. } | Self::Refused { .. } | Self::Runtime(_) => return None,
         })
     }

@@ -99,7 +99,7 @@ impl Docker {
     fn inspect(&self, unit: &UnitId) -> Result<Option<ContainerInspectResponse>, EngineError> {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
-        Ok(connected.find("look at a container", connected.api.inspect_container(&name, None))?)
+        Ok(connected.container("look at a container", &name)?)
     }
 
     fn known(&self, unit: &UnitId) -> Result<ContainerInspectResponse, EngineError> {
@@ -112,7 +112,11 @@ impl Docker {
         let own = || Some(self.known(unit).ok()?.config?.user?).filter(|user| !user.is_empty());
         let user = if user.is_empty() { &own().unwrap_or_else(|| "root".to_owned()) } else { user };
         let passwd = files::text(self.connected()?, &name, "/etc/passwd")?;
-        let why = match accounts::find(&passwd, user) {
+        let group = match user.contains(':') {
+            true => files::text(self.connected()?, &name, "/etc/group")?,
+            false => String::new(),
+        };
+        let why = match accounts::find(&passwd, &group, user) {
             Ok(account) => {
                 let known = user.contains(':') || user.parse::<u32>().is_ok();
                 let as_known = if known { user.to_owned() } else { account.name.clone() };
@@ -143,7 +147,7 @@ impl Docker {
             return Ok(());
         }
         let what = "join a network";
-        let found = connected.quick(what, connected.api.inspect_container(name, None))?;
+        let found = connected.settled(what, || connected.api.inspect_container(name, None))?;
         let has = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         for (network, endpoint) in wanted.into_iter().filter(|(network, _)| !has.contains_key(network)) {
             let request =

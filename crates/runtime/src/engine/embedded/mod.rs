@@ -1,7 +1,10 @@
 //! The embedded engine: sandboxes of our own, no daemon. All that it knows of a unit lies in the unit's folder.
 
+mod first;
 mod identity;
+mod settings;
 mod steps;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use setpoint_model::container::{Container, ContainerMount, MountSource};
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
@@ -21,17 +25,19 @@ use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
-    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, ImageFacts, Io, Labels, Mount,
-    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, ImageFacts, Io, Labels,
+    Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
 use crate::events::{Event, Watcher};
-use crate::image::{Credentials, Image, ImageStore, Source};
+use crate::image::{Config, Credentials, Image, ImageStore, Source};
 use crate::paths::Roots;
 
 const UNITS: &str = "units/v1";
 const UNIT_FILE: &str = "unit.json";
+/// The access rights of a folder in memory, as of `/tmp`.
+const OPEN_TO_ALL: u32 = 0o1777;
 /// How many of a unit's own changes are named.
 const EXAMPLES: usize = 5;
 
@@ -53,10 +59,14 @@ struct UnitFile {
     base: BaseSource,
     /// The image's layers, the lowest first; none for the host.
     layers: Vec<PathBuf>,
-    /// The environment that the base declares.
-    env: Vec<(String, String)>,
+    /// What the image's author set for processes in it.
+    image: Config,
+    /// What it is made with besides, as it was last started.
+    container: Container,
     workspace: PathBuf,
     user: String,
+    /// Whether its first process has a health check.
+    is_checked: bool,
     /// Nanoseconds since 1970, when this instance stood for the first time, before anything ran in it.
     stood_at: Option<i64>,
 }
@@ -105,6 +115,17 @@ impl Embedded {
         }
     }
 
+    /// Who a unit's processes run as that are not told who.
+    fn usual_user(file: &UnitFile) -> &str {
+        if file.user.is_empty() { Self::first_user(file) } else { &file.user }
+    }
+
+    /// Who its first process runs as.
+    fn first_user(file: &UnitFile) -> &str {
+        let of_container = file.container.user.as_ref().filter(|user| !user.is_empty());
+        of_container.or(file.image.user.as_ref()).map_or("root", String::as_str)
+    }
+
     /// Removes what a killed creation or removal left. The caller holds the unit's lock.
     fn sweep(&self, unit: &UnitId) -> Result<(), EngineError> {
         for kind in [NEW, GONE] {
@@ -122,24 +143,48 @@ impl Embedded {
         unit: &UnitId,
         spec: &UnitSpec,
         file: &UnitFile,
-        home: sandbox::Home,
     ) -> Result<sandbox::SandboxSpec, EngineError> {
         let folder = self.folder(unit);
         let root = match &spec.base {
             BaseSource::Host => sandbox::Root::HostView { state: folder },
             _ => sandbox::Root::Layers { layers: file.layers.clone(), state: folder },
         };
+        let account = self.account(unit, Self::usual_user(file))?;
+        let hostname = spec.container.hostname.clone();
         Ok(sandbox::SandboxSpec {
             root,
-            hostname: spec.labels.unit.to_string(),
-            mounts: mounts(&spec.mounts),
+            hostname: hostname.unwrap_or_else(|| spec.labels.unit.to_string()),
+            mounts: mounts(&spec.mounts).chain(volumes::mounts(self, unit, spec)?).collect(),
             overlays: Vec::new(),
+            memory: memory(&spec.container),
             volatile: false,
-            home: Some(home),
-            network: network(spec.network)?,
-            limits: limits(&spec.limits),
+            home: Some(sandbox::Home { path: account.home, uid: account.uid, gid: account.gid }),
+            network: settings::network(spec)?,
+            limits: settings::limits(&spec.limits, &spec.container),
             cgroup: self.group_name(unit),
+            main: match spec.first {
+                FirstProcess::Idle => None,
+                FirstProcess::Declared => Some(self.main(unit, file)?),
+            },
         })
+    }
+
+    /// The process that a unit is there for.
+    fn main(&self, unit: &UnitId, file: &UnitFile) -> Result<sandbox::Main, EngineError> {
+        let account = self.account(unit, Self::first_user(file))?;
+        self.refuse_others(&account)?;
+        let groups = accounts::groups(&self.file_inside(unit, file, "etc/group"), &account.name);
+        let mut env = environment(file);
+        env.entry("HOME".to_owned()).or_insert_with(|| account.home.to_string_lossy().into_owned());
+        first::main(file, env, &account, groups)
+    }
+
+    /// A sandbox without privileges has a single user.
+    fn refuse_others(&self, account: &Account) -> Result<(), EngineError> {
+        match sandbox::is_rootless() && account.uid != 0 {
+            true => Err(EngineError::SingleUser { user: account.name.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// The control group's name is the machine's to share: two states must not meet in it.
@@ -199,13 +244,26 @@ fn open_up(folder: &Path) {
         .for_each(|entry| open_up(&entry.path()));
 }
 
-fn mounts(mounts: &[Mount]) -> Vec<sandbox::Mount> {
-    let mount = |mount: &Mount| sandbox::Mount {
+fn mounts(mounts: &[Mount]) -> impl Iterator<Item = sandbox::Mount> {
+    mounts.iter().map(|mount| sandbox::Mount {
         source: mount.source.clone(),
         target: mount.target.clone(),
         read_only: mount.read_only,
+        takes_what_is_there: false,
+    })
+}
+
+/// The folders in memory.
+fn memory(settings: &Container) -> Vec<sandbox::Memory> {
+    let folder = |mount: &ContainerMount| match &mount.source {
+        MountSource::Tmpfs { size, mode, .. } => Some(sandbox::Memory {
+            target: PathBuf::from(&mount.target),
+            size: size.map(|size| size.0),
+            mode: mode.unwrap_or(OPEN_TO_ALL),
+        }),
+        _ => None,
     };
-    mounts.iter().map(mount).collect()
+    settings.mounts.iter().filter_map(folder).collect()
 }
 
 fn network(network: Network) -> Result<sandbox::Network, EngineError> {
@@ -218,10 +276,6 @@ fn network(network: Network) -> Result<sandbox::Network, EngineError> {
 
 fn unsupported(what: &str, hint: &str) -> EngineError {
     EngineError::Unsupported { engine: "embedded", what: what.to_owned(), hint: hint.to_owned() }
-}
-
-fn limits(limits: &Limits) -> sandbox::Limits {
-    sandbox::Limits { memory: limits.memory.map(|size| size.0), cpus: limits.cpus, pids: limits.pids }
 }
 
 /// What the image store is asked for; nothing for the host.
@@ -263,20 +317,10 @@ impl Engine for Embedded {
     }
 
     fn check(&self, spec: &UnitSpec) -> Result<(), EngineError> {
-        sandbox::check_limits(&limits(&spec.limits))?;
-        if spec.first == FirstProcess::Declared || !spec.entrypoints.is_empty() {
-            return Err(unsupported("a unit with a command of its own", "set `engine.default = \"docker\"`"));
-        }
-        // Labels are for those who look for containers, and its first process is nobody's.
-        let is_idle = |setting: &str| setting == "user" || setting.starts_with("labels ");
-        if let Some((setting, _)) = spec.container.settings().into_iter().find(|(name, _)| !is_idle(name)) {
-            return Err(unsupported(
-                &format!("the setting `{setting}`"),
-                "set `engine.default = \"docker\"`",
-            ));
-        }
+        settings::check(spec)?;
+        sandbox::check_limits(&settings::limits(&spec.limits, &spec.container))?;
         let mut users = std::iter::once(&spec.user).chain(&spec.hook_users);
-        let is_caller = |user: &str| matches!(user.split(':').next(), Some("root" | "0"));
+        let is_caller = |user: &str| matches!(user.split(':').next(), Some("root" | "0" | ""));
         match users.find(|user| sandbox::is_rootless() && !is_caller(user)) {
             Some(user) => Err(EngineError::SingleUser { user: user.clone() }),
             None => Ok(()),
@@ -292,20 +336,34 @@ impl Engine for Embedded {
     }
 
     fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
-        Ok(Progress { running: self.running(unit).is_ok(), ..Progress::default() })
+        let Some(file) = self.unit_file(unit)? else { return Ok(Progress::default()) };
+        let folder = self.folder(unit);
+        Ok(match sandbox::observe(&folder) {
+            sandbox::Observed::Running(running) => {
+                let seen = sandbox::health(&folder, &running);
+                let health =
+                    file.is_checked.then(|| seen.map_or(Health::Starting, |seen| health(seen.status)));
+                Progress { running: true, health, ended: None }
+            }
+            sandbox::Observed::Exited(exit) => {
+                Progress { ended: Some(exit.ended.code()), ..Progress::default() }
+            }
+            sandbox::Observed::Gone => Progress::default(),
+        })
     }
 
-    fn output(&self, unit: &UnitId, _follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {
+    fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {
         self.known(unit)?;
-        Err(unsupported("the output of a first process", "`setpoint logs` shows that of hooks and packs"))
+        let folder = self.folder(unit);
+        Ok(Box::new(sandbox::output(&folder, follow).map_err(io("read the output in", &folder))?))
     }
 
-    fn volumes(&self, _project_root: &Path) -> Result<Vec<String>, EngineError> {
-        Ok(Vec::new())
+    fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
+        volumes::of_project(&self.state, project_root)
     }
 
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
-        Err(unsupported(&format!("the volume {name}"), "it has none"))
+        volumes::remove(self, name)
     }
 
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
@@ -377,18 +435,17 @@ impl Engine for Embedded {
                 sandbox::prepare_overlay(&new.join("fs"), top)?;
             }
         }
-        let (layers, env) = image.map_or_else(Default::default, |image| {
-            let env = image.config.env.iter().filter_map(|entry| entry.split_once('='));
-            (image.layers, env.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
-        });
+        let (layers, image) = image.map(|image| (image.layers, image.config)).unwrap_or_default();
         let file = UnitFile {
             version: 1,
             labels: spec.labels.clone(),
             base: spec.base.clone(),
             layers,
-            env,
+            image,
+            container: spec.container.clone(),
             workspace: spec.workspace.clone(),
             user: spec.user.clone(),
+            is_checked: false,
             stood_at: None,
         };
         write_unit_file(&new, &file)?;
@@ -400,10 +457,11 @@ impl Engine for Embedded {
         let mut file = self.known(unit)?;
         file.workspace = spec.workspace.clone();
         file.user = spec.user.clone();
+        file.container = spec.container.clone();
+        let wanted = self.sandbox_spec(unit, spec, &file)?;
+        file.is_checked = wanted.main.as_ref().is_some_and(|main| main.check.is_some());
         write_unit_file(&folder, &file)?;
-        let account = self.account(unit, &spec.user)?;
-        let home = sandbox::Home { path: account.home, uid: account.uid, gid: account.gid };
-        sandbox::start(&self.sandbox_spec(unit, spec, &file, home)?, &folder)?;
+        sandbox::start(&wanted, &folder)?;
         if file.stood_at.is_none() {
             file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
             write_unit_file(&folder, &file)?;
@@ -431,7 +489,8 @@ impl Engine for Embedded {
     }
 
     fn set_limits(&self, unit: &UnitId, wanted: &Limits) -> Result<(), EngineError> {
-        sandbox::set_limits(&self.folder(unit), &self.group_name(unit), &limits(wanted))?;
+        let limits = settings::limits(wanted, &self.known(unit)?.container);
+        sandbox::set_limits(&self.folder(unit), &self.group_name(unit), &limits)?;
         Ok(())
     }
 
@@ -454,9 +513,10 @@ impl Engine for Embedded {
     fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {
         let file = self.known(unit)?;
         let passwd = self.file_inside(unit, &file, "etc/passwd");
+        let group = self.file_inside(unit, &file, "etc/group");
         let missing =
             |why| EngineError::NoAccount { user: user.to_owned(), unit: file.labels.unit.to_string(), why };
-        match accounts::find(&passwd, user) {
+        match accounts::find(&passwd, &group, user) {
             Ok(account) => Ok(account),
             // A name of the host's that the image does not know: the owner of the workspace, by his numbers.
             Err(why) => accounts::owner_of(&file.labels.project_root, user).ok_or_else(|| missing(why)),
@@ -466,10 +526,8 @@ impl Engine for Embedded {
     fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError> {
         let file = self.known(unit)?;
         let running = self.running(unit)?;
-        let account = self.account(unit, spec.user.as_deref().unwrap_or(&file.user))?;
-        if sandbox::is_rootless() && account.uid != 0 {
-            return Err(EngineError::SingleUser { user: account.name });
-        }
+        let account = self.account(unit, spec.user.as_deref().unwrap_or(Self::usual_user(&file)))?;
+        self.refuse_others(&account)?;
         let groups = accounts::groups(&self.file_inside(unit, &file, "etc/group"), &account.name);
         let mut env = environment(&file);
         env.insert("HOME".to_owned(), account.home.to_string_lossy().into_owned());
@@ -491,7 +549,10 @@ impl Engine for Embedded {
         let inside = sandbox::ExecSpec {
             argv: spec.argv.clone(),
             env: env.into_iter().collect(),
-            cwd: spec.cwd.clone().unwrap_or_else(|| file.workspace.clone()),
+            cwd: spec.cwd.clone().unwrap_or_else(|| match file.workspace.as_os_str().is_empty() {
+                true => first::working_dir(&file.container, &file.image),
+                false => file.workspace.clone(),
+            }),
             user: sandbox::User { uid: account.uid, gid: account.gid, groups },
             io,
         };
@@ -527,9 +588,12 @@ impl Engine for Embedded {
     }
 }
 
-/// The environment that a unit's base declares.
+/// The environment that a unit's base declares, and under it its own settings.
 fn environment(file: &UnitFile) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> = file.env.iter().cloned().collect();
+    let brought = file.image.env.iter().filter_map(|entry| entry.split_once('='));
+    let mut env: BTreeMap<String, String> =
+        brought.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    env.extend(file.container.env.clone());
     env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
     env
 }
@@ -538,6 +602,14 @@ fn write_unit_file(folder: &Path, file: &UnitFile) -> Result<(), EngineError> {
     let path = folder.join(UNIT_FILE);
     let bytes = serde_json::to_vec_pretty(file).map_err(|error| io("write", &path)(error.into()))?;
     crate::secrets::write_private(&path, &bytes, false).map_err(io("write", &path))
+}
+
+fn health(status: sandbox::Status) -> Health {
+    match status {
+        sandbox::Status::Starting => Health::Starting,
+        sandbox::Status::Healthy => Health::Healthy,
+        sandbox::Status::Unhealthy => Health::Unhealthy,
+    }
 }
 
 /// Counts what was written since then.

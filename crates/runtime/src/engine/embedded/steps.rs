@@ -156,12 +156,13 @@ impl Embedded {
         let spec = sandbox::SandboxSpec {
             root,
             hostname: "setpoint".to_owned(),
-            mounts: mounts(&step.mounts),
+            mounts: mounts(&step.mounts).collect(),
             overlays: vec![sandbox::Overlay {
                 target: WORKSPACE.into(),
                 layers: if step.workspace.is_empty() { vec![self.empty()?] } else { step.workspace.clone() },
                 state: workspace,
             }],
+            memory: Vec::new(),
             volatile: true,
             home: step.user.as_ref().map(|_| sandbox::Home {
                 path: account.home.clone(),
@@ -171,6 +172,7 @@ impl Embedded {
             network: network(step.network)?,
             limits: sandbox::Limits::default(),
             cgroup: String::new(),
+            main: None,
         };
         let exec = sandbox::ExecSpec {
             argv: step.argv.clone(),
@@ -199,7 +201,7 @@ fn account(etc: &[PathBuf], user: Option<&str>) -> Result<Account, EngineError> 
     if sandbox::is_rootless() && !matches!(user.split(':').next(), Some("root" | "0")) {
         return Err(EngineError::SingleUser { user: user.to_owned() });
     }
-    accounts::find(&read(etc, "passwd"), user).map_err(|why| EngineError::NoAccount {
+    accounts::find(&read(etc, "passwd"), &read(etc, "group"), user).map_err(|why| EngineError::NoAccount {
         user: user.to_owned(),
         unit: "the step's system".to_owned(),
         why,

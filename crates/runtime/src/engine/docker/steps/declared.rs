@@ -17,7 +17,7 @@ const VOLUME: &str = "volume";
 /// A digest of what lies in each such volume of a container.
 pub(super) fn look(connected: &Connected, container: &str) -> Result<BTreeMap<String, Digest>, DockerError> {
     let what = "look at a container";
-    let found = connected.quick(what, connected.api.inspect_container(container, None))?;
+    let found = connected.settled(what, || connected.api.inspect_container(container, None))?;
     let mounts = found.mounts.into_iter().flatten();
     let declared = mounts
         .filter(|mount| mount.typ.as_deref() == Some(VOLUME))

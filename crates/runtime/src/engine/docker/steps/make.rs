@@ -117,9 +117,15 @@ pub(super) fn make(docker: &Docker, step: &StepSpec, image: &str) -> Result<Made
         error => error.into(),
     };
     create(user).map_err(unknown)?;
-    let passwd = files::text(connected, &made.name, "/etc/passwd").map_err(unknown)?;
-    renew_work(&step.state)?;
-    let account = accounts::find(&passwd, user).map_err(nobody)?;
+    let read = |path: &str| {
+        let text = files::text(connected, &made.name, path).map_err(unknown)?;
+        // The engine mounted the workspace for that, and will do so again.
+        renew_work(&step.state)?;
+        Ok::<_, EngineError>(text)
+    };
+    let passwd = read("/etc/passwd")?;
+    let group = if user.contains(':') { read("/etc/group")? } else { String::new() };
+    let account = accounts::find(&passwd, &group, user).map_err(nobody)?;
     let known = known_as(&account, user);
     if known != user {
         sweep::container(connected, &made.name)?;

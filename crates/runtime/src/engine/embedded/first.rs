@@ -1,0 +1,173 @@
+//! What keeps a unit running: its own first process, and how it is found out whether that is well.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use setpoint_model::container::{Container, Health, HealthTest};
+use setpoint_sandbox as sandbox;
+
+use super::{UnitFile, unsupported};
+use crate::engine::{Account, EngineError};
+use crate::image::Config;
+
+/// The usual times of a health check, which are Docker's.
+const INTERVAL: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
+const START_INTERVAL: Duration = Duration::from_secs(5);
+const RETRIES: u32 = 3;
+
+const SIGTERM: i32 = 15;
+
+/// What a unit runs, and as whom.
+pub(super) fn main(
+    unit: &UnitFile,
+    env: BTreeMap<String, String>,
+    account: &Account,
+    groups: Vec<u32>,
+) -> Result<sandbox::Main, EngineError> {
+    let (settings, image) = (&unit.container, &unit.image);
+    let argv = argv(settings, image);
+    if argv.is_empty() {
+        return Err(unsupported(
+            "running a unit of which neither the image nor the manifest says what runs in it",
+            "set its `command`",
+        ));
+    }
+    let process = |argv: Vec<String>| sandbox::ExecSpec {
+        argv,
+        env: env.clone().into_iter().collect(),
+        cwd: working_dir(settings, image),
+        user: sandbox::User { uid: account.uid, gid: account.gid, groups: groups.clone() },
+        io: sandbox::Io::Captured,
+    };
+    let check = check(settings, image).map(|(argv, health)| sandbox::Check {
+        process: process(argv),
+        interval: health.interval.unwrap_or(INTERVAL),
+        timeout: health.timeout.unwrap_or(TIMEOUT),
+        retries: health.retries.unwrap_or(RETRIES),
+        start_period: health.start_period.unwrap_or_default(),
+        start_interval: health.start_interval.unwrap_or(START_INTERVAL),
+    });
+    let stop_signal = match settings.stop_signal.as_ref().or(image.stop_signal.as_ref()) {
+        None => SIGTERM,
+        Some(name) => signal(name).ok_or_else(|| not_a_signal(name))?,
+    };
+    Ok(sandbox::Main { process: process(argv), stop_signal, check })
+}
+
+/// The entrypoint and the command. Whoever says the one does not want the image's other.
+fn argv(settings: &Container, image: &Config) -> Vec<String> {
+    let (entrypoint, command) = match (&settings.entrypoint, &settings.command) {
+        (Some(entrypoint), command) => (entrypoint, command.as_ref()),
+        (None, Some(command)) => (&image.entrypoint, Some(command)),
+        (None, None) => (&image.entrypoint, Some(&image.command)),
+    };
+    entrypoint.iter().chain(command.into_iter().flatten()).cloned().collect()
+}
+
+/// Where a unit's processes start that are not told where.
+pub(super) fn working_dir(settings: &Container, image: &Config) -> PathBuf {
+    let declared = settings.working_dir.as_ref().or(image.workdir.as_ref());
+    declared.map_or_else(|| PathBuf::from("/"), |path| PathBuf::from("/").join(path))
+}
+
+/// What is run to find out whether all is well, and when, if anything is.
+fn check(settings: &Container, image: &Config) -> Option<(Vec<String>, Health)> {
+    let none = Health::default();
+    let (declared, brought) =
+        (settings.health.as_ref().unwrap_or(&none), image.health.as_ref().unwrap_or(&none));
+    let argv = match declared.test.as_ref().or(brought.test.as_ref())? {
+        HealthTest::Off => return None,
+        HealthTest::Exec(argv) => argv.clone(),
+        HealthTest::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
+    };
+    let health = Health {
+        test: None,
+        interval: declared.interval.or(brought.interval),
+        timeout: declared.timeout.or(brought.timeout),
+        retries: declared.retries.or(brought.retries),
+        start_period: declared.start_period.or(brought.start_period),
+        start_interval: declared.start_interval.or(brought.start_interval),
+    };
+    Some((argv, health))
+}
+
+/// The number of a signal, by its number or its name with or without `SIG`.
+pub(super) fn signal(name: &str) -> Option<i32> {
+    const USUAL: std::ops::RangeInclusive<i32> = 1..=31;
+    if let Ok(number) = name.parse() {
+        return USUAL.contains(&number).then_some(number);
+    }
+    let name = name.to_uppercase();
+    let plain = name.strip_prefix("SIG").unwrap_or(&name);
+    let is_it = |number: &i32| {
+        signal_hook::low_level::signal_name(*number)
+            .is_some_and(|known| known.strip_prefix("SIG") == Some(plain))
+    };
+    USUAL.into_iter().find(is_it)
+}
+
+/// A signal that nobody knows, or that only some kernels have.
+pub(super) fn not_a_signal(name: &str) -> EngineError {
+    unsupported(&format!("stopping a unit by the signal `{name}`"), "use `SIGTERM`, `SIGINT` or `SIGQUIT`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_is_declared_takes_the_place_of_what_the_image_has() {
+        let image = Config { entrypoint: words("e"), command: words("c d"), ..Config::default() };
+        let run = |entrypoint: Option<&str>, command: Option<&str>| {
+            let settings = Container {
+                entrypoint: entrypoint.map(words),
+                command: command.map(words),
+                ..Container::default()
+            };
+            argv(&settings, &image).join(" ")
+        };
+        assert_eq!(run(None, None), "e c d");
+        assert_eq!(run(None, Some("x")), "e x");
+        assert_eq!(run(Some("y"), None), "y");
+        assert_eq!(run(Some("y"), Some("x")), "y x");
+        assert_eq!(run(Some(""), Some("x")), "x");
+        assert_eq!(run(Some(""), None), "");
+    }
+
+    #[test]
+    fn times_are_declared_apart_from_the_command() {
+        let second = Some(Duration::from_secs(1));
+        let image = Config {
+            health: Some(Health {
+                test: Some(HealthTest::Shell("true".to_owned())),
+                timeout: second,
+                ..Health::default()
+            }),
+            ..Config::default()
+        };
+        let declared = |health: Health| Container { health: Some(health), ..Container::default() };
+        let (argv, health) =
+            check(&declared(Health { interval: second, ..Health::default() }), &image).unwrap();
+        assert_eq!(argv, ["/bin/sh", "-c", "true"]);
+        assert_eq!((health.interval, health.timeout, health.retries), (second, second, None));
+        let off = declared(Health { test: Some(HealthTest::Off), ..Health::default() });
+        assert_eq!(check(&off, &image), None);
+        assert_eq!(check(&Container::default(), &Config::default()), None);
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (name, number) in [("SIGINT", 2), ("quit", 3), ("15", 15), ("SIGWINCH", 28)] {
+            assert_eq!(signal(name), Some(number));
+        }
+        for name in ["", "SIG", "SIGRTMIN+3", "0", "64", "SIGSIGINT"] {
+            assert_eq!(signal(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Named volumes: folders of the state that outlive the units that have them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use setpoint_model::container::MountSource;
+use setpoint_sandbox as sandbox;
+
+use super::{Embedded, io, remove_tree, unsupported};
+use crate::engine::{EngineError, UnitId, UnitSpec};
+use crate::paths::make_private_folder;
+
+const VOLUMES: &str = "volumes/v1";
+/// What appears inside.
+const DATA: &str = "data";
+const ABOUT: &str = "volume.json";
+/// In a unit's folder: volumes of its own, that go with it.
+const OWN: &str = "volumes";
+
+/// What is kept of a volume beside its files.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    version: u32,
+    /// The project that it was made for; nobody in particular's if absent.
+    project_root: Option<PathBuf>,
+}
+
+/// Whether it can be the name of a volume: as Docker has it.
+pub(super) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.len() <= 200
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+/// What of volumes appears in a unit; they are made where they are not there.
+pub(super) fn mounts(
+    engine: &Embedded,
+    unit: &UnitId,
+    spec: &UnitSpec,
+) -> Result<Vec<sandbox::Mount>, EngineError> {
+    let mut mounts = Vec::new();
+    for mount in &spec.container.mounts {
+        let MountSource::Volume { name, no_copy, .. } = &mount.source else { continue };
+        let source = match name {
+            Some(name) => ensure(engine, name, spec)?,
+            None => {
+                let called = mount.target.replace('/', "-");
+                let folder = engine.folder(unit).join(OWN).join(called.trim_matches('-'));
+                make(&folder)?;
+                folder
+            }
+        };
+        mounts.push(sandbox::Mount {
+            source,
+            target: PathBuf::from(&mount.target),
+            read_only: mount.read_only,
+            takes_what_is_there: !no_copy,
+        });
+    }
+    Ok(mounts)
+}
+
+/// The folder of a volume.
+fn ensure(engine: &Embedded, name: &str, spec: &UnitSpec) -> Result<PathBuf, EngineError> {
+    let volume = engine.state.join(VOLUMES).join(name);
+    let data = volume.join(DATA);
+    if data.is_dir() {
+        return Ok(data);
+    }
+    let declared = spec.volumes.iter().find(|declared| declared.name == name);
+    if declared.is_some_and(|declared| declared.external) {
+        return Err(unsupported(
+            &format!("mounting the volume {name}, which is declared as external and is not there"),
+            "take `external` out, so that it is made",
+        ));
+    }
+    make_private_folder(&volume).map_err(io("make", &volume))?;
+    let about = About { version: 1, project_root: declared.map(|_| spec.labels.project_root.clone()) };
+    let path = volume.join(ABOUT);
+    let bytes = serde_json::to_vec_pretty(&about).map_err(|error| io("write", &path)(error.into()))?;
+    crate::secrets::write_private(&path, &bytes, false).map_err(io("write", &path))?;
+    // Last: a volume with its folder is whole.
+    make(&data)?;
+    Ok(data)
+}
+
+/// Open to everybody who gets into it: only the folders above it are private.
+fn make(folder: &Path) -> Result<(), EngineError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir_all(folder).map_err(io("make", folder))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(io("make", folder))
+}
+
+/// The volumes that were made for a project.
+pub(super) fn of_project(state: &Path, project_root: &Path) -> Result<Vec<String>, EngineError> {
+    let folder = state.join(VOLUMES);
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(io("read", &folder))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io("read", &folder))?;
+        let about = fs::read(entry.path().join(ABOUT)).ok();
+        let about: Option<About> = about.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if about.and_then(|about| about.project_root).is_some_and(|of| of == project_root) {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a volume with all that is in it.
+pub(super) fn remove(engine: &Embedded, name: &str) -> Result<(), EngineError> {
+    if !is_name(name) {
+        return Err(unsupported(&format!("a volume of the name `{name}`"), "use letters, digits and `_.-`"));
+    }
+    if let Some(unit) = user(engine, name)? {
+        return Err(EngineError::VolumeInUse { volume: name.to_owned(), unit });
+    }
+    remove_tree(&engine.state.join(VOLUMES).join(name))
+}
+
+/// A unit that has this volume.
+fn user(engine: &Embedded, name: &str) -> Result<Option<String>, EngineError> {
+    use crate::engine::Engine as _;
+    for (id, labels) in engine.units()? {
+        let file = engine.known(&id)?;
+        let is_it =
+            |source: &MountSource| matches!(source, MountSource::Volume { name: Some(of), .. } if of == name);
+        if file.container.mounts.iter().any(|mount| is_it(&mount.source)) {
+            return Ok(Some(labels.unit.to_string()));
+        }
+    }
+    Ok(None)
+}

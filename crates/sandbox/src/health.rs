@@ -1,0 +1,158 @@
+//! Whether the main process of a sandbox is well: its check is run now and then, and what came of it lies in the
+//! sandbox's folder.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Channel;
+use crate::error::SandboxError;
+use crate::exec::exec;
+use crate::spec::{Check, Ended};
+use crate::syscalls::{self, Fork};
+use crate::unit::{self, Running};
+
+const HEALTH: &str = "health.json";
+/// How much of what a check said is kept.
+const SAID: u64 = 4096;
+/// How often is looked whether a check has ended.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What checks have come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it is well.
+    pub status: Status,
+    /// How many checks failed in a row.
+    pub failures: u32,
+    /// What the last check said.
+    pub said: String,
+    /// The process that it is told of, as in [`Running`].
+    pid: i32,
+    start_time: u64,
+}
+
+/// Whether a main process is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// Nobody knows yet.
+    Starting,
+    /// It is.
+    Healthy,
+    /// It is not.
+    Unhealthy,
+}
+
+/// What is known of the health of a sandbox that runs; nothing before its first check.
+#[must_use]
+pub fn health(folder: &Path, running: &Running) -> Option<Health> {
+    let health: Health = unit::read(&folder.join(HEALTH))?;
+    ((health.pid, health.start_time) == (running.pid, running.start_time)).then_some(health)
+}
+
+/// The process that runs checks, a child of the sandbox's parent. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    process: Pid,
+    channel: Channel,
+}
+
+impl Checker {
+    /// Starts the process; it waits to be told what runs.
+    pub(crate) fn new(check: &Check) -> Result<Self, SandboxError> {
+        let failed = |error: io::Error| SandboxError::io("start", "the health check", error);
+        let (ours, theirs) = Channel::pair().map_err(failed)?;
+        match syscalls::fork().map_err(failed)? {
+            Fork::Parent(process) => Ok(Self { process, channel: ours }),
+            Fork::Child => {
+                drop(ours);
+                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+                if let Ok(Some((running, folder))) = theirs.receive::<(Running, PathBuf)>() {
+                    watch(check, &running, &folder);
+                }
+                std::process::exit(0)
+            }
+        }
+    }
+
+    /// Begins to check what runs.
+    pub(crate) fn begin(&self, running: &Running, folder: &Path) {
+        let _ = self.channel.send(&(running, folder));
+    }
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.process, Signal::KILL);
+        let _ = rustix::process::waitpid(Some(self.process), WaitOptions::empty());
+    }
+}
+
+/// Checks, for as long as the sandbox runs.
+fn watch(check: &Check, running: &Running, folder: &Path) {
+    let began = Instant::now();
+    let mut health = Health {
+        status: Status::Starting,
+        failures: 0,
+        said: String::new(),
+        pid: running.pid,
+        start_time: running.start_time,
+    };
+    let starts = |health: &Health| health.status == Status::Starting && began.elapsed() < check.start_period;
+    while unit::is_alive(running) {
+        std::thread::sleep(if starts(&health) { check.start_interval } else { check.interval });
+        let starts = starts(&health);
+        let (well, said) = run(check, running);
+        health.said = said;
+        if well {
+            (health.status, health.failures) = (Status::Healthy, 0);
+        } else if !starts {
+            health.failures = health.failures.saturating_add(1);
+            if health.failures >= check.retries {
+                health.status = Status::Unhealthy;
+            }
+        }
+        // A disk that is full leaves what was known before.
+        let _ = unit::write(&folder.join(HEALTH), &health);
+    }
+}
+
+/// Runs the check once: whether it ended well, and what it said.
+fn run(check: &Check, running: &Running) -> (bool, String) {
+    let mut process = match exec(running, &check.process) {
+        Ok(process) => process,
+        Err(error) => return (false, error.to_string()),
+    };
+    let output = process.output();
+    let said = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        if let Some(mut output) = output {
+            let _ = output.by_ref().take(SAID).read_to_end(&mut said);
+            let _ = std::io::copy(&mut output, &mut std::io::sink());
+        }
+        String::from_utf8_lossy(&said).trim_end().to_owned()
+    });
+    let began = Instant::now();
+    let ended = loop {
+        match process.wait(Some(TICK)) {
+            Ok(Some(ended)) => break Some(ended),
+            Ok(None) if began.elapsed() < check.timeout => {}
+            Ok(None) | Err(_) => break None,
+        }
+    };
+    // Kills what is left of it, so that its output ends.
+    drop(process);
+    // What it left in the background may hold its output open.
+    let settled = Instant::now() + TICK;
+    while !said.is_finished() && Instant::now() < settled {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    match ended {
+        Some(ended) if !said.is_finished() => (ended == Ended::Code(0), String::new()),
+        Some(ended) => (ended == Ended::Code(0), said.join().unwrap_or_default()),
+        None => (false, format!("it took longer than {:?}", check.timeout)),
+    }
+}
