@@ -25,6 +25,8 @@ pub struct Capabilities {
     pub container: Class,
     /// Whether a container can have a network of its own.
     pub private_network: bool,
+    /// Whether it starts a unit again by itself that ended.
+    pub restarts: bool,
 }
 
 /// A file and the digest of its content.

@@ -2,8 +2,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use setpoint_model::explain::describe;
-use setpoint_model::import::compose::Condition;
-use setpoint_model::manifest::{EngineKind, Env};
+use setpoint_model::import::compose::{Condition, RestartPolicy};
+use setpoint_model::manifest::{EngineKind, Env, Note};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
@@ -58,8 +58,8 @@ impl Up {
             return plan::print(context, &project, &envs, &self.options(), look);
         }
         context.stop_on_signals()?;
-        tell_notes(context, &project);
         let engine = context.engine(project.manifest.engine);
+        tell_notes(context, &project, engine.as_ref());
         let mut done = Vec::new();
         for env in envs {
             wait_for_dependencies(context, engine.as_ref(), &project, env)?;
@@ -239,9 +239,16 @@ fn tell_source(context: &Context, project: &Project) {
     }
 }
 
-fn tell_notes(context: &Context, project: &Project) {
+fn tell_notes(context: &Context, project: &Project, engine: &dyn Engine) {
     for note in &project.manifest.notes {
         context.output.progress(format!("note: {note}"));
+    }
+    let capabilities = engine.capabilities();
+    let restarts = |env: &&Env| env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No);
+    for env in project.manifest.envs.values().filter(restarts).filter(|_| !capabilities.restarts) {
+        let text =
+            format!("`{}` is not started again by itself on the {} engine", env.name, capabilities.engine);
+        context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
     }
 }
 

@@ -189,6 +189,7 @@ impl Engine for Docker {
             ports: Class::Recreate,
             container: Class::Recreate,
             private_network: true,
+            restarts: true,
         }
     }
 

@@ -149,7 +149,10 @@ impl Embedded {
             BaseSource::Host => sandbox::Root::HostView { state: folder },
             _ => sandbox::Root::Layers { layers: file.layers.clone(), state: folder },
         };
-        let account = self.account(unit, Self::usual_user(file))?;
+        let (home, main) = match spec.first {
+            FirstProcess::Idle => (Some(self.account(unit, &file.user)?), None),
+            FirstProcess::Declared => (None, Some(self.main(unit, file)?)),
+        };
         let hostname = spec.container.hostname.clone();
         Ok(sandbox::SandboxSpec {
             root,
@@ -158,14 +161,11 @@ impl Embedded {
             overlays: Vec::new(),
             memory: memory(&spec.container),
             volatile: false,
-            home: Some(sandbox::Home { path: account.home, uid: account.uid, gid: account.gid }),
+            home: home.map(|of| sandbox::Home { path: of.home, uid: of.uid, gid: of.gid }),
             network: settings::network(spec)?,
             limits: settings::limits(&spec.limits, &spec.container),
             cgroup: self.group_name(unit),
-            main: match spec.first {
-                FirstProcess::Idle => None,
-                FirstProcess::Declared => Some(self.main(unit, file)?),
-            },
+            main,
         })
     }
 
@@ -313,6 +313,7 @@ impl Engine for Embedded {
             ports: Class::Hot,
             container: Class::Restart,
             private_network: false,
+            restarts: false,
         }
     }
 
@@ -512,6 +513,8 @@ impl Engine for Embedded {
 
     fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {
         let file = self.known(unit)?;
+        // Nobody in particular is whoever its first process runs as.
+        let user = if user.is_empty() { Self::usual_user(&file) } else { user };
         let passwd = self.file_inside(unit, &file, "etc/passwd");
         let group = self.file_inside(unit, &file, "etc/group");
         let missing =
