@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "it is the runner of its own tests")]
 
 mod api;
+mod build_secrets;
 mod docker;
 mod faults;
 mod faulty;
@@ -67,10 +68,11 @@ fn main() -> ExitCode {
         let scenarios: Vec<docker::Scenario> = match kind {
             Kind::Embedded => vec![(FAULTS, faults::of_the_embedded_engine)],
             Kind::Docker => {
-                let all = docker::SCENARIOS.iter().chain(stacks::SCENARIOS).copied();
-                all.chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
+                let all = docker::SCENARIOS.iter().chain(stacks::SCENARIOS).chain(build_secrets::SCENARIOS);
+                all.copied().chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
             }
-            Kind::Podman | Kind::Repeating => Vec::new(),
+            Kind::Podman => vec![build_secrets::ON_PODMAN],
+            Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {
             let place = Arc::clone(&place);

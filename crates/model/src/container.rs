@@ -436,7 +436,7 @@ pub struct Build {
     /// The size of `/dev/shm` of its steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<ByteSize>,
-    /// Secrets that its steps may mount, by id, with the file that holds each.
+    /// Secrets that its steps may mount, by id, with where each comes from.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, BuildSecret>,
     /// Other contexts by name: a folder, an image (`docker-image://`), a URL.
@@ -471,7 +471,7 @@ pub struct Feature {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildSecret {
-    /// A file of the host.
+    /// A file of the host: absolute, from the home by `~/`, or from the project's folder.
     File(String),
     /// A variable of the caller's environment.
     Env(String),

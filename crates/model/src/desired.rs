@@ -169,6 +169,10 @@ fn build_settings(build: &Build) -> Vec<(String, String)> {
     for (name, context) in &build.additional_contexts {
         setting(&format!("additional_contexts {name}"), Some(context));
     }
+    // Their values are no input of the image, nor is where they come from: so the builder has it.
+    for id in build.secrets.keys() {
+        setting(&format!("secrets {id}"), Some("by its id"));
+    }
     settings
 }
 

@@ -7,33 +7,50 @@ use crate::secrets::Mask;
 /// The bytes after which a line that does not end is cut.
 const LONGEST: usize = 256 * 1024;
 
-/// Reads to the end, and gives each line without its end. A line that does not end is cut, never within a
-/// character, nor so that a secret would be torn into two parts that nobody recognises.
+/// Reads to the end, and gives each line, see [`Lines`].
 pub(crate) fn read(mut reader: impl Read, mask: &Mask, mut each: impl FnMut(String)) {
-    let mut pending: Vec<u8> = Vec::new();
+    let mut lines = Lines::default();
     let mut buffer = vec![0_u8; 16 * 1024];
     loop {
-        let read = match reader.read(&mut buffer) {
+        match reader.read(&mut buffer) {
             Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(read) => lines.take(&buffer[..read], mask, &mut each),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
-        };
-        let searched = pending.len();
-        pending.extend_from_slice(&buffer[..read]);
-        let mut begin = 0;
-        while let Some(end) = pending[searched.max(begin)..].iter().position(|byte| *byte == b'\n') {
-            let end = searched.max(begin) + end;
-            each(text(&pending[begin..end], mask));
-            begin = end + 1;
-        }
-        pending.drain(..begin);
-        if pending.len() > LONGEST {
-            pending = cut(&pending, mask, &mut each);
         }
     }
-    if !pending.is_empty() {
-        each(text(&pending, mask));
+    lines.end(mask, each);
+}
+
+/// Makes lines, without their ends, of bytes that come in pieces. A line that does not end is cut, never within a
+/// character, nor so that a secret would be torn into two parts that nobody recognises.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    pending: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes the next bytes, and gives each line that ends in them.
+    pub(crate) fn take(&mut self, bytes: &[u8], mask: &Mask, mut each: impl FnMut(String)) {
+        let searched = self.pending.len();
+        self.pending.extend_from_slice(bytes);
+        let mut begin = 0;
+        while let Some(end) = self.pending[searched.max(begin)..].iter().position(|byte| *byte == b'\n') {
+            let end = searched.max(begin) + end;
+            each(text(&self.pending[begin..end], mask));
+            begin = end + 1;
+        }
+        self.pending.drain(..begin);
+        if self.pending.len() > LONGEST {
+            self.pending = cut(&self.pending, mask, &mut each);
+        }
+    }
+
+    /// Gives the last line, if it had no end.
+    pub(crate) fn end(self, mask: &Mask, mut each: impl FnMut(String)) {
+        if !self.pending.is_empty() {
+            each(text(&self.pending, mask));
+        }
     }
 }
 

@@ -263,9 +263,15 @@ impl Mask {
     /// A mask of these values.
     #[must_use]
     pub fn new(values: &Values) -> Self {
-        let mut hidden: Vec<String> = values
-            .values()
-            .flat_map(|value| value.lines())
+        Self::of(values.values().map(String::as_str))
+    }
+
+    /// A mask of these texts: each line of each.
+    #[must_use]
+    pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut hidden: Vec<String> = texts
+            .into_iter()
+            .flat_map(str::lines)
             .map(str::to_owned)
             .filter(|v| v.len() >= 4)
             .flat_map(|value| forms(&value))

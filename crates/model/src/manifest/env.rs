@@ -41,6 +41,12 @@ impl EngineKind {
             Self::Podman => "podman",
         }
     }
+
+    /// Whether its builder asks for secrets while it builds.
+    #[must_use]
+    pub fn has_build_secrets(self) -> bool {
+        self == Self::Docker
+    }
 }
 
 /// An environment.

@@ -203,9 +203,23 @@ pub(super) struct BuildTable {
     /// The platform that it is built for.
     #[schemars(extend("examples" = ["linux/amd64"]))]
     pub(super) platform: Option<NonEmpty>,
-    /// Secrets that its steps may mount, by their ids: the file that holds each.
+    /// Secrets that its steps may mount, by their ids. Docker only.
     #[serde(default)]
-    pub(super) secrets: BTreeMap<String, HostPath>,
+    #[schemars(extend("examples" = [{ "npm": { "file": "~/.npmrc" }, "token": { "env": "NPM_TOKEN" } }]))]
+    pub(super) secrets: BTreeMap<String, BuildSecretEntry>,
+}
+
+/// Where a secret of a build comes from: exactly one source.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct BuildSecretEntry {
+    /// The file that holds it.
+    #[schemars(extend("examples" = ["~/.npmrc"]))]
+    pub(super) file: Option<HostPath>,
+    /// The variable of your environment that holds it.
+    #[schemars(extend("examples" = ["NPM_TOKEN"]))]
+    pub(super) env: Option<EnvName>,
 }
 
 /// A base by its name.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{DevContainer, Phase, Place, Placed, Source, WorkspaceMount, published_ports};
-use crate::container::{Build, MountSource};
+use crate::container::{Build, BuildSecret, MountSource};
 use crate::manifest::{Command, Run};
 
 /// The text of a `setpoint.toml`, with a comment for each thing that has no equal there. `file` is what is imported,
@@ -233,7 +233,19 @@ fn build_table(build: &Build) -> String {
         let images: Vec<_> = build.cache_from.iter().map(|image| quoted(image)).collect();
         entries.push(format!("cache_from = [{}]", images.join(", ")));
     }
+    if !build.secrets.is_empty() {
+        let secrets: Vec<_> = build.secrets.iter().map(|(id, secret)| secret_entry(id, secret)).collect();
+        entries.push(format!("secrets = {{ {} }}", secrets.join(", ")));
+    }
     format!("{{ {} }}", entries.join(", "))
+}
+
+fn secret_entry(id: &str, secret: &BuildSecret) -> String {
+    let source = match secret {
+        BuildSecret::File(path) => format!("file = {}", quoted(path)),
+        BuildSecret::Env(name) => format!("env = {}", quoted(name)),
+    };
+    format!("{} = {{ {source} }}", key(id))
 }
 
 /// A command. One word with a `/` is a script of the project; one that lies elsewhere is written as a list.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::super::byte_size::ByteSize;
 use super::super::document::{Document, steps};
 use super::super::env::{Base, EngineKind, Env, Limits, MountDecl, Network, PackUse, PortDecl};
+use super::super::env_value::EnvName;
 use super::super::paths::lies_in;
 use super::super::problem::Problem;
 use super::super::scalars::Port;
-use super::super::shape::{BaseWord, BuildEntry, EnvSection, LimitsSection, MountEntry};
+use super::super::shape::{BaseWord, BuildEntry, BuildSecretEntry, EnvSection, LimitsSection, MountEntry};
 use super::super::tree::Step;
 use super::{duplicate, hooks, only_one, variables};
 use crate::container::{Build, BuildSecret, Container};
@@ -34,7 +35,7 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
             Base::DevContainer { file: section.devcontainer.map(|path| path.0).unwrap_or_default() }
         }
         (Some(image), ..) => Base::Image { reference: image.0 },
-        (_, Some(entry), ..) => Base::Build { build: Box::new(build(entry)) },
+        (_, Some(entry), ..) => Base::Build { build: Box::new(build(entry, &key("build"), document)) },
         (_, _, Some(path), _) => Base::Rootfs { path: path.0 },
         (None, None, None, Some(BaseWord::Host) | None) => Base::Host,
     };
@@ -71,12 +72,17 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
     }
 }
 
-fn build(entry: BuildEntry) -> Build {
+fn build(entry: BuildEntry, place: &[Step], document: &mut Document<'_>) -> Build {
     let table = match entry {
         BuildEntry::Context(context) => return Build { context: context.0, ..Build::default() },
         BuildEntry::Table(table) => table,
     };
-    let secrets = table.secrets.into_iter().map(|(id, path)| (id, BuildSecret::File(path.0)));
+    let secrets = table.secrets.into_iter().filter_map(|(id, entry)| {
+        let place = [place, &steps!["secrets", id.as_str()]].concat();
+        let secret = build_secret(&id, entry, &place, document)?;
+        Some((id, secret))
+    });
+    let secrets = secrets.collect();
     Build {
         context: table.context.0,
         dockerfile: table.dockerfile.map(|path| path.0),
@@ -84,8 +90,28 @@ fn build(entry: BuildEntry) -> Build {
         target: table.target.map(|target| target.0),
         cache_from: table.cache_from.into_iter().map(|reference| reference.0).collect(),
         platform: table.platform.map(|platform| platform.0),
-        secrets: secrets.collect(),
+        secrets,
         ..Build::default()
+    }
+}
+
+fn build_secret(
+    id: &str,
+    entry: BuildSecretEntry,
+    place: &[Step],
+    document: &mut Document<'_>,
+) -> Option<BuildSecret> {
+    let given = only_one(place, &["file", "env"], document, |first, second| {
+        Problem::new("two-sources", format!("the secret `{id}` has two sources: `{first}` and `{second}`"))
+    });
+    if given == 0 && !document.lacks(place) {
+        let problem = Problem::new("missing-source", format!("the secret `{id}` has no source"));
+        document.at_key(place, problem.hint("say where its value comes from: `file` or `env`"));
+    }
+    match (entry.file, entry.env) {
+        (Some(path), _) => Some(BuildSecret::File(path.0)),
+        (None, Some(EnvName(name))) => Some(BuildSecret::Env(name)),
+        (None, None) => None,
     }
 }
 
@@ -100,6 +126,12 @@ pub(super) fn check_engine(env: &Env, engine: EngineKind, document: &mut Documen
                 .why("the embedded engine runs images, and does not build them")
                 .hint("set `engine.default = \"docker\"`, or use `image`, or base `host` with packs");
             document.at_key(&key("build"), problem);
+        }
+        Base::Build { build } if !engine.has_build_secrets() && !build.secrets.is_empty() => {
+            let problem = Problem::new("needs-docker", "`secrets` of a `build` need Docker")
+                .why("they are given to BuildKit, and Podman builds without it")
+                .hint("set `engine.default = \"docker\"`, or take `secrets` out");
+            document.at_key(&[key("build").as_slice(), &["secrets".into()]].concat(), problem);
         }
         Base::Host if !is_embedded => {
             let what = format!(

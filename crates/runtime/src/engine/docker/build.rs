@@ -16,12 +16,15 @@ use setpoint_model::dockerfile::instructions;
 
 use super::client::Connected;
 use super::error::DockerError;
-use super::{images, upload};
+use super::session::{Given, Session};
+use super::{build_secrets, images, session, upload};
 use crate::build::{Context, is_folder};
 use crate::cancel::Cancel;
 use crate::engine::{BuildFailed, EngineError, Pull};
 use crate::events::{Event, Watcher};
 use crate::image::Credentials;
+use crate::lines::Lines;
+use crate::secrets::Mask;
 
 /// The repository of images that are built here.
 const BUILT: &str = "setpoint-build";
@@ -45,31 +48,28 @@ pub(super) fn build(
     cancel: &Cancel,
 ) -> Result<(), EngineError> {
     if !build.secrets.is_empty() {
-        return Err(EngineError::Unsupported {
-            engine: "docker",
-            what: "secrets of a build".to_owned(),
-            hint: "take `secrets` out of the build, and fetch what needs them in a hook".to_owned(),
-        });
+        session::socket(connected)?;
     }
     let context = if is_folder(build) { Some(open(build, project)?) } else { None };
-    let dockerfile = context.as_ref().map(|context| context.dockerfile.clone());
-    let (text, path) = dockerfile.unwrap_or_else(|| (String::new(), PathBuf::from(&build.context)));
+    let taken = context.as_ref().map(|context| context.dockerfile.clone());
+    let (text, path) = taken.unwrap_or_else(|| (String::new(), PathBuf::from(&build.context)));
+    let dockerfile = shown(&path, project).display().to_string();
+    let secrets = build_secrets::read(build, &dockerfile, project, variables).map_err(DockerError::from)?;
     let options = options(build, variables, context.is_some(), connected.has_buildkit(), pull);
-    let logins = logins(variables, &text)?;
+    let given = Given { logins: logins(variables, &text)?, secrets };
     let send = move |to: &mut dyn Write| match &context {
         Some(context) => archive(context, to),
         None => Ok(()),
     };
     let failed = |failed: Failed| {
-        let dockerfile = shown(&path, project);
         EngineError::from(Box::new(BuildFailed {
-            what: dockerfile.display().to_string(),
-            line: failed.line.map(|(line, text)| (dockerfile.display().to_string(), line, text)),
+            what: dockerfile.clone(),
+            line: failed.line.map(|(line, text)| (dockerfile.clone(), line, text)),
             why: failed.why,
             tail: failed.tail,
         }))
     };
-    let image = run(connected, options, logins, send, &text, watcher, cancel).map_err(failed)?;
+    let image = run(connected, options, given, send, &text, watcher, cancel).map_err(failed)?;
     if is_folder(build) && inputs_now(build, project)? != inputs {
         let why = "files that it is built from were edited meanwhile; the next `up` builds again".to_owned();
         return Err(failed(Failed { line: None, why, tail: Vec::new() }));
@@ -85,20 +85,31 @@ pub(super) struct Failed {
     pub(super) tail: Vec<String>,
 }
 
-/// Has the builder build what is sent to it, and gives the image's id.
+/// Has the builder build what is sent to it, and gives the image's id. Where there are secrets, there are
+/// sessions, see [`session::socket`].
 pub(super) fn run(
     connected: &Connected,
-    options: BuildImageOptions,
-    logins: HashMap<String, DockerCredentials>,
+    mut options: BuildImageOptions,
+    given: Given,
     send: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     text: &str,
     watcher: &dyn Watcher,
     cancel: &Cancel,
 ) -> Result<String, Failed> {
-    let mut watch = Watch { watcher, text, tail: VecDeque::new(), vertices: BTreeMap::new(), image: None };
+    let mut watch = Watch::new(watcher, text, build_secrets::mask(&given.secrets));
+    let (session, logins) = if given.secrets.is_empty() {
+        (None, Some(given.logins))
+    } else {
+        options.version = BuilderVersion::BuilderV1;
+        options.session = None;
+        let opened = Session::open(connected, given);
+        (Some(opened.map_err(|error| Failed { line: None, why: error.to_string(), tail: Vec::new() })?), None)
+    };
+    let api =
+        session.as_ref().map_or_else(|| connected.api.clone(), |session| session.client(&connected.api));
     let body = bollard::body_try_stream(upload::stream(send));
     let ended = {
-        let mut stream = std::pin::pin!(connected.api.build_image(options, Some(logins), Some(body)));
+        let mut stream = std::pin::pin!(api.build_image(options, logins, Some(body)));
         loop {
             let tick = std::time::Duration::from_millis(50);
             match connected.wait(async { tokio::time::timeout(tick, stream.next()).await }) {
@@ -111,10 +122,12 @@ pub(super) fn run(
             }
         }
     };
+    watch.end();
     let nothing = || "the builder did not say which image it made".to_owned();
     match ended.and_then(|()| watch.image.clone().ok_or_else(nothing)) {
         Ok(image) => Ok(image),
         Err(why) => {
+            let why = watch.mask.apply(&why);
             // What the builder says repeats the instruction, which is shown anyway.
             let code = why.rsplit_once("exit code: ").map(|(_, code)| format!("exit {code}"));
             Err(Failed { line: watch.failed_line(), why: code.unwrap_or(why), tail: watch.tail.into() })
@@ -204,10 +217,17 @@ fn logins(
                 serveraddress: Some(registry.clone()),
                 ..DockerCredentials::default()
             };
-            logins.insert(registry, login);
+            logins.extend(asked_as(&registry).map(|name| (name.to_owned(), login.clone())));
         }
     }
     Ok(logins)
+}
+
+/// The names by which builders ask for the login of a registry.
+fn asked_as(registry: &str) -> impl Iterator<Item = &str> {
+    // BuildKit goes by the host that it asks, which is not the one in the names of images.
+    let host = matches!(registry, "docker.io" | "index.docker.io").then_some("registry-1.docker.io");
+    host.into_iter().chain([registry])
 }
 
 /// Writes what the builder is sent: the Dockerfile, and the files that it takes, all of them root's.
@@ -240,9 +260,12 @@ fn archive(context: &Context, to: &mut dyn Write) -> io::Result<()> {
 struct Watch<'a> {
     watcher: &'a dyn Watcher,
     text: &'a str,
+    mask: Mask,
     tail: VecDeque<String>,
     /// What BuildKit does, by its digests: the name of each, and whether it was told and has failed.
     vertices: BTreeMap<String, Vertex>,
+    /// What it writes, by the same digests and the number of the stream: it comes in pieces.
+    output: BTreeMap<(String, i64), Lines>,
     image: Option<String>,
 }
 
@@ -253,7 +276,12 @@ struct Vertex {
     failed: bool,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(watcher: &'a dyn Watcher, text: &'a str, mask: Mask) -> Self {
+        let tail = VecDeque::new();
+        Self { watcher, text, mask, tail, vertices: BTreeMap::new(), output: BTreeMap::new(), image: None }
+    }
+
     fn hear(&mut self, info: BuildInfo) {
         match info.aux {
             Some(BuildInfoAux::BuildKit(status)) => self.buildkit(&status),
@@ -278,11 +306,26 @@ impl Watch<'_> {
                 self.watcher.event(&output(format!("{}{cached}", vertex.name)));
             }
         }
+        let mut lines = Vec::new();
         for log in &status.logs {
-            for line in String::from_utf8_lossy(&log.msg).lines() {
-                self.line(line.to_owned());
+            let output = self.output.entry((log.vertex.clone(), log.stream)).or_default();
+            output.take(&log.msg, &self.mask, |line| lines.push(line));
+        }
+        for done in status.vertexes.iter().filter(|vertex| vertex.completed.is_some()) {
+            for (_, output) in self.output.extract_if(.., |(vertex, _), _| *vertex == done.digest) {
+                output.end(&self.mask, |line| lines.push(line));
             }
         }
+        lines.into_iter().for_each(|line| self.line(line));
+    }
+
+    /// Takes what has no end yet for lines: nothing comes any more.
+    fn end(&mut self) {
+        let mut lines = Vec::new();
+        for output in std::mem::take(&mut self.output).into_values() {
+            output.end(&self.mask, |line| lines.push(line));
+        }
+        lines.into_iter().for_each(|line| self.line(line));
     }
 
     fn line(&mut self, line: String) {

@@ -19,7 +19,7 @@ const FLOOR: (usize, usize) = (1, 40);
 const FLOOR_TEXT: &str = "1.40";
 
 /// How long the engine may think about what takes it milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often, and after how long, a question is asked again whose answer is none.
 const SETTLES: usize = 200;
@@ -38,6 +38,7 @@ pub(super) struct Client {
 pub(super) struct Connected {
     pub(super) api: Docker,
     pub(super) endpoint: Endpoint,
+    pub(super) flavor: Flavor,
     has_buildkit: bool,
     runtime: tokio::runtime::Runtime,
 }
@@ -68,7 +69,7 @@ impl Client {
             let _inside = runtime.enter();
             endpoint.connect()?
         };
-        let mut connected = Connected { api, endpoint, has_buildkit: false, runtime };
+        let mut connected = Connected { api, endpoint, flavor: self.flavor, has_buildkit: false, runtime };
         connected.check_version()?;
         Ok(self.connected.get_or_init(|| connected))
     }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::build_secrets::BuildSecretError;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
@@ -86,6 +88,9 @@ pub enum DockerError {
         /// What the engine said.
         why: String,
     },
+    /// A secret of a build cannot be had.
+    #[error(transparent)]
+    BuildSecret(#[from] BuildSecretError),
     /// The threads that talk to it could not be started.
     #[error("cannot talk to the engine: {0}")]
     Runtime(std::io::Error),
@@ -128,6 +133,7 @@ impl DockerError {
             }
             Self::Image { .. } => "check its name, and the way to its registry".to_owned(),
             Self::PortInUse { .. } => "stop what uses it, or declare another port".to_owned(),
+            Self::BuildSecret(error) => error.hint(),
             Self::Ended { .. } => "its command has to stay, or `overrideCommand` has to be on".to_owned(),
             Self::Refused { why, .. } if says(why, &["\"/bin/sh\": stat"]) => {
                 "an environment needs a shell: use an image that has /bin/sh".to_owned()

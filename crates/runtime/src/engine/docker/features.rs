@@ -1,6 +1,5 @@
 //! Installing features over an image: one build, whose Dockerfile is made here.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use setpoint_model::desired::feature_inputs;
 use super::build::{Failed, run};
 use super::client::Connected;
 use super::images;
+use super::session::Given;
 use crate::cancel::Cancel;
 use crate::engine::{BuildFailed, EngineError};
 use crate::events::Watcher;
@@ -84,7 +84,7 @@ pub(super) fn build(
     };
     let sent = (text.clone(), features.to_vec());
     let send = move |to: &mut dyn Write| archive(&sent.0, &sent.1, to);
-    let image = run(connected, options, HashMap::new(), send, &text, watcher, cancel)
+    let image = run(connected, options, Given::default(), send, &text, watcher, cancel)
         .map_err(|failed| explained(failed, &lines, features))?;
     images::call(connected, &image, name)
 }

@@ -2,6 +2,7 @@
 //! container's labels.
 
 mod build;
+mod build_secrets;
 mod changes;
 mod client;
 mod endpoint;
@@ -13,6 +14,7 @@ mod images;
 mod labels;
 mod pipes;
 mod resources;
+mod session;
 mod spec;
 mod steps;
 mod upload;
@@ -44,6 +46,7 @@ use crate::accounts;
 use crate::cancel::Cancel;
 use crate::events::Watcher;
 use crate::paths::Roots;
+pub use build_secrets::BuildSecretError;
 use client::{Client, Connected};
 pub use error::DockerError;
 
