@@ -31,7 +31,7 @@ pub const SUPPORT: &[Support] = &[
     full("services.*.build.shm_size"),
     partly(
         "services.*.build.secrets",
-        "only secrets of a file or of the environment; they appear where the step says",
+        "on Docker only; only secrets of a file or of the environment; they appear where the step says",
     ),
     full("services.*.build.additional_contexts"),
     full("services.*.build.no_cache"),

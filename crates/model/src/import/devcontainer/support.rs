@@ -17,7 +17,10 @@ pub const SUPPORT: &[Support] = &[
     full("build.args"),
     full("build.target"),
     full("build.cacheFrom"),
-    partly("build.options", "the arguments of `docker build` that the builder has settings for"),
+    partly(
+        "build.options",
+        "the arguments of `docker build` that the builder has settings for; `--secret` on Docker only, `--ssh` not",
+    ),
     full("dockerFile"),
     full("context"),
     full("dockerComposeFile"),

@@ -240,3 +240,86 @@ impl Auth for Logins {
 fn no_tokens() -> Status {
     Status::unavailable("the builder fetches tokens itself")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn wait<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// What becomes of an opening that is answered with this.
+    fn answered(answer: &'static [u8]) -> (String, Result<Vec<u8>, String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        wait(async {
+            let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+            let engine = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = vec![0; opening("abc").len()];
+                stream.read_exact(&mut asked).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                String::from_utf8(asked).unwrap()
+            };
+            let client = async {
+                let mut rest = Vec::new();
+                let mut stream = upgraded(&socket, "abc").await?;
+                stream.read_to_end(&mut rest).await.map_err(|error| error.to_string())?;
+                Ok(rest)
+            };
+            tokio::join!(engine, client)
+        })
+    }
+
+    #[test]
+    fn a_session_begins_where_the_answer_ends() {
+        let (asked, rest) = answered(b"HTTP/1.1 101 UPGRADED\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0");
+        assert_eq!(rest.unwrap(), b"PRI * HTTP/2.0");
+        assert!(asked.starts_with("POST /session HTTP/1.1\r\n") && asked.ends_with("\r\n\r\n"), "{asked}");
+        assert!(asked.contains("\r\nX-Docker-Expose-Session-Uuid: abc\r\n"), "{asked}");
+        let call = "X-Docker-Expose-Session-Grpc-Method: /moby.buildkit.secrets.v1.Secrets/GetSecret\r\n";
+        assert!(asked.contains(call), "{asked}");
+    }
+
+    #[test]
+    fn an_engine_without_sessions_is_told_in_its_words() {
+        let (_, refused) = answered(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(refused.unwrap_err(), "the engine answered `HTTP/1.1 404 Not Found`");
+        let (_, ended) = answered(b"HTTP/1.1 101");
+        assert!(ended.is_err());
+    }
+
+    #[test]
+    fn a_build_is_asked_for_in_the_session() {
+        let version = "version=2&session=abc";
+        let uri = in_session("unix://2f:0/v1.40/build?t=version%3D1&version=1&target=x", version);
+        assert_eq!(uri, "unix://2f:0/v1.40/build?t=version%3D1&version=2&session=abc&target=x");
+        assert_eq!(in_session("unix://2f:0/version", version), "unix://2f:0/version");
+    }
+
+    #[test]
+    fn only_what_is_declared_is_given() {
+        let values = Values([("tok".to_owned(), b"v\xff".to_vec())].into());
+        let ask = |id: &str| {
+            let request = GetSecretRequest { id: id.to_owned(), ..GetSecretRequest::default() };
+            wait(values.get_secret(Request::new(request)))
+        };
+        assert_eq!(ask("tok").unwrap().into_inner().data, b"v\xff");
+        assert_eq!(ask("other").unwrap_err().code(), tonic::Code::NotFound);
+        let login = DockerCredentials {
+            username: Some("ann".to_owned()),
+            password: Some("word".to_owned()),
+            ..DockerCredentials::default()
+        };
+        let logins = Logins([("box:5000".to_owned(), login)].into());
+        let ask = |host: &str| {
+            let request = CredentialsRequest { host: host.to_owned() };
+            let answer = wait(logins.credentials(Request::new(request))).unwrap().into_inner();
+            (answer.username, answer.secret)
+        };
+        assert_eq!(ask("box:5000"), ("ann".to_owned(), "word".to_owned()));
+        assert_eq!(ask("registry-1.docker.io"), (String::new(), String::new()));
+    }
+}
