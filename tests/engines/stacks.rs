@@ -11,6 +11,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ("a_dependency_that_fails_stops_what_needs_it", a_dependency_that_fails),
     ("secrets_and_configs_appear_as_files", secrets_and_configs),
     ("services_reach_each_other_by_name_and_share_namespaces", names_and_namespaces),
+    ("each_command_after_a_start_runs_as_itself_says", after_a_start),
     ("mistakes_in_a_compose_file_are_told_with_their_place", mistakes),
     ("a_stack_in_a_manifest_stands_beside_environments", beside_environments),
 ];
@@ -179,6 +180,38 @@ fn names_and_namespaces(place: &Place) {
     );
     project.run(&["down"]).exits(0);
     assert!(!place.docker(&["network", "ls"]).contains("names_"));
+}
+
+fn after_a_start(place: &Place) {
+    let project = project(place, "");
+    let text = r#"services:
+  web:
+    image: base:1
+    command: [sleep, "100000"]
+    init: true
+    environment: { WORD: service }
+    volumes: ["said:/said"]
+    post_start:
+      - command: [sh, -c, "umask 0; echo $$(id -un) $$(pwd) $$WORD >> /said/log"]
+        working_dir: /etc
+      - command: [sh, -c, "echo $$(id -un) $$(pwd) $$WORD >> /said/log"]
+        user: dev
+        working_dir: /home/dev
+        environment: { WORD: own }
+      - command: [sh, -c, "echo $$(id -un) $$(pwd) $$WORD >> /said/log"]
+volumes: { said: {} }
+"#;
+    project.write("compose.yaml", text);
+    project.up();
+    let said = || project.run(&["exec", "web", "--", "cat", "/said/log"]).exits(0).stdout.clone();
+    assert_eq!(said(), "root /etc service\ndev /home/dev own\nroot / service\n");
+    project.run(&["up"]).says("nothing to do");
+    project.edit("compose.yaml", "WORD: own", "WORD: other");
+    project.run(&["why"]).exits(0).says("post_start");
+    project.up();
+    assert!(said().ends_with("dev /home/dev other\nroot / service\n"), "{}", said());
+    project.run(&["up"]).says("nothing to do");
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
 }
 
 fn mistakes(place: &Place) {

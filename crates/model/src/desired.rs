@@ -6,7 +6,7 @@ use crate::container::{Build, Feature};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
 use crate::import::compose::{Network as DeclaredNetwork, RestartPolicy};
-use crate::manifest::{Base, Command, Env, EnvValue, Hook, Limits, PacksOnStart, Run, WhenChanged};
+use crate::manifest::{Base, Before, Command, Env, EnvValue, Hook, Limits, PacksOnStart, Run, WhenChanged};
 use crate::names::{HookName, PackName, SecretName};
 use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
 
@@ -409,14 +409,19 @@ impl Builder<'_> {
         let mut encoder = Encoder::new("setpoint.hook", FORMAT);
         if !hook.before.is_empty() {
             encoder.list(hook.before.len());
-            hook.before.iter().for_each(|before| run(&mut encoder, before));
+            hook.before.iter().for_each(|before| run(&mut encoder, &before.run));
         }
         run(&mut encoder, &hook.run);
-        encoder.list(hook.env.len());
-        for (variable, value) in &hook.env {
-            encoder.text(variable).text(&value.to_string());
+        setting(&mut encoder, &hook.env, hook.user.as_deref());
+        let of_its_own =
+            |before: &Before| !before.env.is_empty() || before.user.is_some() || before.folder.is_some();
+        if hook.folder.is_some() || hook.before.iter().any(of_its_own) {
+            encoder.option(hook.folder.as_deref());
+            for before in &hook.before {
+                setting(&mut encoder, &before.env, before.user.as_deref());
+                encoder.option(before.folder.as_deref());
+            }
         }
-        encoder.option(hook.user.as_deref());
         let leaf = Leaf { class, digest: encoder.finish(), shown: Some(hook.run.to_string()) };
         self.print.insert(LeafKey::owned(format!("{}.hooks.{name}", self.prefix), hook_owner(name)), leaf);
         for file in self.facts.hooks.get(&name).into_iter().flatten() {
@@ -427,6 +432,14 @@ impl Builder<'_> {
     fn file(&mut self, key: LeafKey, class: Class, digest: Digest) {
         self.print.insert(key, Leaf { class, digest, shown: None });
     }
+}
+
+fn setting(encoder: &mut Encoder, env: &BTreeMap<String, EnvValue>, user: Option<&str>) {
+    encoder.list(env.len());
+    for (variable, value) in env {
+        encoder.text(variable).text(&value.to_string());
+    }
+    encoder.option(user);
 }
 
 fn run(encoder: &mut Encoder, run: &Run) {

@@ -10,7 +10,7 @@ use setpoint_model::import::compose::{
     Stored,
 };
 use setpoint_model::manifest::{
-    Base, Command, Env, EnvValue, Hook, Limits, Network, Note, OfService, PacksOnStart, Problem, Run,
+    Base, Before, Command, Env, EnvValue, Hook, Limits, Network, Note, OfService, PacksOnStart, Problem, Run,
     ServiceFile, Stack, WhenChanged,
 };
 use setpoint_model::names::{HookName, UnitName};
@@ -267,15 +267,22 @@ impl Service<'_> {
     /// What runs in it after each start.
     fn hooks(&self) -> BTreeMap<HookName, Hook> {
         let Some((last, before)) = self.service.post_start.split_last() else { return BTreeMap::new() };
-        let run = |hook: &file::ServiceHook| Run::One(Command::Argv { argv: hook.command.clone() });
+        let of = |hook: &file::ServiceHook| Before {
+            run: Run::One(Command::Argv { argv: hook.command.clone() }),
+            env: hook.env.iter().map(|(name, value)| (name.clone(), EnvValue::literal(value))).collect(),
+            user: hook.user.clone(),
+            folder: hook.working_dir.clone(),
+        };
+        let Before { run, env, user, folder } = of(last);
         let hook = Hook {
             at: self.service.at.clone(),
-            before: before.iter().map(run).collect(),
-            run: run(last),
+            before: before.iter().map(of).collect(),
+            run,
             inputs: Vec::new(),
             timeout: None,
-            env: last.env.iter().map(|(name, value)| (name.clone(), EnvValue::literal(value))).collect(),
-            user: last.user.clone(),
+            env,
+            user,
+            folder,
             when_changed: WhenChanged::default(),
             always: false,
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use setpoint_model::manifest::{Command, EnvValue, Hook};
+use setpoint_model::manifest::{Before, Command, EnvValue, Hook};
 use setpoint_model::names::{HookName, PackName};
 
 use crate::cancel::Cancel;
@@ -115,27 +115,23 @@ impl Runner<'_> {
     /// # Errors
     /// [`Failed`] with the end of its output.
     pub fn hook(&self, name: HookName, hook: &Hook) -> Result<(), Failed> {
-        let mut env = self.session.clone();
-        env.extend(
-            hook.env.iter().map(|(key, value)| (key.clone(), expand(value, self.secrets, self.inside))),
-        );
-        let spec = |command: &Command| ExecSpec {
-            argv: self.argv(name, command),
-            env: env.clone(),
-            cwd: None,
-            user: Some(hook.user.clone().unwrap_or_else(|| self.account.name.clone())),
-            io: Io::Captured,
-        };
-        let start = |command: &Command| match name {
-            HookName::Initialize => host::spawn(&spec(command), self.project_root),
-            _ => self.engine.exec(self.unit, &spec(command)),
+        let last = Before {
+            run: hook.run.clone(),
+            env: hook.env.clone(),
+            user: hook.user.clone(),
+            folder: hook.folder.clone(),
         };
         // A log that cannot be written is no reason to fail the work that it would tell of.
         let mut log = Log::begin(&self.logs, name.as_str()).ok();
-        for run in hook.before.iter().chain([&hook.run]) {
+        for one in hook.before.iter().chain([&last]) {
             let mut running = Vec::new();
-            for (part, command) in run.commands() {
-                match start(command) {
+            for (part, command) in one.run.commands() {
+                let spec = self.spec(name, one, command);
+                let started = match name {
+                    HookName::Initialize => host::spawn(&spec, self.project_root),
+                    _ => self.engine.exec(self.unit, &spec),
+                };
+                match started {
                     Ok(process) => running.push((part.map(str::to_owned), process)),
                     Err(error) => return Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
                 }
@@ -176,6 +172,17 @@ impl Runner<'_> {
                 self.supervise(&phase, log, vec![(None, process)], None).map(drop)
             }
             Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+        }
+    }
+
+    fn spec(&self, name: HookName, one: &Before, command: &Command) -> ExecSpec {
+        let own = one.env.iter().map(|(key, value)| (key.clone(), expand(value, self.secrets, self.inside)));
+        ExecSpec {
+            argv: self.argv(name, command),
+            env: self.session.clone().into_iter().chain(own).collect(),
+            cwd: one.folder.as_ref().map(PathBuf::from),
+            user: Some(one.user.clone().unwrap_or_else(|| self.account.name.clone())),
+            io: Io::Captured,
         }
     }
 

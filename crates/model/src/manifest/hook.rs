@@ -15,8 +15,9 @@ use super::problem::Location;
 pub struct Hook {
     /// Where it is declared.
     pub at: Location,
-    /// What is run before it, one after the other: what an image or a feature brings with it.
-    pub before: Vec<Run>,
+    /// What is run before it, one after the other: what an image or a feature brings with it, or what a service has
+    /// more of.
+    pub before: Vec<Before>,
     /// What it runs.
     pub run: Run,
     /// Files of the project that it depends on, as patterns.
@@ -27,10 +28,39 @@ pub struct Hook {
     pub env: BTreeMap<String, EnvValue>,
     /// Who runs it, if not the environment's user.
     pub user: Option<String>,
+    /// Where it starts, if not in the workspace: an absolute path inside.
+    pub folder: Option<String>,
     /// What a change of it, or of its inputs, leads to.
     pub when_changed: WhenChanged,
     /// Whether every `up` runs it, also one that has nothing else to do.
     pub always: bool,
+}
+
+impl Hook {
+    /// The users that it names.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        let before = self.before.iter().map(|before| &before.user);
+        before.chain([&self.user]).filter_map(Option::as_deref)
+    }
+}
+
+/// What is run before a hook, as itself says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// What is run.
+    pub run: Run,
+    /// Variables of its own, over those of the environment.
+    pub env: BTreeMap<String, EnvValue>,
+    /// Who runs it, if not the environment's user.
+    pub user: Option<String>,
+    /// Where it starts, if not in the workspace: an absolute path inside.
+    pub folder: Option<String>,
+}
+
+impl From<Run> for Before {
+    fn from(run: Run) -> Self {
+        Self { run, env: BTreeMap::new(), user: None, folder: None }
+    }
 }
 
 /// What a change of a hook leads to.

@@ -40,7 +40,7 @@ pub use env::{
 };
 pub use env_value::{EnvValue, Part};
 pub use format::Malformed;
-pub use hook::{Command, Hook, Run, WhenChanged};
+pub use hook::{Before, Command, Hook, Run, WhenChanged};
 pub use nearest::nearest;
 pub use pipeline::CacheSettings;
 pub use problem::{Location, Problem};

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use setpoint_model::container::{Container, MountSource, NetworkMode, PublishedPort};
 use setpoint_model::fingerprint::{Class, Fingerprint};
 use setpoint_model::import::compose::Stored;
-use setpoint_model::manifest::{Location, Network, Problem};
+use setpoint_model::manifest::{Hook, Location, Network, Problem};
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Plan, Step};
 
@@ -95,7 +95,7 @@ impl Unit<'_> {
             mounts,
             workspace: PathBuf::from(&self.env.workspace),
             user: look.facts.user.clone(),
-            hook_users: self.env.hooks.values().filter_map(|hook| hook.user.clone()).collect(),
+            hook_users: self.env.hooks.values().flat_map(Hook::users).map(str::to_owned).collect(),
             network: self.env.network,
             limits: self.env.limits,
         })

@@ -147,12 +147,13 @@ fn hooks(
         };
         let hook = Hook {
             at: own.get(phase).map_or_else(|| elsewhere.clone(), |placed| placed.at.clone()),
-            before: before.iter().map(|said| said.value.clone()).collect(),
+            before: before.iter().map(|said| said.value.clone().into()).collect(),
             run: last.value.clone(),
             inputs: Vec::new(),
             timeout: None,
             env: BTreeMap::new(),
             user: None,
+            folder: None,
             when_changed: WhenChanged::default(),
             always: matches!(phase, Phase::Initialize | Phase::PostAttach),
         };

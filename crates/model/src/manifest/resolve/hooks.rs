@@ -44,6 +44,7 @@ pub(super) fn plain(command: Command, at: Location) -> Hook {
         env: BTreeMap::new(),
         user: None,
         before: Vec::new(),
+        folder: None,
         when_changed: WhenChanged::default(),
         always: false,
     }
@@ -86,6 +87,7 @@ fn hook(name: HookName, entry: HookEntry, place: &[Step], document: &mut Documen
         env: variables(table.env, &key("env"), document),
         user: table.user.map(|user| user.0),
         before: Vec::new(),
+        folder: None,
         when_changed: table.when_changed,
         always: table.always,
     })

@@ -55,7 +55,7 @@ pub(super) struct Session {
 /// The socket that sessions are opened on.
 ///
 /// # Errors
-/// If the engine has no sessions, or is not asked for them: what is secret would leave this machine.
+/// If the engine has no sessions, or is not on this machine: a secret does not leave it.
 pub(super) fn socket(connected: &Connected) -> Result<&Path, EngineError> {
     let host = &connected.endpoint.host;
     let unsupported = |why: String, hint: &str| EngineError::Unsupported {
