@@ -359,3 +359,51 @@ impl<'a> Watch<'a> {
 fn output(line: String) -> Event {
     Event::Output { phase: "image".to_owned(), line }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::sync::Mutex;
+
+    use bollard::moby::buildkit::v1::{Vertex as Told, VertexLog};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Watcher for Heard {
+        fn event(&self, event: &Event) {
+            if let Event::Output { line, .. } = event {
+                self.0.lock().unwrap().push(line.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn output_is_told_by_lines_and_a_secret_in_two_pieces_is_masked() {
+        let heard = Heard::default();
+        let mut watch = Watch::new(&heard, "", Mask::of(["hunter2hunter2"]));
+        let log = |vertex: &str, text: &str| {
+            let (vertex, msg) = (vertex.to_owned(), text.as_bytes().to_vec());
+            let logs = vec![VertexLog { vertex, msg, stream: 1, ..VertexLog::default() }];
+            StatusResponse { logs, ..StatusResponse::default() }
+        };
+        watch.buildkit(&log("a", "token hunter2"));
+        watch.buildkit(&log("b", "of another\n"));
+        watch.buildkit(&log("a", "hunter2 end\nhunter2hun"));
+        let ended = Told { digest: "a".to_owned(), completed: Some(<_>::default()), ..Told::default() };
+        let last = StatusResponse { vertexes: vec![ended], ..log("a", "ter2") };
+        watch.buildkit(&last);
+        watch.buildkit(&log("b", "cut off"));
+        watch.end();
+        let told = heard.0.into_inner().unwrap();
+        assert_eq!(told, ["of another", "token *** end", "***", "cut off"]);
+    }
+
+    #[test]
+    fn builders_ask_for_the_login_of_docker_hub_by_its_host() {
+        assert_eq!(asked_as("docker.io").collect::<Vec<_>>(), ["registry-1.docker.io", "docker.io"]);
+        assert_eq!(asked_as("box:5000").collect::<Vec<_>>(), ["box:5000"]);
+    }
+}
