@@ -35,7 +35,6 @@ scenarios![
     a_port_in_use_is_named,
     arguments_that_are_not_known_are_refused_by_name,
     a_service_of_a_compose_file_is_a_devcontainer,
-    a_feature_of_a_registry_is_fetched_once_and_locked,
 ];
 
 /// A project on the suite's Docker.
@@ -453,52 +452,4 @@ fn a_service_of_a_compose_file_is_a_devcontainer(place: &Place) {
     project.run(&["status"]).exits(0).says("db").says_not("other");
     project.run(&["up"]).exits(0).says("dev: nothing to do").says("db: nothing to do");
     project.run(&["down"]).exits(0);
-}
-
-fn a_feature_of_a_registry_is_fetched_once_and_locked(place: &Place) {
-    use crate::registry::Server;
-    use crate::support::{Blobs, Tar, digest};
-    let registry = Server::with_login();
-    let push = |version: &str, says: &str| {
-        let metadata = format!(
-            r#"{{ "id": "tool", "version": "{version}", "postCreateCommand": "echo from_feature >> log" }}"#
-        );
-        let script = format!("echo {says} > /tool\n");
-        let tar = Tar::default()
-            .file("devcontainer-feature.json", metadata.as_bytes())
-            .file("install.sh", script.as_bytes())
-            .end();
-        let mut blobs = Blobs::default();
-        let config = blobs.add(b"{}".to_vec(), "application/vnd.devcontainers");
-        let layer = blobs.add(tar, "application/vnd.devcontainers.layer.v1+tar");
-        let manifest = blobs.manifest(&config, &[layer]);
-        registry.push(&blobs, &[&manifest], "me/features/tool:1");
-        digest(&blobs.all[manifest["digest"].as_str().unwrap()])
-    };
-    let first = push("1.0.0", "one");
-    let mut project = project(place, "");
-    let text = format!(
-        r#"{{ "image": "base:1", "features": {{ "{}/me/features/tool:1": {{}} }}, "postCreateCommand": "echo own >> log" }}"#,
-        registry.address
-    );
-    project.write(".devcontainer/devcontainer.json", &text).write(".devcontainer/devcontainer-lock.json", "");
-    project.run(&["up"]).exits(4).says("cannot be had");
-    project.set("SETPOINT_REGISTRY_USER", "ann");
-    project.set("SETPOINT_REGISTRY_PASSWORD", "opensesame");
-    project.effects();
-    assert_eq!(project.up_effects(), ["from_feature", "own"]);
-    assert_eq!(project.inside("cat /tool"), "one");
-    assert!(project.read(".devcontainer/devcontainer-lock.json").contains(&first));
-    project.run(&["up", "--frozen"]).exits(0).says("nothing to do");
-    // The tag moves; what is locked does not.
-    let second = push("1.1.0", "two");
-    fs::remove_dir_all(project.state().join("features")).unwrap();
-    project.run(&["up"]).exits(0);
-    assert_eq!(project.inside("cat /tool"), "one");
-    project.write(".devcontainer/devcontainer-lock.json", "");
-    fs::remove_dir_all(project.state().join("features")).unwrap();
-    project.run(&["up", "--frozen"]).exits(4).says("is not locked");
-    project.run(&["up", "--yes"]).exits(0);
-    assert_eq!(project.inside("cat /tool"), "two");
-    assert!(project.read(".devcontainer/devcontainer-lock.json").contains(&second));
 }

@@ -12,6 +12,7 @@ mod build_secrets;
 mod docker;
 mod faults;
 mod faulty;
+mod features;
 #[path = "../harness.rs"]
 #[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
 mod harness;
@@ -29,6 +30,7 @@ mod steps;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;
+mod web;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,8 +70,8 @@ fn main() -> ExitCode {
         let scenarios: Vec<docker::Scenario> = match kind {
             Kind::Embedded => vec![(FAULTS, faults::of_the_embedded_engine)],
             Kind::Docker => {
-                let all = docker::SCENARIOS.iter().chain(stacks::SCENARIOS).chain(build_secrets::SCENARIOS);
-                all.copied().chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
+                let all = [docker::SCENARIOS, features::SCENARIOS, stacks::SCENARIOS, build_secrets::SCENARIOS].concat();
+                all.into_iter().chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
             }
             Kind::Podman => vec![build_secrets::ON_PODMAN],
             Kind::Repeating => Vec::new(),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use setpoint_model::manifest::{Base, EngineKind, Env};
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::compose;
-use setpoint_runtime::devcontainer::{self, Surroundings};
+use setpoint_runtime::devcontainer::{self, Lock, Surroundings};
 use setpoint_runtime::engine::{self, Engine, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::lock::UnitLock;
@@ -60,11 +60,11 @@ impl Context {
 
     /// The project of the present folder, with what its files of other tools say as far as that is known here.
     pub(crate) fn project(&self) -> Result<Project, Failure> {
-        self.completed(None, false)
+        self.completed(None, Lock::Read)
     }
 
     /// The project of the present folder, completed; what has to be fetched for that is, where somebody hears of it.
-    pub(crate) fn completed(&self, fetch: Option<&dyn Watcher>, frozen: bool) -> Result<Project, Failure> {
+    pub(crate) fn completed(&self, fetch: Option<&dyn Watcher>, lock: Lock) -> Result<Project, Failure> {
         let mut project = self.declared()?;
         if project.manifest.envs.values().any(|env| matches!(env.base, Base::DevContainer { .. })) {
             let engine = self.engine(project.manifest.engine);
@@ -73,7 +73,7 @@ impl Context {
                 engine: engine.as_ref(),
                 variables: &self.variables,
                 fetch: fetch.map(|watcher| (watcher, &self.cancel)),
-                frozen,
+                lock,
             };
             devcontainer::complete(&mut project, &surroundings)?;
         }

@@ -30,6 +30,16 @@ fn check(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     Err(InvalidName { kind, text: text.to_owned(), why })
 }
 
+/// Whether a host, maybe with a port, is this machine, and so spoken to in plain HTTP.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal) => {
         $(#[$doc])*
@@ -173,6 +183,16 @@ mod tests {
         }
         for bad in ["", "Dev", "1st", "-x", "a_b", "a b", "é", &"a".repeat(64)] {
             assert!(UnitName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_spoken_to_in_plain() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.3.2.1", "[::1]:5000"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example.org", "10.0.0.1:5000", "registry.example.org", "[::2]:1", "127.x"] {
+            assert!(!is_loopback(host), "{host}");
         }
     }
 

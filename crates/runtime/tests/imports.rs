@@ -13,7 +13,7 @@ use setpoint_model::manifest::{Base, EngineKind, Env, Location, Stack};
 use setpoint_model::names::HookName;
 use setpoint_model::plan::{Action, Observed, Options, PhaseOutcome, Recorded, RecordedPhase, plan};
 use setpoint_runtime::compose;
-use setpoint_runtime::devcontainer::{Surroundings, complete};
+use setpoint_runtime::devcontainer::{Lock, Surroundings, complete};
 use setpoint_runtime::engine::{self, Engine};
 use setpoint_runtime::paths::{Roots, Variables};
 use setpoint_runtime::project::Project;
@@ -110,7 +110,7 @@ fn every_devcontainer_json_is_planned() {
             engine: embedded.as_ref(),
             variables: &variables,
             fetch: None,
-            frozen: false,
+            lock: Lock::Read,
         };
         let mut project = Project::load(&root, &[]).unwrap();
         match complete(&mut project, &surroundings) {

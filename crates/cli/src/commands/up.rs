@@ -6,6 +6,7 @@ use setpoint_model::import::compose::{Condition, RestartPolicy};
 use setpoint_model::manifest::{EngineKind, Env, Note};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
+use setpoint_runtime::devcontainer::Lock;
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::observe::{Look, Unit};
@@ -49,7 +50,7 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
-        let project = context.completed(None, self.frozen)?;
+        let project = context.completed(None, self.lock())?;
         tell_source(context, &project);
         let envs = plan::with_dependencies(&project, plan::chosen(&project, &self.units)?);
         if self.dry_run {
@@ -69,6 +70,14 @@ impl Up {
             context.output.value(&json::Done { setpoint: json::VERSION, units: done });
         }
         Ok(SUCCESS)
+    }
+
+    fn lock(&self) -> Lock {
+        match (self.frozen, self.dry_run) {
+            (true, _) => Lock::Frozen,
+            (false, true) => Lock::Read,
+            (false, false) => Lock::Keep,
+        }
     }
 
     fn options(&self) -> Options {
@@ -99,7 +108,7 @@ impl Up {
         if look.plan.action == Action::Prepare {
             // Only what comes of it tells what else is to be done.
             apply(context, &unit, &mut store, look, &settings)?;
-            whole = context.completed(Some(&list), self.frozen)?;
+            whole = context.completed(Some(&list), self.lock())?;
             whole.manifest.notes.iter().filter(|note| !project.manifest.notes.contains(note)).for_each(
                 |note| {
                     context.output.progress(format!("note: {note}"));
@@ -107,7 +116,13 @@ impl Up {
             );
             unit = context.unit(engine, &whole, whole.env(Some(env.name.as_str()))?);
             unit.refresh_secrets = self.refresh_secrets;
-            look = unit.look(&store, &Options { begun: true, ..self.options() })?;
+            let options = Options { begun: true, ..self.options() };
+            look = unit.look(&store, &options)?;
+            if look.plan.action == Action::Prepare {
+                // The base was missing, and features are known since it is here: now they are built over it.
+                apply(context, &unit, &mut store, look, &settings)?;
+                look = unit.look(&store, &options)?;
+            }
         }
         self.consent(context, engine, &unit, &look)?;
         carry_out(context, &unit, &mut store, look, &settings)

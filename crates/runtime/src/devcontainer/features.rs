@@ -7,7 +7,7 @@ use setpoint_model::container::Feature;
 use setpoint_model::digest::Digest;
 use setpoint_model::import::Text;
 use setpoint_model::import::devcontainer::features::{
-    FeatureMetadata, FeatureUse, Locked, Lockfile, Reference, ResolvedFeature, Users, Version, install_env,
+    FeatureMetadata, FeatureUse, Locked, Lockfile, Reference, ResolvedFeature, Users, install_env,
     install_order, unresolved,
 };
 use setpoint_model::import::devcontainer::variables::Context;
@@ -15,14 +15,14 @@ use setpoint_model::import::devcontainer::{DevContainer, Entry, Origin};
 use setpoint_model::manifest::{Note, Problem};
 
 use super::fetch::{Fetched, Store};
-use super::{CompleteError, Completion};
+use super::{CompleteError, Completion, Lock};
 use crate::cas::{self, CasError, StatCache};
 use crate::engine::ImageFacts;
 use crate::facts::{FactsError, PATIENCE};
 use crate::project::ProjectError;
 
 /// What says what a feature is.
-const METADATA: &str = "devcontainer-feature.json";
+pub(super) const METADATA: &str = "devcontainer-feature.json";
 
 /// The features that are asked for.
 pub(super) struct Features<'a> {
@@ -144,54 +144,32 @@ impl Features<'_> {
         lock: Option<&Lockfile>,
         notes: &mut Vec<Note>,
     ) -> Result<Option<Here>, CompleteError> {
-        let problem = |problem: Problem| CompleteError::from(vec![problem.at(asked.at.clone())]);
-        let fetched = match &asked.reference {
-            Reference::Local { path } => {
-                let folder = self.completion.root.join(self.completion.folder()).join(path);
-                let (folder, locked) = (folder, None);
-                return self.read(asked, folder, locked, notes).map(Some);
-            }
-            Reference::Tarball { url } => {
-                let what =
-                    format!("the feature `{url}` is an archive, which this version does not fetch yet");
-                return Err(problem(
-                    Problem::new("not-supported-yet", what).hint("put it into the project as `./NAME`"),
-                ));
-            }
-            Reference::Oci(oci) => {
-                let store = Store::new(self.completion.surroundings.roots);
-                let key = asked.lock_key().unwrap_or_default();
-                let locked = lock.and_then(|lock| lock.features.get(&key));
-                let version = match (&oci.version, locked) {
-                    (_, Some(locked)) => format!("@{}", locked.integrity),
-                    (Version::Digest(digest), None) => format!("@{digest}"),
-                    (Version::Tag(tag), None) => format!(":{tag}"),
-                };
-                let reference = format!("{}{version}", oci.resource());
-                match store.known(&reference) {
-                    Some(fetched) => fetched,
-                    None => {
-                        let Some((_, cancel)) = self.completion.surroundings.fetch else { return Ok(None) };
-                        let variables = self.completion.surroundings.variables;
-                        store.fetch(&reference, variables, cancel).map_err(|why| {
-                            let what = format!("the feature `{}` cannot be had: {why}", asked.text);
-                            problem(
-                                Problem::new("feature-missing", what)
-                                    .hint("check its name, and the way to its registry"),
-                            )
-                        })?
-                    }
-                }
+        let surroundings = self.completion.surroundings;
+        if let Reference::Local { path } = &asked.reference {
+            let folder = self.completion.root.join(self.completion.folder()).join(path);
+            return self.read(asked, folder, None, notes).map(Some);
+        }
+        let key = asked.lock_key().unwrap_or_default();
+        let locked = lock.and_then(|lock| lock.features.get(&key)).map(|locked| locked.integrity.as_str());
+        let store = Store::new(surroundings.roots);
+        let Fetched { folder, digest } = match (store.known(&asked.reference, locked), surroundings.fetch) {
+            (Some(fetched), _) => fetched,
+            (None, None) => return Ok(None),
+            (None, Some((_, cancel))) => {
+                store.fetch(&asked.reference, locked, surroundings.variables, cancel).map_err(|error| {
+                    let what = format!("the feature `{}` cannot be had: {error}", asked.text);
+                    let problem = Problem::new("feature-missing", what).hint(error.hint());
+                    CompleteError::from(vec![problem.at(asked.at.clone())])
+                })?
             }
         };
-        let Fetched { folder, digest } = fetched;
         let resource = asked.reference.resource();
-        let locked = Locked {
-            version: String::new(),
-            resolved: format!("{resource}@{digest}"),
-            integrity: digest,
-            depends_on: Vec::new(),
+        let resolved = match &asked.reference {
+            Reference::Oci(_) => format!("{resource}@{digest}"),
+            Reference::Tarball { .. } | Reference::Local { .. } => resource,
         };
+        let (version, depends_on) = (String::new(), Vec::new());
+        let locked = Locked { version, resolved, integrity: digest, depends_on };
         self.read(asked, folder, Some(locked), notes).map(Some)
     }
 
@@ -251,12 +229,12 @@ impl Features<'_> {
         Ok(Some(lock))
     }
 
-    /// Keeps the lock file as what is installed, where one is kept; with `--frozen`, it has to be that already.
+    /// Brings the lock file up to date, where one is kept, or holds to it.
     fn keep_lock(&self, before: Option<Lockfile>, here: &[Here]) -> Result<(), CompleteError> {
         let features = here.iter().filter_map(|found| found.locked.clone()).collect();
         let now = Lockfile { features };
-        let surroundings = self.completion.surroundings;
-        if surroundings.frozen {
+        let lock = self.completion.surroundings.lock;
+        if lock == Lock::Frozen {
             let differences = before.unwrap_or_default().frozen(&now);
             let problems: Vec<Problem> = differences
                 .iter()
@@ -267,7 +245,7 @@ impl Features<'_> {
                 .collect();
             return if problems.is_empty() { Ok(()) } else { Err(problems.into()) };
         }
-        if before.is_some_and(|before| before != now) && surroundings.fetch.is_some() {
+        if lock == Lock::Keep && before.is_some_and(|before| before != now) {
             let path = self.lock_path();
             fs::write(&path, now.to_json()).map_err(|source| ProjectError::Io { path, source })?;
         }

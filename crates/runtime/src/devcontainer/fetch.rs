@@ -1,27 +1,86 @@
-//! Features from registries: an archive each, kept by its digest.
+//! Features that are fetched, from registries or as archives at an address: kept by their digests.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oci_client::Reference;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciImageManifest};
 use oci_client::secrets::RegistryAuth;
 use setpoint_model::digest::Digest;
-use sha2::{Digest as _, Sha256};
+use setpoint_model::import::devcontainer::features::{OciReference, Reference, Version};
+use setpoint_model::names::is_loopback;
 
+use super::download;
+use super::features::METADATA;
 use crate::cancel::Cancel;
-use crate::image::Credentials;
-use crate::image::is_loopback;
+use crate::image::{Credentials, sha256_hex, sha256_of};
 use crate::paths::{Roots, make_private_folder};
 
 /// How large an archive may be, and what comes out of it.
-const MOST: u64 = 256 << 20;
-/// How long a registry may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const MOST: u64 = 256 << 20;
+/// How long one answer may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a feature cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    /// Its registry does not give it.
+    #[error("{0}")]
+    Registry(String),
+    /// The server of its archive says no.
+    #[error("the server answers {0}")]
+    Answer(reqwest::StatusCode),
+    /// The server of its archive does not answer to the end.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It is too large.
+    #[error("its archive is larger than {MOST} bytes")]
+    TooLarge,
+    /// It is not what is locked.
+    #[error("its archive was changed: it has the digest {found}, and {locked} is locked")]
+    Changed {
+        /// What is there.
+        found: String,
+        /// What is locked.
+        locked: String,
+    },
+    /// What is there cannot be unpacked.
+    #[error("what is there is not the archive of a feature: {0}")]
+    NotAnArchive(std::io::Error),
+    /// What is there is no feature.
+    #[error("its archive has no {METADATA}")]
+    NotAFeature,
+    /// It cannot be written down here.
+    #[error("it cannot be kept: {0}")]
+    Kept(#[from] std::io::Error),
+    /// The caller asked to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl FetchError {
+    /// What to do next.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Registry(_) => "check its name, and the way to its registry",
+            Self::Answer(status) if status.is_server_error() => "try again later",
+            Self::Answer(_) => "check its address; it has to be readable without a login",
+            Self::Unreachable(_) => "check its address, the network and HTTPS_PROXY, then try again",
+            Self::TooLarge | Self::NotAnArchive(_) | Self::NotAFeature => {
+                "check its address: there has to be a tar, maybe gzipped, with devcontainer-feature.json and \
+                 install.sh at its top"
+            }
+            Self::Changed { .. } => {
+                "if the change is wanted, remove the feature from the lock file, and it is locked anew"
+            }
+            Self::Kept(_) => "see what is wrong with the folder of Setpoint's state",
+            Self::Stopped => "run `setpoint up` again to go on",
+        }
+    }
+}
 
 /// The features that were fetched.
 pub(super) struct Store {
@@ -32,7 +91,7 @@ pub(super) struct Store {
 pub(super) struct Fetched {
     /// Its folder.
     pub(super) folder: PathBuf,
-    /// The digest of its manifest: `sha256:...`.
+    /// The digest of its manifest in a registry, or of its archive: `sha256:...`.
     pub(super) digest: String,
 }
 
@@ -41,63 +100,109 @@ impl Store {
         Self { folder: roots.state.join("features/v1") }
     }
 
-    /// What a reference meant when it was last fetched, if that is still here.
-    pub(super) fn known(&self, reference: &str) -> Option<Fetched> {
-        let digest = match reference.split_once('@') {
-            Some((_, digest)) => digest.to_owned(),
-            None => fs::read_to_string(self.pointer(reference)).ok()?,
+    /// What is locked, or what a reference meant when it was last fetched, if that is still here.
+    pub(super) fn known(&self, reference: &Reference, locked: Option<&str>) -> Option<Fetched> {
+        let digest = match (locked, reference) {
+            (Some(digest), _) => digest.to_owned(),
+            (None, Reference::Oci(OciReference { version: Version::Digest(digest), .. })) => digest.clone(),
+            (None, _) => fs::read_to_string(self.pointer(reference)).ok()?,
         };
-        let folder = self.of_digest(&digest);
+        let folder = self.folder.join(format!("sha256-{}", sha256_hex(&digest)?));
         folder.is_dir().then_some(Fetched { folder, digest })
     }
 
-    fn pointer(&self, reference: &str) -> PathBuf {
-        self.folder.join("references").join(Digest::of_bytes(reference.as_bytes()).to_hex())
+    fn pointer(&self, reference: &Reference) -> PathBuf {
+        self.folder.join("references").join(Digest::of_bytes(reference.to_string().as_bytes()).to_hex())
     }
 
-    fn of_digest(&self, digest: &str) -> PathBuf {
-        self.folder.join(digest.replace(':', "-"))
-    }
-
-    /// Fetches what a reference means now.
+    /// Fetches what is locked, or what a reference means now.
     pub(super) fn fetch(
         &self,
-        reference: &str,
+        reference: &Reference,
+        locked: Option<&str>,
         variables: &BTreeMap<String, String>,
         cancel: &Cancel,
-    ) -> Result<Fetched, String> {
-        let parsed: Reference = reference.parse().map_err(|error| format!("{error}"))?;
-        let (digest, archive) = pull(&parsed, variables, cancel)?;
-        let io = |error: std::io::Error| format!("it cannot be kept: {error}");
-        let folder = self.of_digest(&digest);
-        if !folder.is_dir() {
-            make_private_folder(&self.folder).map_err(io)?;
-            let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.folder).map_err(io)?;
-            unpack(&archive, new.path()).map_err(|error| format!("its archive is damaged: {error}"))?;
-            match fs::rename(new.path(), &folder) {
-                // Somebody else was faster.
-                Err(_) if folder.is_dir() => {}
-                other => other.map_err(io)?,
+    ) -> Result<Fetched, FetchError> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (digest, archive) = match reference {
+            Reference::Oci(oci) => pull(oci, locked, variables, cancel)?,
+            Reference::Tarball { url } => {
+                let archive = run(download::archive(url), cancel)?;
+                (sha256_of(&archive), archive)
             }
+            Reference::Local { .. } => return Err(FetchError::NotAFeature),
+        };
+        if let Some(locked) = locked.filter(|locked| *locked != digest) {
+            return Err(FetchError::Changed { found: digest, locked: locked.to_owned() });
         }
-        let pointer = self.pointer(reference);
-        if let Some(parent) = pointer.parent() {
-            make_private_folder(parent).map_err(io)?;
+        let folder = self.folder.join(digest.replace(':', "-"));
+        if !folder.is_dir() {
+            self.keep(&archive, &folder)?;
         }
-        crate::secrets::write_private(&pointer, digest.as_bytes(), false).map_err(io)?;
+        if locked.is_none() {
+            let pointer = self.pointer(reference);
+            if let Some(parent) = pointer.parent() {
+                make_private_folder(parent)?;
+            }
+            crate::secrets::write_private(&pointer, digest.as_bytes(), false)?;
+        }
         Ok(Fetched { folder, digest })
     }
+
+    /// Unpacks an archive to its place, where it is whole or not at all.
+    fn keep(&self, archive: &[u8], folder: &Path) -> Result<(), FetchError> {
+        make_private_folder(&self.folder)?;
+        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.folder)?;
+        unpack(archive, new.path()).map_err(FetchError::NotAnArchive)?;
+        if !new.path().join(METADATA).is_file() {
+            return Err(FetchError::NotAFeature);
+        }
+        match fs::rename(new.path(), folder) {
+            // Somebody else was faster.
+            Err(_) if folder.is_dir() => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Runs an exchange to its end, looking now and then whether to stop.
+fn run<T>(exchange: impl Future<Output = Result<T, FetchError>>, cancel: &Cancel) -> Result<T, FetchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        let mut exchange = std::pin::pin!(exchange);
+        loop {
+            tokio::select! {
+                done = &mut exchange => return done,
+                () = tokio::time::sleep(Duration::from_millis(100)) => {
+                    if cancel.asked() {
+                        return Err(FetchError::Stopped);
+                    }
+                }
+            }
+        }
+    });
+    // A name that is still being looked up must not hold up the caller.
+    runtime.shutdown_background();
+    done
 }
 
 /// The digest of a feature's manifest, and its archive.
 fn pull(
-    reference: &Reference,
+    oci: &OciReference,
+    locked: Option<&str>,
     variables: &BTreeMap<String, String>,
     cancel: &Cancel,
-) -> Result<(String, Vec<u8>), String> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+) -> Result<(String, Vec<u8>), FetchError> {
+    fn failed(why: impl ToString) -> FetchError {
+        FetchError::Registry(why.to_string())
+    }
+    let reference = match locked {
+        Some(digest) => format!("{}@{digest}", oci.resource()),
+        None => Reference::Oci(oci.clone()).to_string(),
+    };
+    let reference: oci_client::Reference = reference.parse().map_err(failed)?;
     let registry = reference.resolve_registry();
-    let login = Credentials::from_env(variables).login(registry).map_err(|error| error.to_string())?;
+    let login = Credentials::from_env(variables).login(registry).map_err(failed)?;
     let auth = login.map_or(RegistryAuth::Anonymous, |(user, password)| RegistryAuth::Basic(user, password));
     let protocol = if is_loopback(registry) { ClientProtocol::Http } else { ClientProtocol::Https };
     let config = ClientConfig {
@@ -107,52 +212,34 @@ fn pull(
         user_agent: concat!("setpoint/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
     };
-    let client = Client::try_from(config).map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+    let client = Client::try_from(config).map_err(failed)?;
     let work = async {
-        let (json, digest) = client
-            .pull_manifest_raw(reference, &auth, &[OCI_IMAGE_MEDIA_TYPE])
-            .await
-            .map_err(|error| error.to_string())?;
+        let (json, digest) =
+            client.pull_manifest_raw(&reference, &auth, &[OCI_IMAGE_MEDIA_TYPE]).await.map_err(failed)?;
         if reference.digest().is_some_and(|wanted| wanted != digest) {
-            return Err(format!("the registry gave {digest}"));
+            return Err(failed(format!("the registry gave {digest}")));
         }
         let manifest: OciImageManifest = serde_json::from_slice(&json)
-            .map_err(|error| format!("its manifest is no feature's: {error}"))?;
+            .map_err(|error| failed(format!("its manifest is no feature's: {error}")))?;
         let [layer] = manifest.layers.as_slice() else {
-            return Err(format!("it has {} layers, and a feature has one", manifest.layers.len()));
+            return Err(failed(format!("it has {} layers, and a feature has one", manifest.layers.len())));
         };
         if u64::try_from(layer.size).is_ok_and(|size| size > MOST) {
-            return Err(format!("it is larger than {MOST} bytes"));
+            return Err(FetchError::TooLarge);
         }
         let mut archive = Vec::new();
-        client.pull_blob(reference, layer, &mut archive).await.map_err(|error| error.to_string())?;
-        let found: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
-        if layer.digest != format!("sha256:{found}") {
-            return Err(format!("its archive has the digest sha256:{found}, and not {}", layer.digest));
+        client.pull_blob(&reference, layer, &mut archive).await.map_err(failed)?;
+        let found = sha256_of(&archive);
+        if layer.digest != found {
+            return Err(failed(format!("its archive has the digest {found}, and not {}", layer.digest)));
         }
         Ok((digest, archive))
     };
-    runtime.block_on(async {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = tokio::time::sleep(Duration::from_millis(100)) => {
-                    if cancel.asked() {
-                        return Err("stopped".to_owned());
-                    }
-                }
-            }
-        }
-    })
+    run(work, cancel)
 }
 
 /// Unpacks an archive, maybe compressed; what leads out of the folder is refused.
-fn unpack(archive: &[u8], to: &std::path::Path) -> std::io::Result<()> {
+fn unpack(archive: &[u8], to: &Path) -> std::io::Result<()> {
     let reader: Box<dyn Read + '_> = if archive.starts_with(&[0x1f, 0x8b]) {
         Box::new(flate2::read::GzDecoder::new(archive))
     } else {

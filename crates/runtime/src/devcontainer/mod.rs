@@ -1,6 +1,7 @@
 //! Environments that a devcontainer.json declares: finding the file, and completing it with what its image and its
 //! features say.
 
+mod download;
 mod features;
 mod fetch;
 
@@ -47,8 +48,19 @@ pub struct Surroundings<'a> {
     pub variables: &'a BTreeMap<String, String>,
     /// Whether features that are not here are fetched, and who hears of it.
     pub fetch: Option<(&'a dyn Watcher, &'a Cancel)>,
-    /// Whether the lock file has to say just what is installed.
-    pub frozen: bool,
+    /// What becomes of the lock file.
+    pub lock: Lock,
+}
+
+/// What becomes of a lock file that is kept beside a devcontainer.json.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// It is read.
+    Read,
+    /// It is brought up to date, as soon as all features are here.
+    Keep,
+    /// It has to say just what is installed.
+    Frozen,
 }
 
 /// Why a devcontainer.json could not be completed.

@@ -30,8 +30,9 @@ use setpoint_model::container::Health;
 
 pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
-pub(crate) use registry::is_loopback;
 pub use source::Source;
+pub(crate) use stream::{sha256_hex, sha256_of};
+pub(crate) use trouble::deepest;
 
 use crate::remove::remove_tree;
 use job::Job;

@@ -12,6 +12,7 @@ use oci_client::errors::{DigestError, OciDistributionError};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, manifest};
+use setpoint_model::names::is_loopback;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
@@ -92,16 +93,6 @@ impl Drop for Registry<'_, '_> {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Whether a registry is on this machine, and so spoken to in plain HTTP.
-pub(crate) fn is_loopback(registry: &str) -> bool {
-    let host = if let Some(rest) = registry.strip_prefix('[') {
-        rest.split(']').next().unwrap_or_default()
-    } else {
-        registry.split(':').next().unwrap_or_default()
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 impl<'a, 'b> Registry<'a, 'b> {
@@ -369,22 +360,6 @@ impl Blobs for Registry<'_, '_> {
         if let Ok(path) = self.part(at) {
             // What stays is only found whole again by the next fetch.
             let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn only_this_machine_is_spoken_to_in_plain() {
-        for registry in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.3.2.1", "[::1]:5000"] {
-            assert!(is_loopback(registry), "{registry}");
-        }
-        for registry in ["localhost.example.org", "10.0.0.1:5000", "registry.example.org", "[::2]:1", "127.x"]
-        {
-            assert!(!is_loopback(registry), "{registry}");
         }
     }
 }

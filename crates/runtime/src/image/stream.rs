@@ -23,12 +23,12 @@ pub(super) fn sha256_name(hash: Sha256) -> String {
 }
 
 /// The digest of bytes at hand.
-pub(super) fn sha256_of(bytes: &[u8]) -> String {
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
     sha256_name(Sha256::new_with_prefix(bytes))
 }
 
 /// The 64 hex digits of a `sha256:` digest, or none if it is anything else.
-pub(super) fn sha256_hex(digest: &str) -> Option<&str> {
+pub(crate) fn sha256_hex(digest: &str) -> Option<&str> {
     let hex = digest.strip_prefix("sha256:")?;
     let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     (hex.len() == 64 && hex.bytes().all(lower)).then_some(hex)

@@ -75,7 +75,7 @@ impl Asked<'_> {
 }
 
 /// The innermost cause, which says what the network did.
-fn deepest(error: &dyn std::error::Error) -> String {
+pub(crate) fn deepest(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

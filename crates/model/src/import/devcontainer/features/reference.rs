@@ -1,6 +1,7 @@
 //! How a feature is called: where it comes from, and in which version.
 
 use crate::manifest::{Problem, nearest};
+use crate::names::is_loopback;
 
 /// Where a feature comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,7 +10,7 @@ pub enum Reference {
     Oci(OciReference),
     /// An archive at an address.
     Tarball {
-        /// The address, which begins with `https://`.
+        /// The address: `https://...`, or `http://...` on this machine.
         url: String,
     },
     /// A folder of the project.
@@ -92,13 +93,8 @@ impl Reference {
         if text.starts_with("../") || text.starts_with('/') {
             return Err(outside(text));
         }
-        if text.starts_with("https://") {
-            return Ok(Self::Tarball { url: text.to_owned() });
-        }
-        if let Some(rest) = text.strip_prefix("http://") {
-            return Err(wrong()
-                .why("an address must be safe")
-                .hint(format!("write `https://{rest}`, if it is there")));
+        if is_address(text) {
+            return archive(text);
         }
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
@@ -149,12 +145,42 @@ impl std::fmt::Display for Reference {
 /// The name without the version that it may have, in small letters.
 pub(super) fn without_version(name: &str) -> String {
     let name = name.to_lowercase();
+    if is_address(&name) {
+        return name;
+    }
     let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
     let slash = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[slash..].find(':') {
-        Some(colon) if !name.starts_with("https://") => name[..slash + colon].to_owned(),
+        Some(colon) => name[..slash + colon].to_owned(),
         _ => name.to_owned(),
     }
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
+
+/// An archive at an address. Its file has a name that tells what it is.
+fn archive(url: &str) -> Result<Reference, Problem> {
+    let wrong = || Problem::new("bad-feature", format!("`{url}` is not a feature"));
+    let is_here = |rest: &str| {
+        let host = rest.split(['/', '?', '#']).next();
+        host.is_some_and(|host| !host.contains('@') && is_loopback(host))
+    };
+    if let Some(rest) = url.strip_prefix("http://").filter(|rest| !is_here(rest)) {
+        return Err(wrong()
+            .why("an address must be safe")
+            .hint(format!("write `https://{rest}`, if it is there")));
+    }
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let id = file.strip_prefix("devcontainer-feature-").and_then(|rest| rest.strip_suffix(".tgz"));
+    if id.is_none_or(str::is_empty) {
+        return Err(wrong()
+            .why(format!("the file is called `{file}`"))
+            .hint("the archive of a feature is called `devcontainer-feature-NAME.tgz`"));
+    }
+    Ok(Reference::Tarball { url: url.to_owned() })
 }
 
 fn oci(text: &str, registry: &str) -> Result<OciReference, Problem> {
@@ -214,7 +240,9 @@ fn oci(text: &str, registry: &str) -> Result<OciReference, Problem> {
 }
 
 fn form() -> String {
-    format!("a feature is called `{COMMON}/node:1`, `https://...tgz` or `./folder`")
+    format!(
+        "a feature is called `{COMMON}/node:1`, `https://.../devcontainer-feature-NAME.tgz` or `./folder`"
+    )
 }
 
 fn outside(text: &str) -> Problem {
@@ -261,7 +289,16 @@ mod tests {
             ("ghcr.io/A/Features/Go", "ghcr.io/a/features/go:latest", "ghcr.io/a/features/go"),
             ("localhost/a/go", "localhost/a/go:latest", "localhost/a/go"),
             ("localhost:5000/a/go:1.2.3", "localhost:5000/a/go:1.2.3", "localhost:5000/a/go"),
-            ("https://example.com/x.tgz", "https://example.com/x.tgz", "https://example.com/x.tgz"),
+            (
+                "https://example.com/v1/devcontainer-feature-x.tgz?raw=1",
+                "https://example.com/v1/devcontainer-feature-x.tgz?raw=1",
+                "https://example.com/v1/devcontainer-feature-x.tgz?raw=1",
+            ),
+            (
+                "http://127.0.0.1:8000/devcontainer-feature-x.tgz",
+                "http://127.0.0.1:8000/devcontainer-feature-x.tgz",
+                "http://127.0.0.1:8000/devcontainer-feature-x.tgz",
+            ),
             ("./mine/", "./mine", "./mine"),
         ] {
             let reference = Reference::parse(text).unwrap();
@@ -281,7 +318,16 @@ mod tests {
         );
         assert_eq!(hint("codspace/Features/x@v1"), "write `ghcr.io/codspace/features/x`, if it is there");
         assert_eq!(hint("http://x.org/a.tgz"), "write `https://x.org/a.tgz`, if it is there");
+        assert_eq!(
+            hint("https://x.org/x.tgz"),
+            "the archive of a feature is called `devcontainer-feature-NAME.tgz`"
+        );
         for text in [
+            "http://localhost:1@x.org/devcontainer-feature-x.tgz",
+            "http://localhost.x.org/devcontainer-feature-x.tgz",
+            "https://x.org/devcontainer-feature-.tgz",
+            "https://x.org/devcontainer-feature-x.tgz/",
+            "https://x.org/?devcontainer-feature-x.tgz",
             "",
             "a/b",
             "ghcr.io/x",
@@ -304,6 +350,7 @@ mod tests {
             ("localhost:5000/a/B", "localhost:5000/a/b"),
             ("ghcr.io/a/b@sha256:00", "ghcr.io/a/b"),
             ("https://x:8080/a.tgz", "https://x:8080/a.tgz"),
+            ("http://localhost/@A:1", "http://localhost/@a:1"),
             ("git", "git"),
         ] {
             assert_eq!(without_version(name), plain);
