@@ -52,7 +52,10 @@ fn a_feature_of_a_registry_is_fetched_once_and_locked(place: &Place) {
     project.write(".devcontainer/devcontainer.json", &text).write(".devcontainer/devcontainer-lock.json", "");
     project.run(&["up"]).exits(4).says("cannot be had");
     project.set("SETPOINT_REGISTRY_USER", "ann");
-    project.set("SETPOINT_REGISTRY_PASSWORD", "opensesame");
+    let password = project.state().join("password");
+    project.set("SETPOINT_REGISTRY_PASSWORD_FILE", &password.to_string_lossy());
+    project.run(&["up"]).exits(4).says("cannot be taken from").says("with the password and nothing else");
+    fs::write(&password, "opensesame\n").unwrap();
     project.effects();
     assert_eq!(project.up_effects(), ["from_feature", "own"]);
     assert_eq!(project.inside("cat /tool"), "one");

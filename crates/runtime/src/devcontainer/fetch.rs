@@ -16,7 +16,7 @@ use setpoint_model::names::is_loopback;
 use super::download;
 use super::features::METADATA;
 use crate::cancel::Cancel;
-use crate::image::{Credentials, sha256_hex, sha256_of};
+use crate::image::{Credentials, ImageError, sha256_hex, sha256_of};
 use crate::paths::{Roots, make_private_folder};
 
 /// How large an archive may be, and what comes out of it.
@@ -30,6 +30,9 @@ pub(super) enum FetchError {
     /// Its registry does not give it.
     #[error("{0}")]
     Registry(String),
+    /// There is a login for its registry, and it cannot be used.
+    #[error(transparent)]
+    Login(#[from] ImageError),
     /// The server of its archive says no.
     #[error("the server answers {0}")]
     Answer(reqwest::StatusCode),
@@ -63,9 +66,10 @@ pub(super) enum FetchError {
 
 impl FetchError {
     /// What to do next.
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
+    pub(super) fn hint(&self) -> String {
+        let next = match self {
             Self::Registry(_) => "check its name, and the way to its registry",
+            Self::Login(error) => return error.hint().unwrap_or_default(),
             Self::Answer(status) if status.is_server_error() => "try again later",
             Self::Answer(_) => "check its address; it has to be readable without a login",
             Self::Unreachable(_) => "check its address, the network and HTTPS_PROXY, then try again",
@@ -78,7 +82,8 @@ impl FetchError {
             }
             Self::Kept(_) => "see what is wrong with the folder of Setpoint's state",
             Self::Stopped => "run `setpoint up` again to go on",
-        }
+        };
+        next.to_owned()
     }
 }
 
@@ -202,7 +207,7 @@ fn pull(
     };
     let reference: oci_client::Reference = reference.parse().map_err(failed)?;
     let registry = reference.resolve_registry();
-    let login = Credentials::from_env(variables).login(registry).map_err(failed)?;
+    let login = Credentials::from_env(variables).login(registry)?;
     let auth = login.map_or(RegistryAuth::Anonymous, |(user, password)| RegistryAuth::Basic(user, password));
     let protocol = if is_loopback(registry) { ClientProtocol::Http } else { ClientProtocol::Https };
     let config = ClientConfig {

@@ -3,23 +3,35 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader};
-use std::path::PathBuf;
+use std::io::{self, BufReader, Read as _};
+use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError as Trouble, DockerCredential, get_credential_from_reader};
 use oci_client::secrets::RegistryAuth;
 
 use super::error::ImageError;
 
+/// Whose password it is.
+pub(super) const USER: &str = "SETPOINT_REGISTRY_USER";
+/// The password itself.
+pub(super) const PASSWORD: &str = "SETPOINT_REGISTRY_PASSWORD";
+/// The file that holds the password.
+pub(super) const PASSWORD_FILE: &str = "SETPOINT_REGISTRY_PASSWORD_FILE";
+/// How many bytes a password may have: more than any token, and less than what a wrong path may lead to.
+const MOST: u64 = 64 << 10;
+
 /// Logins for registries.
 ///
-/// `SETPOINT_REGISTRY_USER` and `SETPOINT_REGISTRY_PASSWORD` come first, for whatever registry is asked; then the
-/// file `config.json` in `DOCKER_CONFIG` or `~/.docker`, and the helpers that it names. Nothing is read before a
-/// registry is asked, and nothing of it is ever printed.
+/// `SETPOINT_REGISTRY_USER` comes first, for whatever registry is asked, with the password in
+/// `SETPOINT_REGISTRY_PASSWORD` or in the file that `SETPOINT_REGISTRY_PASSWORD_FILE` names; then the file
+/// `config.json` in `DOCKER_CONFIG` or `~/.docker`, and the helpers that it names. Nothing is read before a registry is
+/// asked, and nothing of it is ever printed.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    login: Option<(String, String)>,
-    file: Option<PathBuf>,
+    user: Option<String>,
+    password: Option<String>,
+    password_file: Option<PathBuf>,
+    saved: Option<PathBuf>,
 }
 
 impl fmt::Debug for Credentials {
@@ -36,13 +48,28 @@ impl Credentials {
 
     /// From environment variables.
     pub fn from_env(environment: &BTreeMap<String, String>) -> Credentials {
-        let get = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        let login = get("SETPOINT_REGISTRY_USER").zip(get("SETPOINT_REGISTRY_PASSWORD"));
+        let get = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
         let folder = get("DOCKER_CONFIG").map(PathBuf::from);
         let folder = folder.or_else(|| get("HOME").map(|home| PathBuf::from(home).join(".docker")));
         Credentials {
-            login: login.map(|(user, password)| (user.clone(), password.clone())),
-            file: folder.map(|folder| folder.join("config.json")),
+            user: get(USER),
+            password: get(PASSWORD),
+            password_file: get(PASSWORD_FILE).map(PathBuf::from),
+            saved: folder.map(|folder| folder.join("config.json")),
+        }
+    }
+
+    /// The user and password that the environment gives.
+    fn given(&self) -> Result<Option<(String, String)>, ImageError> {
+        let password = match (&self.password, &self.password_file) {
+            (Some(_), Some(_)) => return Err(ImageError::TwoPasswords),
+            (Some(password), None) => password.clone(),
+            (None, Some(path)) => password_in(path)?,
+            (None, None) => return Ok(None),
+        };
+        match &self.user {
+            Some(user) => Ok(Some((user.clone(), password))),
+            None => Err(ImageError::PasswordOfNobody),
         }
     }
 
@@ -62,10 +89,10 @@ impl Credentials {
 
     /// The login for a registry.
     pub(super) fn of(&self, registry: &str) -> Result<RegistryAuth, ImageError> {
-        if let Some((user, password)) = &self.login {
-            return Ok(RegistryAuth::Basic(user.clone(), password.clone()));
+        if let Some((user, password)) = self.given()? {
+            return Ok(RegistryAuth::Basic(user, password));
         }
-        let Some(path) = &self.file else { return Ok(RegistryAuth::Anonymous) };
+        let Some(path) = &self.saved else { return Ok(RegistryAuth::Anonymous) };
         let unusable = |reason: String| ImageError::SavedLogin { registry: registry.to_owned(), reason };
         for server in names(registry) {
             let file = match File::open(path) {
@@ -92,6 +119,23 @@ impl Credentials {
     }
 }
 
+/// The password in a file: all of it but its last line end, which an editor adds and nobody means.
+fn password_in(path: &Path) -> Result<String, ImageError> {
+    let unusable = |reason: String| ImageError::PasswordFile { path: path.to_owned(), reason };
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MOST + 1).read_to_string(&mut text))
+        .map_err(|error| unusable(error.to_string()))?;
+    if text.len() as u64 > MOST {
+        return Err(unusable(format!("it has more than {MOST} bytes")));
+    }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    match line.strip_suffix('\r').unwrap_or(line) {
+        "" => Err(unusable("it is empty".to_owned())),
+        password => Ok(password.to_owned()),
+    }
+}
+
 /// The names by which `docker login` saves a registry.
 fn names(registry: &str) -> Vec<String> {
     if matches!(registry, "docker.io" | "index.docker.io") {
@@ -101,7 +145,7 @@ fn names(registry: &str) -> Vec<String> {
 }
 
 /// Why a saved login cannot be used; what a helper printed is left out, for it may be the secret.
-fn why(trouble: &Trouble, path: &std::path::Path) -> String {
+fn why(trouble: &Trouble, path: &Path) -> String {
     let path = path.display();
     match trouble {
         Trouble::HelperCommunicationError => "its credential helper could not be run".to_owned(),
@@ -149,5 +193,59 @@ mod tests {
         std::fs::write(folder.path().join("config.json"), "{").unwrap();
         let error = from(&[("DOCKER_CONFIG", path)]).of("r.example").unwrap_err();
         assert!(matches!(error, ImageError::SavedLogin { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_password_is_taken_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let given = |text: &[u8]| {
+            std::fs::write(&path, text).unwrap();
+            from(&[(USER, "ann"), (PASSWORD_FILE, path.to_str().unwrap())]).login("r.example")
+        };
+        for (text, password) in [
+            ("secret", "secret"),
+            ("secret\n", "secret"),
+            ("secret\r\n", "secret"),
+            ("secret\n\n", "secret\n"),
+            (" sec ret \n", " sec ret "),
+            ("{\n  \"key\": 1\n}\n", "{\n  \"key\": 1\n}"),
+        ] {
+            assert_eq!(given(text.as_bytes()).unwrap(), Some(("ann".to_owned(), password.to_owned())));
+        }
+        let long = vec![b'a'; MOST as usize + 1];
+        for (text, why) in [
+            (&b""[..], "it is empty"),
+            (b"\n", "it is empty"),
+            (b"\xffsecret", "UTF-8"),
+            (&long, "more than 65536 bytes"),
+        ] {
+            let error = given(text).unwrap_err();
+            assert!(matches!(error, ImageError::PasswordFile { .. }), "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+            assert!(error.hint().unwrap().contains(PASSWORD_FILE));
+        }
+    }
+
+    #[test]
+    fn a_login_that_the_environment_gives_by_halves_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let (missing, folder) = (missing.to_str().unwrap(), folder.path().to_str().unwrap());
+        let error = |pairs: &[(&str, &str)]| {
+            let credentials = from(pairs);
+            let error = credentials.login("r.example").unwrap_err();
+            let text = format!("{error} {error:?} {:?} {credentials:?}", error.hint().unwrap());
+            assert!(!text.contains("hidden"), "{text}");
+            text
+        };
+        assert!(error(&[(USER, "ann"), (PASSWORD_FILE, missing)]).contains("No such file"));
+        assert!(error(&[(USER, "ann"), (PASSWORD_FILE, folder)]).contains("directory"));
+        assert!(error(&[(USER, "ann"), (PASSWORD, "hidden"), (PASSWORD_FILE, missing)]).contains("both set"));
+        assert!(error(&[(PASSWORD, "hidden")]).contains("is not"));
+        // What is empty is not set, as in builds of others that see no secrets: they go on without a login.
+        let empty = from(&[(USER, "ann"), (PASSWORD, ""), (PASSWORD_FILE, "")]);
+        assert_eq!(empty.login("r.example").unwrap(), None);
     }
 }

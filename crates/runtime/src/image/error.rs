@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::credentials::{PASSWORD, PASSWORD_FILE, USER};
+
 /// Why a tar entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -285,6 +287,20 @@ pub enum ImageError {
         /// Why not; never the login itself.
         reason: String,
     },
+    /// The file with the password for registries gives none.
+    #[error("the password for registries cannot be taken from `{}`: {reason}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not; never what is in it.
+        reason: String,
+    },
+    /// The environment gives a password and a file with one.
+    #[error("{PASSWORD} and {PASSWORD_FILE} are both set")]
+    TwoPasswords,
+    /// The environment gives a password without its user.
+    #[error("a password for registries is set, and its user is not")]
+    PasswordOfNobody,
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -300,11 +316,11 @@ impl ImageError {
         Some(match self {
             ImageError::LoginNeeded { registry, .. } => format!(
                 "Check the image's name: some registries ask this of images that do not exist. Otherwise run \
-                 `docker login {registry}`, or set SETPOINT_REGISTRY_USER and SETPOINT_REGISTRY_PASSWORD."
+                 `docker login {registry}`, or set {USER} and {PASSWORD}."
             ),
             ImageError::LoginRefused { registry, .. } => format!(
-                "Run `docker login {registry}` again, or correct SETPOINT_REGISTRY_USER and \
-                 SETPOINT_REGISTRY_PASSWORD."
+                "Run `docker login {registry}` again, or correct {USER} and \
+                 {PASSWORD}."
             ),
             ImageError::Forbidden { registry, .. } => {
                 format!("Ask an owner at {registry} for read access, or log in as somebody who has it.")
@@ -317,8 +333,14 @@ impl ImageError {
                     .to_owned()
             }
             ImageError::SavedLogin { .. } => {
-                "Log in again with `docker login`, or set SETPOINT_REGISTRY_USER and SETPOINT_REGISTRY_PASSWORD."
-                    .to_owned()
+                format!("Log in again with `docker login`, or set {USER} and {PASSWORD}.")
+            }
+            ImageError::PasswordFile { .. } => {
+                format!("Name a file with the password and nothing else in {PASSWORD_FILE}, or unset it.")
+            }
+            ImageError::TwoPasswords => "Unset one of them: only one can be meant.".to_owned(),
+            ImageError::PasswordOfNobody => {
+                format!("Set {USER} to the user that it belongs to, or unset {PASSWORD} and {PASSWORD_FILE}.")
             }
             ImageError::NoPlatform { .. } => "Choose an image that is built for this machine.".to_owned(),
             ImageError::BadReference { .. } => {
