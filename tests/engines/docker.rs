@@ -35,6 +35,7 @@ scenarios![
     a_port_in_use_is_named,
     arguments_that_are_not_known_are_refused_by_name,
     a_service_of_a_compose_file_is_a_devcontainer,
+    what_a_devcontainer_asks_of_its_host_and_is_not_there_is_told,
 ];
 
 /// A project on the suite's Docker.
@@ -452,4 +453,22 @@ fn a_service_of_a_compose_file_is_a_devcontainer(place: &Place) {
     project.run(&["status"]).exits(0).says("db").says_not("other");
     project.run(&["up"]).exits(0).says("dev: nothing to do").says("db: nothing to do");
     project.run(&["down"]).exits(0);
+}
+
+fn what_a_devcontainer_asks_of_its_host_and_is_not_there_is_told(place: &Place) {
+    let project = project(place, "");
+    let asks = |what: &str| {
+        let text = format!(r#"{{ "image": "base:1", "hostRequirements": {{ {what} }} }}"#);
+        project.write(".devcontainer/devcontainer.json", &text);
+    };
+    let all = r#""cpus": 4096, "memory": "9999tb", "storage": "9999tb", "gpu": { "cores": 8 }"#;
+    asks(all);
+    let told = project.run(&["up"]);
+    told.exits(0).says("asks for 4096 processors").says("bytes of memory").says("9999TiB of storage");
+    // No machine that this runs on has the runtime for them.
+    told.says("asks for a graphic processor");
+    asks(r#""cpus": 1, "memory": "1mb", "storage": "1mb", "gpu": "optional""#);
+    let quiet = project.run(&["up"]);
+    quiet.exits(0).says("nothing to do");
+    assert!(!quiet.said().contains("it asks for"), "{}", quiet.said());
 }

@@ -11,8 +11,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, ImageFacts, Labels, OwnChanges, Process, Progress,
-    Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Engine, EngineError, ExecSpec, HostFacts, ImageFacts, Labels, OwnChanges, Process,
+    Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -93,6 +93,9 @@ impl Engine for Faulty {
     }
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         self.again(|| self.inner.units())
+    }
+    fn host(&self) -> Result<HostFacts, EngineError> {
+        self.again(|| self.inner.host())
     }
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
         self.again(|| self.inner.base_digest(base))

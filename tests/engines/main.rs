@@ -70,7 +70,9 @@ fn main() -> ExitCode {
         let scenarios: Vec<docker::Scenario> = match kind {
             Kind::Embedded => vec![(FAULTS, faults::of_the_embedded_engine)],
             Kind::Docker => {
-                let all = [docker::SCENARIOS, features::SCENARIOS, stacks::SCENARIOS, build_secrets::SCENARIOS].concat();
+                let all =
+                    [docker::SCENARIOS, features::SCENARIOS, stacks::SCENARIOS, build_secrets::SCENARIOS]
+                        .concat();
                 all.into_iter().chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
             }
             Kind::Podman => vec![build_secrets::ON_PODMAN],

@@ -4,6 +4,7 @@
 mod download;
 mod features;
 mod fetch;
+mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,6 +22,7 @@ use setpoint_model::manifest::{Base, Env, Location, Note, Problem, Stack};
 use setpoint_model::names::UnitName;
 use sha2::{Digest as _, Sha256};
 
+use self::host::Host;
 use crate::build::{Context as BuildContext, is_folder};
 use crate::cancel::Cancel;
 use crate::cas::{self, StatCache};
@@ -206,7 +208,16 @@ impl Completion<'_> {
         entries.extend(features.entries);
         entries.push(Entry { origin: Origin::File, settings: said.settings.clone() });
         let merged = merge(entries);
-        self.check_host(&merged, declared, &mut notes);
+        let asked = &merged.host_requirements;
+        let gpus = &mut arguments.container.resources.gpus;
+        let mut host = Host::look(asked, self.surroundings.engine)?;
+        // Whoever says which ones in `runArgs` is answered by the engine itself.
+        if gpus.is_none() && host::wants_gpu(asked) && host.gpus {
+            *gpus = Some("all".to_owned());
+        }
+        host.gpus |= gpus.is_some();
+        let at = &declared.base_at;
+        notes.extend(host::shortfalls(asked, &host).into_iter().map(|text| Note { at: at.clone(), text }));
         let parts = Parts {
             file: self.file,
             said: &said,
@@ -395,25 +406,5 @@ impl Completion<'_> {
             arguments.container.env.entry(name).or_insert(value);
         }
         Ok(())
-    }
-
-    /// Says where this machine is less than what is asked for.
-    fn check_host(&self, merged: &file::Merged, declared: &Env, notes: &mut Vec<Note>) {
-        let asked = &merged.host_requirements;
-        let mut note = |text: String| notes.push(Note { at: declared.base_at.clone(), text });
-        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-        if let Some(wanted) = asked.cpus.filter(|wanted| cpus > 0 && *wanted as usize > cpus) {
-            note(format!("it asks for {wanted} processors, and this machine has {cpus}"));
-        }
-        let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let total = info.lines().find_map(|line| {
-            let kibibytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?;
-            Some(kibibytes.trim().parse::<u64>().ok()? * 1024)
-        });
-        if let (Some(wanted), Some(total)) = (asked.memory, total)
-            && wanted.0 > total
-        {
-            note(format!("it asks for {} bytes of memory, and this machine has {total}", wanted.0));
-        }
     }
 }

@@ -381,6 +381,15 @@ pub enum Pull {
     Always,
 }
 
+/// What an engine has of the host that a declaration may ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The folder where it keeps images and containers, where it says so.
+    pub data: Option<PathBuf>,
+    /// Whether it can give graphic processors to containers.
+    pub gpus: bool,
+}
+
 /// Makes, starts, stops and enters units.
 pub trait Engine: Send + Sync {
     /// What it can change, at what cost.
@@ -427,6 +436,12 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the engine cannot be asked.
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError>;
+
+    /// What it has of the host that a declaration may ask for.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn host(&self) -> Result<HostFacts, EngineError>;
 
     /// The digest that a base resolves to by what is known here, without asking a registry.
     ///

@@ -39,8 +39,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, ImageFacts, Labels, OwnChanges,
-    PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts, Labels,
+    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -54,6 +54,9 @@ pub use error::DockerError;
 const EXAMPLES: usize = 5;
 /// How long a container is given to end by itself right after its start.
 const SETTLE: Duration = Duration::from_millis(5);
+
+/// The runtime that a Docker has which can give graphic processors to containers.
+const GRAPHIC_RUNTIME: &str = "nvidia";
 
 /// Which of those that speak the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,6 +273,15 @@ impl Engine for Docker {
         let mut units: Vec<_> = found.into_iter().filter_map(|one| unit(one.labels?)).collect();
         units.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(units)
+    }
+
+    fn host(&self) -> Result<HostFacts, EngineError> {
+        let connected = self.connected()?;
+        let info = connected.quick("ask what it has", connected.api.info())?;
+        Ok(HostFacts {
+            data: info.docker_root_dir.map(PathBuf::from),
+            gpus: info.runtimes.is_some_and(|runtimes| runtimes.contains_key(GRAPHIC_RUNTIME)),
+        })
     }
 
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {

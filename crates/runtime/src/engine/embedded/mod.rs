@@ -25,8 +25,8 @@ use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
-    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, ImageFacts, Io, Labels,
-    Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts,
+    Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -386,6 +386,10 @@ impl Engine for Embedded {
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
+    }
+
+    fn host(&self) -> Result<HostFacts, EngineError> {
+        Ok(HostFacts { data: Some(self.state.clone()), gpus: false })
     }
 
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
