@@ -78,3 +78,24 @@ fn steps_run_on_images_and_a_moved_tag_is_another_key_once_somebody_looked() {
     project.declare("box:1", "box:3");
     project.run(&["run"]).exits(7).says("cannot be reached");
 }
+
+#[test]
+fn steps_run_on_a_layout_of_the_project_and_an_edit_of_it_is_another_key() {
+    let project = Project::new(
+        "setpoint = 1\n[pipeline.ci]\nimage = \"./box\"\n\
+         [pipeline.ci.step.look]\nrun = [\"busybox\", \"cat\", \"/note\"]\ninputs = []\n",
+    );
+    project.run(&["run"]).exits(7).says("there is no `").says("/box`");
+    for note in ["one", "two"] {
+        let mut blobs = Blobs::default();
+        let image = blobs.image(&[(busybox(note), gzip)]);
+        blobs.layout(&image, &project.root.join("box"));
+        project.run(&["run"]).exits(0).says(&format!("look | {note}"));
+        project.run(&["run"]).exits(0).says("1 cached");
+    }
+    std::fs::remove_dir_all(project.root.join("box")).unwrap();
+    let mut blobs = Blobs::default();
+    let image = blobs.image(&[(busybox("three"), gzip)]);
+    std::fs::write(project.root.join("box"), gzip(&blobs.archive(&image))).unwrap();
+    project.run(&["run"]).exits(0).says("look | three");
+}

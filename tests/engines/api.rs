@@ -34,6 +34,17 @@ impl Api {
         serde_json::from_str(&body).unwrap()
     }
 
+    /// What an answer has in its body.
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.0 200 "), "{path}");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        answer.split_off(end + 4)
+    }
+
     pub fn post(&self, path: &str) {
         let (status, body) = self.request("POST", path);
         assert!((200..300).contains(&status), "{path}: {body}");

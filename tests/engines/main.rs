@@ -16,6 +16,7 @@ mod features;
 #[path = "../harness.rs"]
 #[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
 mod harness;
+mod layouts;
 #[path = "../leaks.rs"]
 mod leaks;
 mod pipelines;
@@ -55,10 +56,11 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for kind in Kind::ALL {
         let missing = kind.missing();
-        let of_daemons = if kind.is_daemon() { pipelines::RULES } else { &[] };
+        let of_daemons =
+            if kind.is_daemon() { [layouts::OF_DAEMONS, pipelines::RULES].concat() } else { Vec::new() };
         let of_health = if kind == Kind::Podman { &[] } else { services::OF_HEALTH };
-        let of_services = services::RULES.iter().chain(of_health);
-        for (name, rule) in rules::RULES.iter().chain(of_services).chain(steps::RULES).chain(of_daemons) {
+        let of_units = [rules::RULES, services::RULES, of_health, layouts::RULES].concat();
+        for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {
             let place = Arc::clone(&place);
             let test = move || {
                 rule(place.engine(kind));

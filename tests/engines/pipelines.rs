@@ -40,18 +40,18 @@ rules![
 const USER: u32 = 4242;
 
 /// A project on an engine, with a state of its own.
-struct Project<'a> {
+pub struct Project<'a> {
     subject: &'a Subject,
     place: tempfile::TempDir,
-    root: PathBuf,
+    pub root: PathBuf,
     /// Who runs the binary, if not root.
     user: Option<u32>,
 }
 
 /// How a run of the binary ended.
-struct Outcome {
-    code: i32,
-    said: String,
+pub struct Outcome {
+    pub code: i32,
+    pub said: String,
     events: Vec<Value>,
 }
 
@@ -63,13 +63,13 @@ impl Outcome {
     }
 
     /// What a step has said.
-    fn lines(&self, step: &str) -> Vec<String> {
+    pub fn lines(&self, step: &str) -> Vec<String> {
         let lines = self.events.iter().filter(|event| event["event"] == "output" && event["step"] == step);
         lines.map(|event| text(&event["line"])).collect()
     }
 
     /// The steps that ended so.
-    fn that(&self, outcome: &str) -> Vec<String> {
+    pub fn that(&self, outcome: &str) -> Vec<String> {
         self.steps().into_iter().filter(|(_, how)| how == outcome).map(|(step, _)| step).collect()
     }
 }
@@ -80,7 +80,7 @@ fn text(value: &Value) -> String {
 
 impl<'a> Project<'a> {
     /// A project whose steps have the image of the tests.
-    fn new(subject: &'a Subject, steps: &str) -> Self {
+    pub fn new(subject: &'a Subject, steps: &str) -> Self {
         let place = tempfile::Builder::new().prefix("project-").tempdir_in(&subject.folder).unwrap();
         let root = place.path().join("shop");
         fs::create_dir_all(&root).unwrap();
@@ -103,14 +103,14 @@ impl<'a> Project<'a> {
         "localhost/base:1".to_owned()
     }
 
-    fn write(&self, path: &str, text: &str) -> &Self {
+    pub fn write(&self, path: &str, text: &str) -> &Self {
         let file = self.root.join(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, text).unwrap();
         self
     }
 
-    fn declare(&self, from: &str, to: &str) -> &Self {
+    pub fn declare(&self, from: &str, to: &str) -> &Self {
         let text = fs::read_to_string(self.root.join("setpoint.toml")).unwrap();
         assert!(text.contains(from), "no `{from}`");
         self.write("setpoint.toml", &text.replacen(from, to, 1))
@@ -138,7 +138,7 @@ impl<'a> Project<'a> {
         command
     }
 
-    fn ends(&self, arguments: &[&str]) -> Outcome {
+    pub fn ends(&self, arguments: &[&str]) -> Outcome {
         let output = self.command(arguments).output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let events = stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -147,7 +147,7 @@ impl<'a> Project<'a> {
     }
 
     /// Runs the pipeline.
-    fn run(&self, arguments: &[&str]) -> Outcome {
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
         self.ends(&[&["run", "--json"], arguments].concat())
     }
 

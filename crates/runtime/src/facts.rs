@@ -247,16 +247,18 @@ pub fn base_source(env: &Env, root: &Path, facts: &Facts) -> BaseSource {
     source_of(&env.base, root, facts)
 }
 
+/// The image that a declaration means; a path is taken from the project's folder.
+pub(crate) fn image_source(reference: &str, root: &Path) -> BaseSource {
+    let is_path = reference.starts_with(['.', '/']);
+    let path = || root.join(reference).to_string_lossy().into_owned();
+    BaseSource::Image { reference: if is_path { path() } else { reference.to_owned() } }
+}
+
 /// Where a base's file system comes from, with paths made absolute.
 pub(crate) fn source_of(base: &Base, root: &Path, facts: &Facts) -> BaseSource {
     match base {
         Base::Host => BaseSource::Host,
-        Base::Image { reference } => {
-            let local = root.join(reference);
-            let is_path = reference.starts_with(['.', '/']) && local.exists();
-            let reference = if is_path { local.to_string_lossy().into_owned() } else { reference.clone() };
-            BaseSource::Image { reference }
-        }
+        Base::Image { reference } => image_source(reference, root),
         Base::Build { build } => BaseSource::Build {
             build: build.clone(),
             project: root.to_owned(),

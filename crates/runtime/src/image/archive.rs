@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use tempfile::TempDir;
+
 use super::error::{Bound, ImageError};
 use super::job::{Fetched, Job};
 use super::layout;
@@ -13,12 +15,18 @@ use super::stream::{Meter, Unpacked, sha256_hex};
 
 /// The image of an archive.
 pub(super) fn load(job: &Job<'_>, path: &Path) -> Result<Fetched, ImageError> {
+    let folder = spread(job, path)?;
+    layout::load(job, folder.path(), path)
+}
+
+/// The files of a layout that an archive has, in a folder of the store. Its lock is held.
+pub(super) fn spread(job: &Job<'_>, path: &Path) -> Result<TempDir, ImageError> {
     let folder = tempfile::Builder::new()
         .prefix(".archive-")
         .tempdir_in(&job.store.blobs)
         .map_err(ImageError::io("make a folder in", &job.store.blobs))?;
-    spread(job, path, folder.path())?;
-    layout::load(job, folder.path(), path)
+    spread_into(job, path, folder.path())?;
+    Ok(folder)
 }
 
 /// Only the files of a layout, and only by names made here.
@@ -26,7 +34,7 @@ fn wanted(name: &[u8]) -> Option<PathBuf> {
     let name = std::str::from_utf8(name).ok()?;
     let name = name.trim_start_matches("./");
     match name {
-        "oci-layout" | "index.json" => Some(PathBuf::from(name)),
+        layout::MARK | layout::INDEX => Some(PathBuf::from(name)),
         _ => {
             let hex = name.strip_prefix("blobs/sha256/")?;
             sha256_hex(&format!("sha256:{hex}")).map(|hex| Path::new("blobs/sha256").join(hex))
@@ -34,7 +42,7 @@ fn wanted(name: &[u8]) -> Option<PathBuf> {
     }
 }
 
-fn spread(job: &Job<'_>, path: &Path, into: &Path) -> Result<(), ImageError> {
+fn spread_into(job: &Job<'_>, path: &Path, into: &Path) -> Result<(), ImageError> {
     DirBuilder::new()
         .recursive(true)
         .create(into.join("blobs/sha256"))

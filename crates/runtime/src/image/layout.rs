@@ -8,24 +8,49 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ImageError;
 use super::job::{Blobs, Fetched, Job};
-use super::manifest::{Descriptor, Document, MOST_JSON, choose};
+use super::manifest::{Descriptor, Document, MOST_JSON, Manifest, choose};
 use super::source::open_regular;
 use super::stream::{sha256_name, sha256_of};
 
-struct Folder<'a, 'b> {
+/// The file by which a layout is known.
+pub(super) const MARK: &str = "oci-layout";
+/// The file that says which images a layout has.
+pub(super) const INDEX: &str = "index.json";
+
+/// The blobs of a layout.
+pub(super) struct Folder<'a, 'b> {
     job: &'a Job<'b>,
     path: &'a Path,
     origin: String,
 }
 
-/// The image of a layout; `shown` is its name in errors.
+/// The image of a layout that is for this machine.
+pub(super) struct Found<'a, 'b> {
+    /// The digest of its manifest.
+    pub(super) digest: String,
+    pub(super) manifest: Manifest,
+    /// Where its blobs are.
+    pub(super) folder: Folder<'a, 'b>,
+}
+
+/// The image of a layout, unpacked; `shown` is its name in errors.
 pub(super) fn load(job: &Job<'_>, path: &Path, shown: &Path) -> Result<Fetched, ImageError> {
+    let Found { digest, manifest, mut folder } = find(job, path, shown)?;
+    job.assemble(digest, &manifest, &shown.display().to_string(), &mut folder)
+}
+
+/// Finds the image of a layout; `shown` is its name in errors.
+pub(super) fn find<'a, 'b>(
+    job: &'a Job<'b>,
+    path: &'a Path,
+    shown: &Path,
+) -> Result<Found<'a, 'b>, ImageError> {
     let origin = shown.display().to_string();
     let not = |reason: &str| ImageError::NotALayout { path: shown.to_owned(), reason: reason.to_owned() };
-    if !path.join("oci-layout").is_file() {
+    if !path.join(MARK).is_file() {
         return Err(not("it has no file `oci-layout`"));
     }
-    let index = path.join("index.json");
+    let index = path.join(INDEX);
     if !index.is_file() {
         return Err(not("it has no file `index.json`"));
     }
@@ -37,11 +62,11 @@ pub(super) fn load(job: &Job<'_>, path: &Path, shown: &Path) -> Result<Fetched, 
         Document::Manifest(_) => return Err(not("its `index.json` is no index")),
     };
     let (digest, manifest) = job.resolve(first, &origin, &mut folder)?;
-    job.assemble(digest, &manifest, &origin, &mut folder)
+    Ok(Found { digest, manifest, folder })
 }
 
 /// Reads a document, but never a huge one.
-fn read_small(file: impl Read, path: &Path) -> Result<Vec<u8>, ImageError> {
+pub(super) fn read_small(file: impl Read, path: &Path) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     file.take(MOST_JSON + 1).read_to_end(&mut bytes).map_err(ImageError::io("read", path))?;
     if bytes.len() as u64 > MOST_JSON {

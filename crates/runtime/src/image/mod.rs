@@ -5,6 +5,7 @@
 //! was when it was last fetched, so that what is here needs no network.
 
 mod archive;
+mod bundle;
 mod credentials;
 mod error;
 mod job;
@@ -31,6 +32,7 @@ use setpoint_model::container::Health;
 pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
 pub use source::Source;
+pub(crate) use source::missing;
 pub(crate) use stream::{sha256_hex, sha256_of};
 pub(crate) use trouble::deepest;
 

@@ -97,7 +97,7 @@ fn canonical(path: &Path) -> Result<PathBuf, ImageError> {
 }
 
 /// The error for a path that may not be there.
-pub(super) fn missing(path: &Path, error: io::Error) -> ImageError {
+pub(crate) fn missing(path: &Path, error: io::Error) -> ImageError {
     if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
         ImageError::NoSuchPath { path: path.to_owned() }
     } else {

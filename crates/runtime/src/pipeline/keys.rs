@@ -1,6 +1,7 @@
 //! What the steps of a run see, and so their keys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
@@ -20,6 +21,7 @@ use super::{Options, Planned, PlannedStep, Runner};
 use crate::cas::Globs;
 use crate::engine::{BaseSource, Mount, Pull};
 use crate::events::{Event, Watcher};
+use crate::facts::image_source;
 use crate::paths::expand_home;
 use crate::snapshot::Snapshots;
 use crate::source::{Source, SourceStore, TakeOptions, Tree};
@@ -120,7 +122,7 @@ impl<'a> Keys<'a> {
             if bases.contains_key(&step.image) {
                 continue;
             }
-            let source = base_source(step.image.as_deref());
+            let source = base_source(step.image.as_deref(), self.runner.project_root);
             let mut base = self.runner.engine.step_base(&source)?;
             if (base.is_none() || (pull && source != BaseSource::Host))
                 && let Some(tell) = fetch.as_deref_mut()
@@ -186,7 +188,7 @@ impl<'a> Keys<'a> {
         while let Some(parent) = step.from.as_ref().and_then(|name| self.pipeline.step(name)) {
             step = parent;
         }
-        base_source(step.image.as_deref())
+        base_source(step.image.as_deref(), self.runner.project_root)
     }
 
     /// The key of a step whose parents have these results; nothing if its base is not here.
@@ -260,8 +262,8 @@ impl Watcher for Bytes {
     }
 }
 
-fn base_source(image: Option<&str>) -> BaseSource {
-    image.map_or(BaseSource::Host, |reference| BaseSource::Image { reference: reference.to_owned() })
+fn base_source(image: Option<&str>, root: &Path) -> BaseSource {
+    image.map_or(BaseSource::Host, |reference| image_source(reference, root))
 }
 
 /// The places of the steps that are wanted, and of all that they depend on.

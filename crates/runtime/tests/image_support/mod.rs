@@ -130,7 +130,8 @@ pub(crate) fn busybox(note: &str) -> Vec<u8> {
         .dir("bin/", 0o755)
         .raw(EntryType::Regular, "bin/busybox", "", 0o755, &busybox)
         .link("bin/sh", "busybox")
-        .hard("bin/ls", "bin/busybox")
+        // With the mode of what it links, which Docker gives to both.
+        .raw(EntryType::Link, "bin/ls", "bin/busybox", 0o755, b"")
         .dir("tmp", 0o1777)
         .file("note", note.as_bytes())
         .end()

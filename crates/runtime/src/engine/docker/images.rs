@@ -1,8 +1,9 @@
 //! Images on the engine: what a base is called there, what it is now, and how it comes there.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
@@ -18,7 +19,7 @@ use super::{build, features, upload};
 use crate::cancel::Cancel;
 use crate::engine::{BaseSource, EngineError, Pull};
 use crate::events::{Event, Watcher};
-use crate::image::Credentials;
+use crate::image::{Credentials, ImageStore, missing};
 
 /// The repository of images that are made here of root file systems and archives.
 const IMPORTED: &str = "setpoint-import";
@@ -29,7 +30,7 @@ pub(super) fn name(connected: &Connected, base: &BaseSource) -> Result<Option<St
     Ok(match base {
         BaseSource::Host => None,
         BaseSource::Image { reference } if Path::new(reference).is_absolute() => {
-            Some(imported(Path::new(reference))?)
+            Some(imported(&told_by(Path::new(reference)))?)
         }
         BaseSource::Image { reference } => Some(reference.clone()),
         BaseSource::Build { inputs, .. } => Some(build::name(*inputs)),
@@ -48,10 +49,16 @@ pub(super) fn found(connected: &Connected, base: &BaseSource) -> Result<Option<S
     }
 }
 
+/// The file that is another one whenever the image at a path is: of a layout its index, for a folder's own times do not
+/// tell what was written in it.
+fn told_by(path: &Path) -> PathBuf {
+    let index = path.join("index.json");
+    if index.is_file() { index } else { path.to_owned() }
+}
+
 /// The name of what is made of a file or folder, which is another one whenever that was changed.
 fn imported(path: &Path) -> Result<String, EngineError> {
-    let failed = |source| EngineError::Io { what: "look at", path: path.to_owned(), source };
-    let metadata = path.metadata().map_err(failed)?;
+    let metadata = path.metadata().map_err(|error| missing(path, error))?;
     let stat = format!(
         "{} {} {} {} {}.{:09}",
         path.display(),
@@ -70,9 +77,11 @@ pub(super) fn id(connected: &Connected, name: &str) -> Result<Option<String>, Do
     Ok(found.and_then(|image| image.id))
 }
 
-/// Makes a base available, and gives the image's id; nothing for the host.
+/// Makes a base available, and gives the image's id; nothing for the host. What has to be spread on the way is spread
+/// in the store.
 pub(super) fn ensure(
     connected: &Connected,
+    store: &ImageStore,
     variables: &BTreeMap<String, String>,
     base: &BaseSource,
     pull: Pull,
@@ -80,7 +89,7 @@ pub(super) fn ensure(
     cancel: &Cancel,
 ) -> Result<Option<String>, EngineError> {
     if let BaseSource::Features { on, .. } = base {
-        ensure(connected, variables, on, pull, watcher, cancel)?;
+        ensure(connected, store, variables, on, pull, watcher, cancel)?;
     }
     let Some(name) = name(connected, base)? else { return Ok(None) };
     let is_here = id(connected, &name)?;
@@ -104,7 +113,9 @@ pub(super) fn ensure(
         (_, true) => fetch(connected, variables, &name, watcher, cancel)?,
         (None, false) => match base {
             BaseSource::Rootfs { path } => import(connected, path, &name)?,
-            BaseSource::Image { reference } => load(connected, Path::new(reference), &name)?,
+            BaseSource::Image { reference } => {
+                load(connected, store, Path::new(reference), &name, watcher, cancel)?
+            }
             BaseSource::Host | BaseSource::Build { .. } | BaseSource::Features { .. } => {}
         },
     }
@@ -195,20 +206,26 @@ pub(super) fn call(connected: &Connected, image: &str, name: &str) -> Result<(),
     Ok(())
 }
 
-/// Loads an archive that `docker save` made, and calls its image by our name.
-fn load(connected: &Connected, path: &Path, name: &str) -> Result<(), EngineError> {
-    if path.is_dir() {
-        return Err(EngineError::Unsupported {
-            engine: "docker",
-            what: format!("{} is an OCI layout, which this engine does not read", path.display()),
-            hint: "push it to a registry, or pack it as `docker save` does".to_owned(),
-        });
-    }
+/// Loads a layout, or an archive of one or of what `docker save` made of old, and calls its image by our name.
+fn load(
+    connected: &Connected,
+    store: &ImageStore,
+    path: &Path,
+    name: &str,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
+    let progress = |done, total| watcher.event(&Event::Bytes { done, total });
+    let bundle = store.bundle(path, &progress, &|| cancel.asked())?;
     let what = "load an image";
     let options = ImportImageOptionsBuilder::default().quiet(true).build();
     let mut loaded = None;
     {
-        let body = bollard::body_try_stream(archive_of(path));
+        let path = path.to_owned();
+        let body = bollard::body_try_stream(upload::stream(move |to| match bundle {
+            Some(bundle) => bundle.write(to),
+            None => copy(&path, to),
+        }));
         let stream = connected.api.import_image(options, body, None);
         let mut stream = std::pin::pin!(stream);
         while let Some(info) = connected.wait(stream.next()) {
@@ -226,13 +243,11 @@ fn load(connected: &Connected, path: &Path, name: &str) -> Result<(), EngineErro
 }
 
 /// The bytes of an archive, or of one that is made of a folder on the way.
-fn archive_of(path: &Path) -> impl Stream<Item = std::io::Result<bytes::Bytes>> + Send + use<> {
+fn archive_of(path: &Path) -> impl Stream<Item = io::Result<bytes::Bytes>> + Send + use<> {
     let path = path.to_owned();
-    upload::stream(move |to| {
-        if path.is_dir() {
-            upload::folder(&path, to)
-        } else {
-            std::fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, to).map(drop))
-        }
-    })
+    upload::stream(move |to| if path.is_dir() { upload::folder(&path, to) } else { copy(&path, to) })
+}
+
+fn copy(path: &Path, to: &mut dyn Write) -> io::Result<()> {
+    std::fs::File::open(path).and_then(|mut file| io::copy(&mut file, to).map(drop))
 }

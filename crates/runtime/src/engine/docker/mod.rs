@@ -45,6 +45,7 @@ use super::{
 use crate::accounts;
 use crate::cancel::Cancel;
 use crate::events::Watcher;
+use crate::image::ImageStore;
 use crate::paths::Roots;
 pub use build_secrets::BuildSecretError;
 use client::{Client, Connected};
@@ -83,6 +84,8 @@ impl Flavor {
 pub struct Docker {
     flavor: Flavor,
     client: Arc<Client>,
+    /// Where archives are spread.
+    images: ImageStore,
     steps: Arc<steps::Steps>,
 }
 
@@ -91,7 +94,8 @@ impl Docker {
     #[must_use]
     pub fn new(flavor: Flavor, roots: &Roots, variables: BTreeMap<String, String>) -> Self {
         let steps = Arc::new(steps::Steps::new(&roots.state, flavor));
-        Self { flavor, client: Arc::new(Client::new(flavor, variables)), steps }
+        let images = ImageStore::new(&roots.state);
+        Self { flavor, client: Arc::new(Client::new(flavor, variables)), images, steps }
     }
 
     fn connected(&self) -> Result<&Connected, EngineError> {
@@ -318,7 +322,7 @@ impl Engine for Docker {
         watcher: &dyn Watcher,
         cancel: &Cancel,
     ) -> Result<Option<String>, EngineError> {
-        images::ensure(self.connected()?, self.client.variables(), base, pull, watcher, cancel)
+        images::ensure(self.connected()?, &self.images, self.client.variables(), base, pull, watcher, cancel)
     }
 
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {

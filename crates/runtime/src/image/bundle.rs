@@ -1,0 +1,125 @@
+//! Images in OCI's layout, made ready for engines that load images themselves.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::error::ImageError;
+use super::job::{Blobs as _, Job};
+use super::layout::{self, Found};
+use super::manifest::{Descriptor, configuration};
+use super::source::open_regular;
+use super::{ImageStore, archive};
+
+/// What a manifest is whose text does not say it.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// One image of a layout, chosen for this machine and verified, as the files of an archive.
+///
+/// The archive has two tables of contents over the same blobs: that of OCI's layout, by which the manifest keeps its
+/// digest, and that of `docker save`, for engines that know no other.
+pub(crate) struct Bundle {
+    tables: Vec<(&'static str, Vec<u8>)>,
+    blobs: Vec<(String, PathBuf)>,
+    /// Where an archive was spread, and the lock that keeps others from tidying it away.
+    _spread: Option<(TempDir, File)>,
+}
+
+impl ImageStore {
+    /// The image of a layout's folder, or of an archive of one; nothing for an archive in another form.
+    ///
+    /// # Errors
+    /// As [`ImageStore::ensure`], besides what only unpacking layers would find.
+    pub(crate) fn bundle(
+        &self,
+        path: &Path,
+        progress: &(dyn Fn(u64, Option<u64>) + Sync),
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<Bundle>, ImageError> {
+        let job = Job::new(self, progress, cancelled);
+        if path.is_dir() {
+            return bundle(&job, path, path, None).map(Some);
+        }
+        let lock = self.lock(cancelled)?;
+        self.tidy()?;
+        let folder = archive::spread(&job, path)?;
+        if !folder.path().join(layout::MARK).is_file() {
+            return Ok(None);
+        }
+        let layout = folder.path().to_owned();
+        bundle(&job, &layout, path, Some((folder, lock))).map(Some)
+    }
+}
+
+fn bundle(
+    job: &Job<'_>,
+    path: &Path,
+    shown: &Path,
+    spread: Option<(TempDir, File)>,
+) -> Result<Bundle, ImageError> {
+    let Found { digest, manifest, mut folder } = layout::find(job, path, shown)?;
+    let origin = shown.display().to_string();
+    let config = folder.config(&manifest.config)?;
+    configuration(&config, manifest.layers.len(), &origin)?;
+    job.expect(manifest.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add));
+    for layer in &manifest.layers {
+        folder.layer(layer)?;
+    }
+    let name = |digest: &str| format!("blobs/{}", digest.replacen(':', "/", 1));
+    let text = read(&path.join(name(&digest)))?;
+    let said: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let kind = said["mediaType"].as_str().unwrap_or(MANIFEST);
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{ "mediaType": kind, "digest": digest, "size": text.len() }],
+    });
+    let of = |at: &Descriptor| name(&at.digest);
+    let layers: Vec<String> = manifest.layers.iter().map(of).collect();
+    let saved = json!([{ "Config": of(&manifest.config), "RepoTags": null, "Layers": layers }]);
+    let names: BTreeSet<String> =
+        layers.iter().cloned().chain([name(&digest), of(&manifest.config)]).collect();
+    Ok(Bundle {
+        tables: vec![
+            (layout::MARK, read(&path.join(layout::MARK))?),
+            (layout::INDEX, index.to_string().into_bytes()),
+            ("manifest.json", saved.to_string().into_bytes()),
+        ],
+        blobs: names.into_iter().map(|name| (name.clone(), path.join(name))).collect(),
+        _spread: spread,
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
+    layout::read_small(open_regular(path)?, path)
+}
+
+impl Bundle {
+    /// Writes the archive.
+    ///
+    /// # Errors
+    /// If a blob has gone, or what takes the archive ends.
+    pub(crate) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        let mut archive = tar::Builder::new(to);
+        for (name, text) in &self.tables {
+            let mut header = header(text.len() as u64);
+            archive.append_data(&mut header, name, text.as_slice())?;
+        }
+        for (name, path) in &self.blobs {
+            let file = File::open(path)?;
+            let mut header = header(file.metadata()?.len());
+            archive.append_data(&mut header, name, file)?;
+        }
+        archive.finish()
+    }
+}
+
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header
+}
