@@ -10,6 +10,7 @@
 mod api;
 mod build_secrets;
 mod docker;
+mod examples;
 mod faults;
 mod faulty;
 mod features;
@@ -56,8 +57,11 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for kind in Kind::ALL {
         let missing = kind.missing();
-        let of_daemons =
-            if kind.is_daemon() { [layouts::OF_DAEMONS, pipelines::RULES].concat() } else { Vec::new() };
+        let of_daemons = if kind.is_daemon() {
+            [examples::RULES, layouts::OF_DAEMONS, pipelines::RULES].concat()
+        } else {
+            Vec::new()
+        };
         let of_health = if kind == Kind::Podman { &[] } else { services::OF_HEALTH };
         let of_units = [rules::RULES, services::RULES, of_health, layouts::RULES].concat();
         for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {

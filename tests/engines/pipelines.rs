@@ -42,7 +42,7 @@ const USER: u32 = 4242;
 /// A project on an engine, with a state of its own.
 pub struct Project<'a> {
     subject: &'a Subject,
-    place: tempfile::TempDir,
+    pub place: tempfile::TempDir,
     pub root: PathBuf,
     /// Who runs the binary, if not root.
     user: Option<u32>,
@@ -56,8 +56,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a command, when it has ended.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let events = stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let said = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
+        Self { code: output.status.code().unwrap_or(-1), said, events }
+    }
+
     /// How each step ended.
-    fn steps(&self) -> BTreeMap<String, String> {
+    pub fn steps(&self) -> BTreeMap<String, String> {
         let ended = self.events.iter().filter(|event| event["event"] == "step_ended");
         ended.map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
     }
@@ -116,7 +125,7 @@ impl<'a> Project<'a> {
         self.write("setpoint.toml", &text.replacen(from, to, 1))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_setpoint"));
         let host = self.subject.host.as_ref().unwrap();
         if let Some(user) = self.user {
@@ -139,11 +148,7 @@ impl<'a> Project<'a> {
     }
 
     pub fn ends(&self, arguments: &[&str]) -> Outcome {
-        let output = self.command(arguments).output().unwrap();
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let events = stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let said = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
-        Outcome { code: output.status.code().unwrap_or(-1), said, events }
+        Outcome::of(&mut self.command(arguments))
     }
 
     /// Runs the pipeline.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use setpoint_model::manifest::{
     Base, ByteSize, Command, EngineKind, Env, Layer, Manifest, Network, PacksOnStart, Part, Problem, Run,
-    SecretSource, WhenChanged, parse, set_layer,
+    SecretSource, WhenChanged, parse, parse_beside_code, set_layer,
 };
 use setpoint_model::names::{HookName, SecretName, UnitName};
 
@@ -28,6 +28,17 @@ fn told(problems: &[Problem]) -> String {
 
 fn dev(manifest: &Manifest) -> &Env {
     &manifest.envs[&UnitName::new("dev").unwrap()]
+}
+
+#[test]
+fn beside_code_settings_alone_are_enough() {
+    let layers = [Layer { name: "setpoint.toml", text: "setpoint = 1\n[engine]\ndefault = \"docker\"\n" }];
+    let problems = parse(&layers, "shop").unwrap_err();
+    assert!(told(&problems).contains("no environment and no pipeline"), "{}", told(&problems));
+    let manifest = parse_beside_code(&layers, "shop").unwrap();
+    assert_eq!((manifest.engine, manifest.envs.len()), (EngineKind::Docker, 0));
+    let wrong = [Layer { name: "setpoint.toml", text: "setpoint = 1\n[engin]\n" }];
+    assert!(parse_beside_code(&wrong, "shop").is_err(), "what is wrong is wrong there too");
 }
 
 #[test]

@@ -110,7 +110,8 @@ impl Project {
         layers.extend(local.as_deref().map(|text| Layer { name: LOCAL, text }));
         layers.extend(set.iter().map(|(name, text)| Layer { name, text }));
         let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let manifest = manifest::parse(&layers, &folder).map_err(ProjectError::Problems)?;
+        let parse = if has_code(&root) { manifest::parse_beside_code } else { manifest::parse };
+        let manifest = parse(&layers, &folder).map_err(ProjectError::Problems)?;
         let project = Self { root, manifest, instead };
         let missing = project.missing_files();
         if missing.is_empty() { Ok(project) } else { Err(ProjectError::Problems(missing)) }
@@ -122,11 +123,7 @@ impl Project {
     /// If a folder cannot be looked at.
     pub fn without_manifest(from: &Path) -> Result<Option<Self>, ProjectError> {
         let from = canonical(from)?;
-        let has_pipelines = |folder: &&Path| {
-            let entries = fs::read_dir(folder.join(PIPELINES)).into_iter().flatten().filter_map(Result::ok);
-            entries.into_iter().any(|entry| entry.path().extension().is_some_and(|ending| ending == "py"))
-        };
-        Ok(from.ancestors().find(has_pipelines).map(|root| Self::of(root.to_owned())))
+        Ok(from.ancestors().find(|folder| has_code(folder)).map(|root| Self::of(root.to_owned())))
     }
 
     /// A project that is nothing but its folder.
@@ -181,6 +178,12 @@ impl Project {
             }
         }
     }
+}
+
+/// Whether a folder has pipelines in Python.
+fn has_code(folder: &Path) -> bool {
+    let mut entries = fs::read_dir(folder.join(PIPELINES)).into_iter().flatten().filter_map(Result::ok);
+    entries.any(|entry| entry.path().extension().is_some_and(|ending| ending == "py"))
 }
 
 /// The file that stands for a manifest, and the manifest that it stands for, on Docker: a devcontainer.json, else

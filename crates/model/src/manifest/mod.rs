@@ -146,6 +146,19 @@ impl std::fmt::Display for Note {
 /// # Errors
 /// Everything that is wrong, in the order of layers and lines.
 pub fn parse(layers: &[Layer<'_>], folder_name: &str) -> Result<Manifest, Vec<Problem>> {
+    read(layers, folder_name, false)
+}
+
+/// Reads the manifest of a project whose pipelines are code, so that it may declare nothing else: settings alone are
+/// enough.
+///
+/// # Errors
+/// As [`parse`], but for a manifest that declares nothing.
+pub fn parse_beside_code(layers: &[Layer<'_>], folder_name: &str) -> Result<Manifest, Vec<Problem>> {
+    read(layers, folder_name, true)
+}
+
+fn read(layers: &[Layer<'_>], folder_name: &str, is_beside_code: bool) -> Result<Manifest, Vec<Problem>> {
     let sources = Sources::new(layers);
     let tree = match merged(layers) {
         Ok(tree) => tree,
@@ -171,7 +184,7 @@ pub fn parse(layers: &[Layer<'_>], folder_name: &str) -> Result<Manifest, Vec<Pr
             }
         }
     };
-    let manifest = resolve::manifest(file, &mut document, folder_name);
+    let manifest = resolve::manifest(file, &mut document, folder_name, is_beside_code);
     if document.is_good() { Ok(manifest) } else { Err(document.into_problems()) }
 }
 

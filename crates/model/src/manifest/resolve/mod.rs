@@ -22,7 +22,12 @@ use super::{Manifest, Note, Project, Stack};
 use crate::names::{HookName, SecretName, UnitName};
 
 /// The manifest that a file means. Where something is wrong it is reported, and the manifest is not to be used.
-pub(super) fn manifest(file: ManifestFile, document: &mut Document<'_>, folder_name: &str) -> Manifest {
+pub(super) fn manifest(
+    file: ManifestFile,
+    document: &mut Document<'_>,
+    folder_name: &str,
+    is_beside_code: bool,
+) -> Manifest {
     let engine: EngineKind = file.engine.default;
     let secrets = file
         .secret
@@ -39,7 +44,7 @@ pub(super) fn manifest(file: ManifestFile, document: &mut Document<'_>, folder_n
     let project = project(file.project, document, folder_name);
     let stack = file.stack.map(|section| stack(section, document));
     let is_empty = ["env", "pipeline", "stack"].iter().all(|key| document.keys(&steps![*key]).is_empty());
-    if is_empty && !document.lacks(&[]) {
+    if is_empty && !is_beside_code && !document.lacks(&[]) {
         let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
     }
