@@ -74,7 +74,10 @@ fn main() -> ExitCode {
             trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
         }
         let scenarios: Vec<docker::Scenario> = match kind {
-            Kind::Embedded => vec![(FAULTS, faults::of_the_embedded_engine)],
+            Kind::Embedded => vec![
+                (FAULTS, faults::of_the_embedded_engine),
+                ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
+            ],
             Kind::Docker => {
                 let all =
                     [docker::SCENARIOS, features::SCENARIOS, stacks::SCENARIOS, build_secrets::SCENARIOS]

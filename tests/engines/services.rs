@@ -163,11 +163,12 @@ fn a_health_check_tells_how_it_is(subject: &Subject) {
     let unit = that_runs(subject, WAITS);
     let unit = with(unit, |c| {
         in_workspace(c);
-        c.health = Some(check("test -e well"));
+        c.health = Some(check("test -e well || { echo not yet; exit 1; }"));
     });
     let unit = unit.started();
     assert!(progress(&unit).health.is_some_and(|health| health != Says::Healthy));
     until("it is unwell", || progress(&unit).health == Some(Says::Unhealthy));
+    assert_eq!(progress(&unit).said.as_deref(), Some("not yet"));
     fs::write(unit.root.join("well"), "").unwrap();
     until("it is well", || progress(&unit).health == Some(Says::Healthy));
     fs::remove_file(unit.root.join("well")).unwrap();

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use crate::docker::{Scenario, project};
 use crate::harness::{Project, until};
 use crate::place::Place;
+use crate::support::{Blobs, Pack, Tar, busybox, plain};
 
 pub const SCENARIOS: &[Scenario] = &[
     ("three_services_are_kept_and_only_what_changed_is_recreated", three_services),
@@ -248,4 +249,84 @@ fn beside_environments(place: &Place) {
     project.declare("deploy/compose.yaml", "deploy/none.yaml");
     project.run(&["up"]).exits(4).says("cannot read deploy/none.yaml");
     project.declare("deploy/none.yaml", "deploy/compose.yaml");
+}
+
+const OWN_STACK: &str = r#"
+name: own
+services:
+  db:
+    image: IMAGE
+    user: root
+    network_mode: host
+    command: ["sh", "-c", "test -e /data/born || echo $$RANDOM > /data/born; : > /data/ready; echo $$WORD; exec sleep 100000"]
+    volumes: ["data:/data"]
+    environment: { WORD: "one" }
+    healthcheck: { test: ["CMD", "test", "-e", "/data/ready"], interval: 200ms, retries: 20 }
+  migrate:
+    image: IMAGE
+    user: root
+    network_mode: host
+    command: ["sh", "-c", "echo migrated >> /data/log"]
+    volumes: ["data:/data"]
+    depends_on: { db: { condition: service_healthy } }
+  web:
+    image: IMAGE
+    user: root
+    network_mode: host
+    restart: always
+    command: ["httpd", "-f", "-p", "127.0.0.1:PORT", "-h", "/www"]
+    volumes: ["./www:/www:ro"]
+    depends_on: { migrate: { condition: service_completed_successfully } }
+volumes: { data: {} }
+"#;
+
+/// A stack with no daemon at all, on an image that lies beside it.
+pub fn on_the_embedded_engine(_: &Place) {
+    let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
+    let mut blobs = Blobs::default();
+    let programs = ["test", "cat", "sleep", "httpd", "wget", "killall"];
+    let links = programs.iter().fold(Tar::default(), |tar, name| tar.link(&format!("bin/{name}"), "busybox"));
+    let accounts = links.dir("tmp/", 0o1777).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
+    let entry = blobs.image(&[(busybox("own"), plain as Pack), (accounts, plain)]);
+    let image = project.root.join("image");
+    blobs.layout(&entry, &image);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = OWN_STACK.replace("IMAGE", &image.to_string_lossy()).replace("PORT", &port.to_string());
+    project.write("compose.yaml", &text).write("www/index.html", "hello");
+    let read = |path: &str| project.run(&["exec", "db", "--", "cat", path]).stdout;
+    let page =
+        || project.run(&["exec", "db", "--", "wget", "-qO-", &format!("http://127.0.0.1:{port}/")]).stdout;
+    project.run(&["plan"]).exits(0).says("db: create").says("web: create");
+    project.up().says("db healthy").says("`web` is not started again by itself on the embedded engine");
+    until("the page is there", || page() == "hello");
+    project
+        .run(&["up"])
+        .exits(0)
+        .says("db: nothing to do")
+        .says("migrate: nothing to do")
+        .says("web: nothing");
+    project.run(&["status"]).exits(0).says("running, healthy").says("completed");
+    project.run(&["logs", "db"]).exits(0).says("one");
+    let born = read("/data/born");
+    // A setting of one service, and what of it is restarted.
+    project.edit("compose.yaml", "WORD: \"one\"", "WORD: \"two\"");
+    project.run(&["why"]).exits(0).says("db: 1 change").says("WORD");
+    project.run(&["plan"]).says("db: restart").says("migrate: nothing to do").says("web: nothing to do");
+    project.up().says("web: nothing to do");
+    project.run(&["logs", "db"]).exits(0).says("two");
+    assert_eq!((read("/data/born"), read("/data/log")), (born.clone(), "migrated\n".to_owned()));
+    // What ended by itself is seen, and started again.
+    project.run(&["exec", "db", "--", "sh", "-c", "killall -9 sleep"]);
+    until("it has ended", || project.run(&["status"]).stdout.contains("stopped"));
+    project.up().says("web: nothing to do");
+    project.run(&["down"]).exits(0);
+    project.up();
+    assert_eq!(read("/data/born"), born);
+    project.run(&["down", "--volumes", "--yes"]).exits(0).says("own_data");
+    // What the engine does not have is refused by name, and nothing is made.
+    project.edit("compose.yaml", "    network_mode: host\n    restart", "    ports: ['80:80']\n    restart");
+    project.run(&["up", "web"]).exits(7).says("a network of its own").says("network_mode: host");
+    project.edit("compose.yaml", "    ports: ['80:80']", "    network_mode: host\n    privileged: true");
+    project.run(&["up", "web"]).exits(7).says("the setting `privileged`");
+    project.run(&["down"]).exits(0);
 }

@@ -228,7 +228,11 @@ fn is_healthy(progress: &Progress) -> Option<Result<(), String>> {
     match (progress.running, progress.health) {
         (false, _) => Some(Err(ended(progress))),
         (true, Some(Health::Healthy)) => Some(Ok(())),
-        (true, Some(Health::Unhealthy)) => Some(Err("its health check fails".to_owned())),
+        (true, Some(Health::Unhealthy)) => {
+            let said = progress.said.iter().flat_map(|said| said.lines().last());
+            let said: String = said.map(|line| format!(": {line}")).collect();
+            Some(Err(format!("its health check fails{said}")))
+        }
         (true, Some(Health::Starting)) => None,
         (true, None) => Some(Err("it has no health check".to_owned())),
     }

@@ -221,12 +221,14 @@ pub struct UnitSpec {
 }
 
 /// What a unit has come to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Whether it runs.
     pub running: bool,
     /// What its health check says, if it has one.
     pub health: Option<Health>,
+    /// What the last check said, if it said something.
+    pub said: Option<String>,
     /// How its first process ended, if it did.
     pub ended: Option<i32>,
 }

@@ -237,7 +237,8 @@ impl Engine for Docker {
         };
         let running = state.running == Some(true);
         let started = state.started_at.as_deref().is_some_and(|at| !at.starts_with("0001-"));
-        let status = state.health.and_then(|health| health.status);
+        let (status, log) = state.health.map_or((None, None), |health| (health.status, health.log));
+        let said = log.and_then(|mut log| log.pop()?.output).map(|said| said.trim().to_owned());
         Ok(Progress {
             running,
             health: status.and_then(|status| match status {
@@ -246,6 +247,7 @@ impl Engine for Docker {
                 HealthStatusEnum::STARTING => Some(Health::Starting),
                 _ => None,
             }),
+            said: said.filter(|said| !said.is_empty()),
             ended: state.exit_code.filter(|_| !running && started).and_then(|code| i32::try_from(code).ok()),
         })
     }

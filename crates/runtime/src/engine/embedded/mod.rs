@@ -342,9 +342,13 @@ impl Engine for Embedded {
         Ok(match sandbox::observe(&folder) {
             sandbox::Observed::Running(running) => {
                 let seen = sandbox::health(&folder, &running);
-                let health =
-                    file.is_checked.then(|| seen.map_or(Health::Starting, |seen| health(seen.status)));
-                Progress { running: true, health, ended: None }
+                let status = seen.as_ref().map_or(Health::Starting, |seen| health(seen.status));
+                Progress {
+                    running: true,
+                    health: file.is_checked.then_some(status),
+                    said: seen.map(|seen| seen.said).filter(|said| !said.is_empty()),
+                    ended: None,
+                }
             }
             sandbox::Observed::Exited(exit) => {
                 Progress { ended: Some(exit.ended.code()), ..Progress::default() }
