@@ -32,6 +32,7 @@ rules![
     a_unit_starts_stops_and_goes,
     stopping_and_removing_nothing_is_no_error,
     what_runs_is_not_removed,
+    a_unit_whose_user_is_nobody_does_not_start,
     what_a_unit_has_come_to_is_told,
     a_base_has_one_digest,
     output_and_errors_come_in_order_and_whole,
@@ -249,6 +250,15 @@ fn what_runs_is_not_removed(subject: &Subject) {
     let unit = Unit::running(subject);
     assert!(is_state(subject.engine.remove(&unit.id)));
     assert!(matches!(unit.seen(), Seen::Running(_)));
+}
+
+fn a_unit_whose_user_is_nobody_does_not_start(subject: &Subject) {
+    let mut unit = Unit::new(subject);
+    unit.spec.user = "nobody-here".to_owned();
+    unit.made();
+    let refused = subject.engine.start(&unit.id, &unit.spec);
+    assert!(matches!(refused, Err(EngineError::NoAccount { .. })), "{refused:?}");
+    assert!(matches!(unit.seen(), Seen::Stopped(_)));
 }
 
 fn what_a_unit_has_come_to_is_told(subject: &Subject) {

@@ -75,7 +75,8 @@ impl Logs {
             return Ok(SUCCESS);
         }
         let Some(latest) = known.first() else {
-            let message = format!("{name} has no logs: no hook and no pack has run yet");
+            let of = phase.map(|phase| format!(" of `{phase}`")).unwrap_or_default();
+            let message = format!("{name} has no logs{of}: no hook and no pack has run yet");
             return Err(Failure::new(Exit::NotFound, "no-log", message)
                 .hint(format!("`setpoint up {name}` runs them")));
         };

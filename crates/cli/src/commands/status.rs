@@ -224,7 +224,9 @@ fn note(unit: &json::UnitStatus) -> String {
         parts.push(format!("not ready: {} {have} not succeeded (setpoint up)", unit.pending.join(", ")));
     } else if unit.out_of_date {
         parts.push(match unit.changes {
-            0 if unit.state == "stopped" => "as declared; setpoint up starts it".to_owned(),
+            0 if unit.state == "stopped" || unit.state.starts_with("ended") => {
+                "as declared; setpoint up starts it".to_owned()
+            }
             0 => "out of date (setpoint why)".to_owned(),
             1 => "out of date: 1 change (setpoint why)".to_owned(),
             many => format!("out of date: {many} changes (setpoint why)"),

@@ -107,6 +107,14 @@ impl Endpoint {
         self.socket().is_some()
     }
 
+    /// Whether the engine runs without root's rights, so that root inside is its own user outside: whose its socket is.
+    pub(super) fn is_rootless(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let owner =
+            self.socket().and_then(|socket| std::fs::metadata(socket).ok()).map(|socket| socket.uid());
+        owner.is_some_and(|owner| owner != 0)
+    }
+
     /// A client for it. Nothing is sent yet.
     pub(super) fn connect(&self) -> Result<Docker, DockerError> {
         let version = API_DEFAULT_VERSION;

@@ -341,7 +341,10 @@ impl Engine for Docker {
             Some(platform) => options.platform(platform),
             None => options,
         };
-        let body = spec::container(unit, spec, image);
+        let mut body = spec::container(unit, spec, image);
+        if self.flavor == Flavor::Podman && connected.endpoint.is_rootless() {
+            spec::keep_id(&mut body, spec);
+        }
         connected.quick(what, connected.api.create_container(Some(options.build()), body))?;
         Ok(())
     }
@@ -350,6 +353,10 @@ impl Engine for Docker {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
         self.join_networks(&name, spec)?;
+        // Nobody in particular is for the engine to find.
+        if !spec.user.is_empty() {
+            self.resolve(unit, &spec.user)?;
+        }
         connected.quick("start a container", connected.api.start_container(&name, None))?;
         if spec.first == FirstProcess::Idle {
             std::thread::sleep(SETTLE);
@@ -432,7 +439,9 @@ impl Engine for Docker {
     }
 
     fn default_user(&self, workspace: &Path) -> String {
-        accounts::owner_name(workspace)
+        let is_rootless = self.client.get().is_ok_and(|connected| connected.endpoint.is_rootless());
+        // Root inside a container without root's rights is the caller outside.
+        if is_rootless { "root".to_owned() } else { accounts::owner_name(workspace) }
     }
 
     fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {

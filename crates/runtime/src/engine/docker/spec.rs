@@ -59,6 +59,19 @@ pub(super) fn container(unit: &UnitId, spec: &UnitSpec, image: String) -> Contai
     }
 }
 
+/// Lets whoever works in the container be the caller outside, whose the workspace is. Podman without root's rights takes
+/// root inside for that, unless it is told.
+pub(super) fn keep_id(body: &mut ContainerCreateBody, spec: &UnitSpec) {
+    let works_as_root = matches!(spec.user.split(':').next(), Some("" | "root" | "0") | None);
+    if let Some(host) = &mut body.host_config
+        && host.userns_mode.is_none()
+        && spec.first == FirstProcess::Idle
+        && !works_as_root
+    {
+        host.userns_mode = Some("keep-id".to_owned());
+    }
+}
+
 /// A container that shares another's network cannot have a name of its own.
 fn host_name(spec: &UnitSpec) -> Option<String> {
     let shared = matches!(

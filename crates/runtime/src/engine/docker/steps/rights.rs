@@ -53,7 +53,7 @@ impl Docker {
                 "take `userns-remap` out of its settings, or `engine.default` out of the manifest",
             ));
         }
-        let is_own = geteuid().is_root() || is("name=rootless");
+        let is_own = geteuid().is_root() || connected.endpoint.is_rootless();
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let rights = if is_own { Rights::Own } else { Rights::Given { uid, gid } };
         Ok(*self.steps.rights.get_or_init(|| rights))
