@@ -16,8 +16,8 @@ pub(super) struct Host {
     memory: Option<u64>,
     /// Bytes that are free where the engine keeps its data, where that was asked for and is known.
     free: Option<u64>,
-    /// Whether the engine can give graphic processors to containers, if that was asked for.
-    pub(super) gpus: bool,
+    /// Whether the engine can give graphic processors to containers, where they are asked for.
+    gpus: bool,
 }
 
 impl Host {
@@ -34,15 +34,21 @@ impl Host {
     }
 }
 
+/// The graphic processors that a container gets: those that are said, which the engine answers for itself; else all, where
+/// they are asked for and it can give them.
+pub(super) fn gpus(said: Option<String>, asked: &HostRequirements, host: &Host) -> Option<String> {
+    said.or_else(|| (wants_gpu(asked) && host.gpus).then(|| "all".to_owned()))
+}
+
 /// Whether a graphic processor is used if there is one.
-pub(super) fn wants_gpu(asked: &HostRequirements) -> bool {
+fn wants_gpu(asked: &HostRequirements) -> bool {
     matches!(asked.gpu, Some(Gpu::Optional | Gpu::Required { .. }))
 }
 
-/// Where a host is less than what is asked for, in words.
+/// Where a host is less than what is asked for, in words; `gpus` are those that the container gets.
 ///
 /// What is free changes from look to look, so its number is not told.
-pub(super) fn shortfalls(asked: &HostRequirements, host: &Host) -> Vec<String> {
+pub(super) fn shortfalls(asked: &HostRequirements, gpus: Option<&str>, host: &Host) -> Vec<String> {
     let less =
         |wanted: Option<ByteSize>, has: Option<u64>| Some((wanted?, has?)).filter(|(w, has)| w.0 > *has);
     let mut told = Vec::new();
@@ -59,7 +65,7 @@ pub(super) fn shortfalls(asked: &HostRequirements, host: &Host) -> Vec<String> {
             "it asks for {wanted} of storage, and less is free where the engine keeps its data"
         ));
     }
-    if matches!(asked.gpu, Some(Gpu::Required { .. })) && !host.gpus {
+    if matches!(asked.gpu, Some(Gpu::Required { .. })) && gpus.is_none() {
         told.push("it asks for a graphic processor, and the engine says of none that it can give".to_owned());
     }
     told
@@ -86,10 +92,9 @@ mod tests {
 
     fn told(asked: HostRequirements) -> usize {
         let host = Host { cpus: Some(2), memory: Some(4 << 30), free: Some(10 << 30), gpus: false };
-        let with_gpus = Host { gpus: true, ..host.clone() };
-        let unknown = shortfalls(&asked, &Host { gpus: true, ..Host::default() });
+        let unknown = shortfalls(&asked, Some("all"), &Host::default());
         assert!(unknown.is_empty(), "nothing is told of what is not known: {unknown:?}");
-        shortfalls(&asked, &host).len() * 10 + shortfalls(&asked, &with_gpus).len()
+        shortfalls(&asked, None, &host).len() * 10 + shortfalls(&asked, Some("1"), &host).len()
     }
 
     #[test]
@@ -112,6 +117,27 @@ mod tests {
             (gpu(Gpu::Required { cores: Some(9), memory: size(1) }), 10),
         ] {
             assert_eq!(told(asked.clone()), expected, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn graphic_processors_are_given_where_they_are_asked_for_and_there() {
+        let one = || Some("1".to_owned());
+        let all = || Some("all".to_owned());
+        let required = Gpu::Required { cores: None, memory: None };
+        for (said, asked, is_there, given) in [
+            (None, None, true, None),
+            (None, Some(Gpu::No), true, None),
+            (None, Some(Gpu::Optional), true, all()),
+            (None, Some(Gpu::Optional), false, None),
+            (None, Some(required.clone()), true, all()),
+            (None, Some(required.clone()), false, None),
+            (one(), Some(required), false, one()),
+            (one(), None, true, one()),
+        ] {
+            let asked = HostRequirements { gpu: asked, ..HostRequirements::default() };
+            let host = Host { gpus: is_there, ..Host::default() };
+            assert_eq!(gpus(said, &asked, &host), given, "{asked:?}");
         }
     }
 

@@ -209,15 +209,12 @@ impl Completion<'_> {
         entries.push(Entry { origin: Origin::File, settings: said.settings.clone() });
         let merged = merge(entries);
         let asked = &merged.host_requirements;
+        let host = Host::look(asked, self.surroundings.engine)?;
         let gpus = &mut arguments.container.resources.gpus;
-        let mut host = Host::look(asked, self.surroundings.engine)?;
-        // Whoever says which ones in `runArgs` is answered by the engine itself.
-        if gpus.is_none() && host::wants_gpu(asked) && host.gpus {
-            *gpus = Some("all".to_owned());
-        }
-        host.gpus |= gpus.is_some();
+        *gpus = host::gpus(gpus.take(), asked, &host);
+        let short = host::shortfalls(asked, gpus.as_deref(), &host);
         let at = &declared.base_at;
-        notes.extend(host::shortfalls(asked, &host).into_iter().map(|text| Note { at: at.clone(), text }));
+        notes.extend(short.into_iter().map(|text| Note { at: at.clone(), text }));
         let parts = Parts {
             file: self.file,
             said: &said,
