@@ -25,6 +25,7 @@ mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
+mod rootless;
 mod rules;
 mod services;
 mod stacks;
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
                         .concat();
                 all.into_iter().chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
             }
-            Kind::Podman => vec![build_secrets::ON_PODMAN],
+            Kind::Podman => vec![build_secrets::ON_PODMAN, rootless::ON_PODMAN],
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {
