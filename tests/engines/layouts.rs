@@ -165,8 +165,19 @@ fn what_the_engine_saved_itself_is_an_image(subject: &Subject) {
     assert_eq!(prepare(subject, &base).unwrap(), Some(id));
 }
 
+/// Takes an environment down when its test ends, however it ends.
+struct Standing<'a>(Project<'a>);
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        let down = self.0.ends(&["down"]);
+        assert!(down.code == 0 || std::thread::panicking(), "{}", down.said);
+    }
+}
+
 fn an_environment_and_a_pipeline_stand_on_a_layout(subject: &Subject) {
-    let project = Project::new(subject, "[pipeline.ci.step.look]\nrun = \"cat /note\"\n");
+    let standing = Standing(Project::new(subject, "[pipeline.ci.step.look]\nrun = \"cat /note\"\n"));
+    let project = &standing.0;
     project.declare("localhost/base:1", "./image");
     project.declare("[pipeline.ci]", "[env.dev]\nimage = \"./image\"\nuser = \"root\"\n[pipeline.ci]");
     for note in ["one", "two"] {
@@ -180,5 +191,4 @@ fn an_environment_and_a_pipeline_stand_on_a_layout(subject: &Subject) {
         assert_eq!((run.code, run.lines("look")), (0, vec![note.to_owned()]), "{}", run.said);
         assert_eq!(project.run(&[]).that("cached"), ["look"]);
     }
-    assert_eq!(project.ends(&["down"]).code, 0);
 }
