@@ -183,7 +183,7 @@ fn an_environment_and_a_pipeline_stand_on_a_layout(subject: &Subject) {
     for note in ["one", "two"] {
         let (blobs, entry) = image(note);
         blobs.layout(&entry, &project.root.join("image"));
-        let up = project.ends(&["up", "--pull", "--yes"]);
+        let up = project.ends(&["up"]);
         assert_eq!(up.code, 0, "{}", up.said);
         assert_eq!(project.ends(&["exec", "dev", "--", "sh", "-c", "cat /note"]).said, note);
         assert!(project.ends(&["up"]).said.contains("nothing to do"));

@@ -51,6 +51,8 @@ pub struct Facts {
     pub files: Vec<FileDigest>,
     /// The files that the image is built from: the Dockerfile first.
     pub build: Vec<FileDigest>,
+    /// The file that an image of this machine is read from: an archive, or the index of a layout.
+    pub image_file: Option<FileDigest>,
     /// The digest of what features are installed over, where it is known.
     pub under_features: Option<String>,
     /// The digest that the base resolves to, where it is known without looking elsewhere.
@@ -240,6 +242,11 @@ impl Builder<'_> {
         self.value("base", class, &shown);
         if let Base::Build { build } = base {
             self.build(build);
+        }
+        if let Some(file) = &self.facts.image_file {
+            let key = LeafKey::new(format!("{}.image file", self.prefix));
+            let shown = Some(format!("{} {}", file.path, file.digest.short()));
+            self.print.insert(key, Leaf { class: Class::Rebuild, digest: file.digest, shown });
         }
         self.features(&env.base);
         match (&env.base, &self.facts.base_digest) {

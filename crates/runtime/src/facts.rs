@@ -60,6 +60,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The folder of packs within a project.
 pub const PACKS: &str = ".setpoint/packs";
+/// What tells of an OCI layout which images are in it.
+const LAYOUT_INDEX: &str = "index.json";
 /// The library that every pack is run with.
 pub const PACK_LIBRARY: &str = ".setpoint/packs/_lib.sh";
 
@@ -126,6 +128,7 @@ struct Wanted {
     packs: Vec<PackName>,
     hooks: Vec<(HookName, Vec<String>, Vec<String>)>,
     build: Option<Build>,
+    image: Option<String>,
     files: Vec<(String, PathBuf)>,
 }
 
@@ -139,6 +142,11 @@ impl Wanted {
             Base::Build { build } if build::is_folder(build) => Some(build.as_ref().clone()),
             _ => None,
         };
+        let image = match base {
+            Base::Image { reference } if is_path(reference) => Some(reference.clone()),
+            Base::Rootfs { path } => Some(path.clone()),
+            _ => None,
+        };
         let hooks = env.hooks.iter().map(|(name, hook)| {
             (*name, hook.run.scripts().map(str::to_owned).collect(), hook.inputs.clone())
         });
@@ -147,7 +155,7 @@ impl Wanted {
             Stored::File(path) => Some((file.name.clone(), PathBuf::from(path))),
             _ => None,
         });
-        Self { packs, hooks: hooks.collect(), build, files: files.collect() }
+        Self { packs, hooks: hooks.collect(), build, image, files: files.collect() }
     }
 
     fn read(&self, root: &Path, files: &mut Files<'_>) -> Result<Result<Facts, FactsError>, CasError> {
@@ -162,6 +170,15 @@ impl Wanted {
                 Err(error) => return Ok(Err(error.into())),
             };
             facts.build = context.digests(root, files)?;
+        }
+        if let Some(path) = &self.image {
+            let file = root.join(path);
+            let file = if file.is_dir() { file.join(LAYOUT_INDEX) } else { file };
+            // One that is not there is the engine's to tell, and a root file system in a folder has none.
+            if file.exists() {
+                let digest = files.script_digest(&file)?.digest;
+                facts.image_file = Some(FileDigest { path: path.clone(), digest });
+            }
         }
         for (name, path) in &self.files {
             let digest = files.script_digest(&root.join(path))?.digest;
@@ -247,11 +264,15 @@ pub fn base_source(env: &Env, root: &Path, facts: &Facts) -> BaseSource {
     source_of(&env.base, root, facts)
 }
 
+/// Whether an image is one of this machine's files, and not of a registry.
+fn is_path(reference: &str) -> bool {
+    reference.starts_with(['.', '/'])
+}
+
 /// The image that a declaration means; a path is taken from the project's folder.
 pub(crate) fn image_source(reference: &str, root: &Path) -> BaseSource {
-    let is_path = reference.starts_with(['.', '/']);
     let path = || root.join(reference).to_string_lossy().into_owned();
-    BaseSource::Image { reference: if is_path { path() } else { reference.to_owned() } }
+    BaseSource::Image { reference: if is_path(reference) { path() } else { reference.to_owned() } }
 }
 
 /// Where a base's file system comes from, with paths made absolute.
