@@ -9,7 +9,7 @@ use std::time::Duration;
 use setpoint_model::container::{Container, ContainerMount, Health, HealthTest, MountSource, NetworkMode};
 use setpoint_model::import::compose::Volume;
 use setpoint_runtime::cancel::Cancel;
-use setpoint_runtime::engine::{EngineError, FirstProcess, Health as Says, Progress, Seen};
+use setpoint_runtime::engine::{EngineError, FirstProcess, Health as Says, Mount, Progress, Seen};
 
 use crate::harness::until;
 use crate::place::Subject;
@@ -31,6 +31,8 @@ rules![
     a_program_that_is_not_there_starts_nothing,
     processes_have_what_the_first_one_has,
     a_volume_takes_what_is_there_and_outlives_its_unit,
+    a_volume_that_two_units_have_stays_one_when_it_is_filled,
+    what_lies_deeper_is_not_hidden,
     a_volume_without_a_name_goes_with_its_unit,
     a_volume_of_others_has_to_be_there,
     memory_is_empty_at_every_start,
@@ -236,16 +238,69 @@ fn a_volume_takes_what_is_there_and_outlives_its_unit(subject: &Subject) {
     assert_eq!(engine.volumes(&unit.root).unwrap(), Vec::<String>::new());
 }
 
+fn a_volume_that_two_units_have_stays_one_when_it_is_filled(subject: &Subject) {
+    let mut first = that_runs(subject, WAITS);
+    let name = volume_name(&first.root);
+    let volumes = vec![Volume { name: name.clone(), ..Volume::default() }];
+    // Nothing of the image is where the first one has it.
+    first = with(first, |c| c.mounts = vec![volume(Some(&name), "/data")]);
+    first.spec.volumes.clone_from(&volumes);
+    let first = first.started();
+    let mut second = with(that_runs(subject, WAITS), |c| c.mounts = vec![volume(Some(&name), "/home")]);
+    second.spec.volumes = volumes;
+    let second = second.started();
+    assert_eq!(second.says("ls /home; stat -c %u /home/dev").0, "dev\n1000\n");
+    assert_eq!(first.says("ls /data; echo > /data/own").0, "dev\n");
+    assert_eq!(second.says("ls /home").0, "dev\nown\n");
+    drop(first);
+    drop(second);
+    subject.engine.remove_volume(&name).unwrap();
+}
+
+fn what_lies_deeper_is_not_hidden(subject: &Subject) {
+    let mut unit = that_runs(subject, WAITS);
+    let name = volume_name(&unit.root);
+    fs::write(unit.root.join("secret"), "hidden").unwrap();
+    unit.spec.mounts.push(Mount {
+        source: unit.root.join("secret"),
+        target: "/data/below/secret".into(),
+        read_only: true,
+    });
+    let mut unit =
+        with(unit, |c| c.mounts = vec![volume(Some(&name), "/data"), memory("/data/fast/below", None)]);
+    unit.spec.volumes = vec![Volume { name: name.clone(), ..Volume::default() }];
+    let unit = unit.started();
+    assert_eq!(unit.says("cat /data/below/secret; grep -c /data/fast/below /proc/mounts").0, "hidden1\n");
+    fs::write(unit.root.join("secret"), "another").unwrap();
+    assert_eq!(unit.says("cat /data/below/secret").0, "another");
+    unit.stop();
+    let engine = &subject.engine;
+    engine.remove(&unit.id).unwrap();
+    // Nothing of it went into the volume.
+    let mut unit = with(that_runs(subject, WAITS), |c| c.mounts = vec![volume(Some(&name), "/data")]);
+    unit.spec.volumes = vec![Volume { name: name.clone(), ..Volume::default() }];
+    let unit = unit.started();
+    assert_eq!(unit.says("cat /data/below/secret").0, "");
+    drop(unit);
+    engine.remove_volume(&name).unwrap();
+}
+
+fn memory(target: &str, mode: Option<u32>) -> ContainerMount {
+    let size = Some("1MiB".parse().unwrap());
+    let source = MountSource::Tmpfs { size, mode, options: Vec::new() };
+    ContainerMount { target: target.to_owned(), read_only: false, source }
+}
+
 fn a_volume_without_a_name_goes_with_its_unit(subject: &Subject) {
     let unit = that_runs(subject, WAITS);
     let unit = with(unit, |c| {
-        c.mounts = vec![volume(None, "/data/a")];
+        c.mounts = vec![volume(None, "/data/a"), volume(None, "/data-a")];
     });
     let unit = unit.started();
-    unit.says("echo kept > /data/a/own");
+    unit.says("echo kept > /data/a/own; chmod 700 /data/a");
     unit.stop();
     subject.engine.start(&unit.id, &unit.spec).unwrap();
-    assert_eq!(unit.says("cat /data/a/own").0, "kept\n");
+    assert_eq!(unit.says("cat /data/a/own; stat -c %a /data/a; ls /data-a").0, "kept\n700\n");
     unit.stop();
     subject.engine.remove(&unit.id).unwrap();
     let unit = unit.started();
@@ -267,9 +322,7 @@ fn a_volume_of_others_has_to_be_there(subject: &Subject) {
 fn memory_is_empty_at_every_start(subject: &Subject) {
     let unit = that_runs(subject, WAITS);
     let unit = with(unit, |c| {
-        let size = Some("1MiB".parse().unwrap());
-        let source = MountSource::Tmpfs { size, mode: Some(0o750), options: Vec::new() };
-        c.mounts = vec![ContainerMount { target: "/fast".to_owned(), read_only: false, source }];
+        c.mounts = vec![memory("/fast", Some(0o750))];
     });
     let unit = unit.started();
     let look = "df -k /fast | tail -1 | awk '{ print $2 }'; ls /fast; echo > /fast/own";

@@ -13,11 +13,13 @@ use crate::error::SandboxError;
 use crate::exec::exec;
 use crate::spec::{Check, Ended};
 use crate::syscalls::{self, Fork};
-use crate::unit::{self, Running};
+use crate::unit::{self, Observed, Running};
 
 const HEALTH: &str = "health.json";
 /// How much of what a check said is kept.
 const SAID: u64 = 4096;
+/// How much later than it should be a check may be on a busy machine.
+const SLACK: Duration = Duration::from_secs(10);
 /// How often is looked whether a check has ended.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -30,6 +32,8 @@ pub struct Health {
     pub failures: u32,
     /// What the last check said.
     pub said: String,
+    /// For how long this is news.
+    holds: Duration,
     /// The process that it is told of, as in [`Running`].
     pid: i32,
     start_time: u64,
@@ -46,10 +50,15 @@ pub enum Status {
     Unhealthy,
 }
 
-/// What is known of the health of a sandbox that runs; nothing before its first check.
+/// What is known of the health of a sandbox that runs; nothing before its first check, or if its checks have ceased.
 #[must_use]
 pub fn health(folder: &Path, running: &Running) -> Option<Health> {
-    let health: Health = unit::read(&folder.join(HEALTH))?;
+    let path = folder.join(HEALTH);
+    let health: Health = unit::read(&path)?;
+    let told = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    if told.elapsed().is_ok_and(|age| age > health.holds) {
+        return None;
+    }
     ((health.pid, health.start_time) == (running.pid, running.start_time)).then_some(health)
 }
 
@@ -98,6 +107,7 @@ fn watch(check: &Check, running: &Running, folder: &Path) {
         status: Status::Starting,
         failures: 0,
         said: String::new(),
+        holds: check.interval.max(check.start_interval) + check.timeout + SLACK,
         pid: running.pid,
         start_time: running.start_time,
     };
@@ -105,7 +115,9 @@ fn watch(check: &Check, running: &Running, folder: &Path) {
     while unit::is_alive(running) {
         std::thread::sleep(if starts(&health) { check.start_interval } else { check.interval });
         let starts = starts(&health);
-        let (well, said) = run(check, running);
+        // With the limits that it has now.
+        let Observed::Running(now) = unit::observe(folder) else { return };
+        let (well, said) = run(check, &now);
         health.said = said;
         if well {
             (health.status, health.failures) = (Status::Healthy, 0);

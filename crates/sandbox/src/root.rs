@@ -38,11 +38,16 @@ pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Resul
         builder.place(&overlay.target, true)?;
         builder.overlay(&overlay.layers, &overlay.state, &overlay.target)?;
     }
-    for memory in &spec.memory {
-        builder.memory(memory)?;
-    }
-    for mount in &spec.mounts {
-        builder.bind(mount)?;
+    let memory = spec.memory.iter().map(|memory| (memory.target.as_path(), Appears::Memory(memory)));
+    let mounts = spec.mounts.iter().map(|mount| (mount.target.as_path(), Appears::Mount(mount)));
+    let mut all: Vec<_> = memory.chain(mounts).collect();
+    // What lies deeper comes later, or it would be hidden.
+    all.sort_by_key(|(target, _)| names(target).count());
+    for (_, appears) in all {
+        match appears {
+            Appears::Memory(memory) => builder.memory(memory)?,
+            Appears::Mount(mount) => builder.bind(mount)?,
+        }
     }
     if let Some(home) = &spec.home {
         builder.home(home)?;
@@ -52,6 +57,20 @@ pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Resul
     }
     builder.masks()?;
     leave_old_root(scratch)
+}
+
+/// Something that appears inside.
+enum Appears<'a> {
+    Memory(&'a Memory),
+    Mount(&'a Mount),
+}
+
+/// The names that a path inside is made of.
+fn names(path: &Path) -> impl Iterator<Item = &std::ffi::OsStr> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    })
 }
 
 fn leave_old_root(root: &Path) -> Result<()> {
@@ -273,13 +292,7 @@ impl Builder<'_> {
         if let Ok(found) = open(target, OFlags::PATH) {
             return Ok(found);
         }
-        let names: Vec<_> = target
-            .components()
-            .filter_map(|part| match part {
-                Component::Normal(name) => Some(name),
-                _ => None,
-            })
-            .collect();
+        let names: Vec<_> = names(target).collect();
         let mut path = PathBuf::from("/");
         for (index, name) in names.iter().enumerate() {
             let parent = open(&path, OFlags::PATH | OFlags::DIRECTORY).map_err(|e| error(&e))?;
@@ -392,19 +405,39 @@ impl Builder<'_> {
     }
 }
 
-/// Copies what lies in a folder, with owners, modes and links, into one that is empty; nothing into one that is not.
-/// Killed in the middle, the other stays empty.
+/// Beside a folder that is filled: what is being copied, and what is copied and not yet in its place.
+const COPYING: &str = "copying";
+const COPIED: &str = "copied";
+
+/// Copies what lies in a folder, with owners, modes and links, into one that is empty; nothing into one that is not. It
+/// stays the folder that it is, since others may have it mounted. Whoever fills it has the folder above to himself;
+/// killed in the middle, the next one goes on.
 fn copy_into_empty(from: &Path, to: &Path, rootless: bool) -> std::io::Result<()> {
-    if fs::read_dir(to)?.next().is_some() {
-        return Ok(());
-    }
-    let new = to.with_extension("new");
-    match fs::remove_dir_all(&new) {
+    let above = to.parent().unwrap_or(to);
+    let (copying, copied) = (above.join(COPYING), above.join(COPIED));
+    let held = fs::File::open(above)?;
+    held.lock()?;
+    match fs::remove_dir_all(&copying) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    copy_folder(from, &new, rootless)?;
-    fs::rename(&new, to)
+    if !copied.exists() {
+        if fs::read_dir(to)?.next().is_some() {
+            return Ok(());
+        }
+        copy_folder(from, &copying, rootless)?;
+        fs::rename(&copying, &copied)?;
+    }
+    like(to, &copied, rootless)?;
+    for entry in fs::read_dir(&copied)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        // What somebody made there meanwhile stays.
+        if place.symlink_metadata().is_err() {
+            fs::rename(entry.path(), place)?;
+        }
+    }
+    fs::remove_dir_all(&copied)
 }
 
 fn copy_folder(from: &Path, to: &Path, rootless: bool) -> std::io::Result<()> {
@@ -416,8 +449,10 @@ fn copy_folder(from: &Path, to: &Path, rootless: bool) -> std::io::Result<()> {
             copy_folder(&source, &copy, rootless)?;
         } else if kind.is_symlink() {
             symlink(fs::read_link(&source)?, &copy)?;
-            let owner = entry.metadata()?;
-            lchown(&copy, Some(owner.uid()), Some(owner.gid()))?;
+            if !rootless {
+                let owner = entry.metadata()?;
+                lchown(&copy, Some(owner.uid()), Some(owner.gid()))?;
+            }
         } else if kind.is_file() {
             fs::copy(&source, &copy)?;
             like(&copy, &source, rootless)?;

@@ -95,7 +95,8 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether it may not be written.
     pub read_only: bool,
-    /// Whether an empty folder first takes what lies inside where it is going to appear.
+    /// Whether an empty folder first takes what lies inside where it is going to appear. The folder above it is then
+    /// its own alone.
     pub takes_what_is_there: bool,
 }
 

@@ -59,6 +59,9 @@ pub enum Observed {
     Gone,
 }
 
+/// How long a shim may take to write down what has ended.
+const SETTLES: Duration = Duration::from_secs(1);
+
 /// Starts a sandbox that outlives the caller. `folder` is the unit's own, and exists.
 ///
 /// # Errors
@@ -82,7 +85,12 @@ pub fn start(spec: &SandboxSpec, folder: &Path) -> Result<Running, SandboxError>
 #[must_use]
 pub fn observe(folder: &Path) -> Observed {
     let stopping = read::<Stopping>(&folder.join(STOPPING));
-    let running = read::<Running>(&folder.join(RUNNING))
+    let known = read::<Running>(&folder.join(RUNNING));
+    if known.as_ref().is_some_and(|known| !is_alive(known)) && !folder.join(EXIT).exists() {
+        // It has just ended, and its shim is about to write down how.
+        shim_ends_within(folder, SETTLES);
+    }
+    let running = known
         .filter(is_alive)
         .filter(|running| stopping != Some(Stopping { pid: running.pid, start_time: running.start_time }));
     match (running, read::<Exit>(&folder.join(EXIT))) {

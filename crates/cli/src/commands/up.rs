@@ -242,6 +242,8 @@ fn is_completed(progress: &Progress) -> Option<Result<(), String>> {
     match progress.ended {
         Some(0) => Some(Ok(())),
         Some(_) => Some(Err(ended(progress))),
+        // Nobody saw how it ended.
+        None if !progress.running => Some(Err(ended(progress))),
         None => None,
     }
 }
@@ -353,5 +355,23 @@ fn tell_unknown(context: &Context, look: &Look, unit: &Unit<'_>) {
             "{name}: the state was lost, so nobody knows whether {hook} ran.\n  \
              `setpoint reprovision {name} --hook {hook}` runs it; `... --mark-done {hook}` says that it did"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wait_for_comes_to_an_end_even_if_nobody_saw_it() {
+        let runs = Progress { running: true, ..Progress::default() };
+        let ended = |code| Progress { ended: Some(code), ..Progress::default() };
+        assert_eq!(is_completed(&runs), None);
+        assert_eq!(is_completed(&ended(0)), Some(Ok(())));
+        assert_eq!(is_completed(&ended(3)), Some(Err("it ended (exit 3)".to_owned())));
+        assert_eq!(is_completed(&Progress::default()), Some(Err("it does not run".to_owned())));
+        let said = Some("no\nlast".to_owned());
+        let unwell = Progress { health: Some(Health::Unhealthy), said, ..runs };
+        assert_eq!(is_healthy(&unwell), Some(Err("its health check fails: last".to_owned())));
     }
 }

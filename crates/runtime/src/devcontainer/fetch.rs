@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciImageManifest};
 use oci_client::secrets::RegistryAuth;
@@ -232,8 +233,14 @@ fn pull(
         if u64::try_from(layer.size).is_ok_and(|size| size > MOST) {
             return Err(FetchError::TooLarge);
         }
+        let mut stream = client.pull_blob_stream(&reference, layer).await.map_err(failed)?.stream;
         let mut archive = Vec::new();
-        client.pull_blob(&reference, layer, &mut archive).await.map_err(failed)?;
+        while let Some(chunk) = stream.next().await {
+            archive.extend_from_slice(&chunk.map_err(failed)?);
+            if archive.len() as u64 > MOST {
+                return Err(FetchError::TooLarge);
+            }
+        }
         let found = sha256_of(&archive);
         if layer.digest != found {
             return Err(failed(format!("its archive has the digest {found}, and not {}", layer.digest)));

@@ -615,9 +615,7 @@ impl EngineError {
         match self {
             Self::Sandbox(error) => error.hint().map(str::to_owned),
             Self::Image(error) => error.hint(),
-            Self::SingleUser { .. } => {
-                Some("take `user` out of the manifest, or run setpoint as root".to_owned())
-            }
+            Self::SingleUser { .. } => Some("set `user` to `root`, or run setpoint as root".to_owned()),
             Self::NoAccount { .. } => Some("name a user that its /etc/passwd has, or a number".to_owned()),
             Self::Damaged { .. } => {
                 Some("`setpoint down` removes it, and `setpoint up` makes it anew".to_owned())

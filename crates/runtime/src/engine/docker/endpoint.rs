@@ -107,12 +107,12 @@ impl Endpoint {
         self.socket().is_some()
     }
 
-    /// Whether the engine runs without root's rights, so that root inside is its own user outside: whose its socket is.
+    /// Whether the engine runs without root's rights, so that root inside is its own user outside: by who listens. Not
+    /// every version of Podman says it of itself.
     pub(super) fn is_rootless(&self) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        let owner =
-            self.socket().and_then(|socket| std::fs::metadata(socket).ok()).map(|socket| socket.uid());
-        owner.is_some_and(|owner| owner != 0)
+        let connected = self.socket().and_then(|socket| std::os::unix::net::UnixStream::connect(socket).ok());
+        let listens = connected.and_then(|socket| rustix::net::sockopt::socket_peercred(socket).ok());
+        listens.is_some_and(|listens| !listens.uid.is_root())
     }
 
     /// A client for it. Nothing is sent yet.

@@ -112,7 +112,7 @@ pub(super) fn ensure(
         (Some(id), true) if pull == Pull::Missing => return Ok(Some(id)),
         (_, true) => fetch(connected, variables, &name, watcher, cancel)?,
         (None, false) => match base {
-            BaseSource::Rootfs { path } => import(connected, path, &name)?,
+            BaseSource::Rootfs { path } => import(connected, path, &name, cancel)?,
             BaseSource::Image { reference } => {
                 load(connected, store, Path::new(reference), &name, watcher, cancel)?
             }
@@ -148,6 +148,25 @@ fn fetch(
     })?)
 }
 
+/// What comes next, unless somebody asks to stop before.
+fn next<T>(
+    connected: &Connected,
+    stream: &mut (impl Stream<Item = Result<T, bollard::errors::Error>> + Unpin),
+    what: &'static str,
+    cancel: &Cancel,
+) -> Result<Option<T>, DockerError> {
+    loop {
+        let tick = std::time::Duration::from_millis(50);
+        let next = connected.wait(async { tokio::time::timeout(tick, stream.next()).await });
+        if cancel.asked() {
+            return Err(DockerError::Refused { what, why: "stopped".to_owned() });
+        }
+        if let Ok(next) = next {
+            return next.transpose().map_err(|error| connected.explain(what, &error));
+        }
+    }
+}
+
 /// Tells how far a fetch is, until it ends.
 fn follow(
     connected: &Connected,
@@ -158,17 +177,7 @@ fn follow(
     let what = "fetch an image";
     let mut stream = std::pin::pin!(stream);
     let mut layers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    loop {
-        let tick = std::time::Duration::from_millis(50);
-        let next = connected.wait(async { tokio::time::timeout(tick, stream.next()).await });
-        if cancel.asked() {
-            return Err(DockerError::Refused { what, why: "stopped".to_owned() });
-        }
-        let info = match next {
-            Err(_) => continue,
-            Ok(None) => return Ok(()),
-            Ok(Some(info)) => info.map_err(|error| connected.explain(what, &error))?,
-        };
+    while let Some(info) = next(connected, &mut stream, what, cancel)? {
         let progress =
             info.progress_detail.as_ref().filter(|_| info.status.as_deref() == Some("Downloading"));
         if let (Some(layer), Some(progress)) = (info.id, progress) {
@@ -178,18 +187,18 @@ fn follow(
             watcher.event(&Event::Bytes { done: sum(|layer| layer.0), total: Some(sum(|layer| layer.1)) });
         }
     }
+    Ok(())
 }
 
 /// Makes an image of a root file system.
-fn import(connected: &Connected, path: &Path, name: &str) -> Result<(), EngineError> {
+fn import(connected: &Connected, path: &Path, name: &str, cancel: &Cancel) -> Result<(), EngineError> {
     let what = "import a root file system";
     let options = CreateImageOptionsBuilder::default().from_src("-").build();
     let body = bollard::body_try_stream(archive_of(path));
     let stream = connected.api.create_image(Some(options), Some(body), None);
     let mut stream = std::pin::pin!(stream);
     let mut made = None;
-    while let Some(info) = connected.wait(stream.next()) {
-        let info = info.map_err(|error| connected.explain(what, &error))?;
+    while let Some(info) = next(connected, &mut stream, what, cancel)? {
         made = info.status.or(info.id).or(made);
     }
     let why = || "the engine did not say which image it made".to_owned();
@@ -228,8 +237,7 @@ fn load(
         }));
         let stream = connected.api.import_image(options, body, None);
         let mut stream = std::pin::pin!(stream);
-        while let Some(info) = connected.wait(stream.next()) {
-            let info = info.map_err(|error| connected.explain(what, &error))?;
+        while let Some(info) = next(connected, &mut stream, what, cancel)? {
             let said = info.stream.unwrap_or_default();
             let reference = said.split_once(": ").map(|(_, reference)| reference.trim().to_owned());
             loaded = reference.filter(|_| said.starts_with("Loaded image")).or(loaded);

@@ -82,13 +82,15 @@ fn check(settings: &Container, image: &Config) -> Option<(Vec<String>, Health)> 
         HealthTest::Exec(argv) => argv.clone(),
         HealthTest::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
     };
+    // As on Docker, nothing at all is the usual.
+    let some = |time: &Duration| !time.is_zero();
     let health = Health {
         test: None,
-        interval: declared.interval.or(brought.interval),
-        timeout: declared.timeout.or(brought.timeout),
-        retries: declared.retries.or(brought.retries),
+        interval: declared.interval.or(brought.interval).filter(some),
+        timeout: declared.timeout.or(brought.timeout).filter(some),
+        retries: declared.retries.or(brought.retries).filter(|retries| *retries > 0),
         start_period: declared.start_period.or(brought.start_period),
-        start_interval: declared.start_interval.or(brought.start_interval),
+        start_interval: declared.start_interval.or(brought.start_interval).filter(some),
     };
     Some((argv, health))
 }
@@ -156,6 +158,10 @@ mod tests {
             check(&declared(Health { interval: second, ..Health::default() }), &image).unwrap();
         assert_eq!(argv, ["/bin/sh", "-c", "true"]);
         assert_eq!((health.interval, health.timeout, health.retries), (second, second, None));
+        let none = Some(Duration::ZERO);
+        let zeros = Health { interval: none, timeout: none, retries: Some(0), ..Health::default() };
+        let (_, health) = check(&declared(zeros), &image).unwrap();
+        assert_eq!((health.interval, health.timeout, health.retries), (None, None, None));
         let off = declared(Health { test: Some(HealthTest::Off), ..Health::default() });
         assert_eq!(check(&off, &image), None);
         assert_eq!(check(&Container::default(), &Config::default()), None);

@@ -150,7 +150,7 @@ impl Embedded {
             _ => sandbox::Root::Layers { layers: file.layers.clone(), state: folder },
         };
         let (home, main) = match spec.first {
-            FirstProcess::Idle => (Some(self.account(unit, &file.user)?), None),
+            FirstProcess::Idle => (Some(self.account_of(unit, file, &file.user)?), None),
             FirstProcess::Declared => (None, Some(self.main(unit, file)?)),
         };
         let hostname = spec.container.hostname.clone();
@@ -171,12 +171,27 @@ impl Embedded {
 
     /// The process that a unit is there for.
     fn main(&self, unit: &UnitId, file: &UnitFile) -> Result<sandbox::Main, EngineError> {
-        let account = self.account(unit, Self::first_user(file))?;
+        let account = self.account_of(unit, file, Self::first_user(file))?;
         self.refuse_others(&account)?;
         let groups = accounts::groups(&self.file_inside(unit, file, "etc/group"), &account.name);
         let mut env = environment(file);
         env.entry("HOME".to_owned()).or_insert_with(|| account.home.to_string_lossy().into_owned());
         first::main(file, env, &account, groups)
+    }
+
+    /// An account of a unit, which may not be made yet.
+    fn account_of(&self, unit: &UnitId, file: &UnitFile, user: &str) -> Result<Account, EngineError> {
+        // Nobody in particular is whoever its first process runs as.
+        let user = if user.is_empty() { Self::usual_user(file) } else { user };
+        let passwd = self.file_inside(unit, file, "etc/passwd");
+        let group = self.file_inside(unit, file, "etc/group");
+        let missing =
+            |why| EngineError::NoAccount { user: user.to_owned(), unit: file.labels.unit.to_string(), why };
+        match accounts::find(&passwd, &group, user) {
+            Ok(account) => Ok(account),
+            // A name of the host's that the image does not know: the owner of the workspace, by his numbers.
+            Err(why) => accounts::owner_of(&file.labels.project_root, user).ok_or_else(|| missing(why)),
+        }
     }
 
     /// A sandbox without privileges has a single user.
@@ -457,6 +472,11 @@ impl Engine for Embedded {
             is_checked: false,
             stood_at: None,
         };
+        // What could keep it from ever starting is found before it is made.
+        volumes::check(self, spec)?;
+        if spec.first == FirstProcess::Declared {
+            self.main(unit, &file)?;
+        }
         write_unit_file(&new, &file)?;
         fs::rename(&new, &folder).map_err(io("make", &folder))
     }
@@ -520,24 +540,13 @@ impl Engine for Embedded {
     }
 
     fn account(&self, unit: &UnitId, user: &str) -> Result<Account, EngineError> {
-        let file = self.known(unit)?;
-        // Nobody in particular is whoever its first process runs as.
-        let user = if user.is_empty() { Self::usual_user(&file) } else { user };
-        let passwd = self.file_inside(unit, &file, "etc/passwd");
-        let group = self.file_inside(unit, &file, "etc/group");
-        let missing =
-            |why| EngineError::NoAccount { user: user.to_owned(), unit: file.labels.unit.to_string(), why };
-        match accounts::find(&passwd, &group, user) {
-            Ok(account) => Ok(account),
-            // A name of the host's that the image does not know: the owner of the workspace, by his numbers.
-            Err(why) => accounts::owner_of(&file.labels.project_root, user).ok_or_else(|| missing(why)),
-        }
+        self.account_of(unit, &self.known(unit)?, user)
     }
 
     fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError> {
         let file = self.known(unit)?;
         let running = self.running(unit)?;
-        let account = self.account(unit, spec.user.as_deref().unwrap_or(Self::usual_user(&file)))?;
+        let account = self.account_of(unit, &file, spec.user.as_deref().unwrap_or_default())?;
         self.refuse_others(&account)?;
         let groups = accounts::groups(&self.file_inside(unit, &file, "etc/group"), &account.name);
         let mut env = environment(&file);

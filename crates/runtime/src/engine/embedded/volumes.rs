@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use setpoint_model::container::MountSource;
+use setpoint_model::digest::Digest;
+use setpoint_model::import::compose::Volume;
 use setpoint_sandbox as sandbox;
 
-use super::{Embedded, io, remove_tree, unsupported};
+use super::{Embedded, GONE, io, remove_tree, unsupported};
 use crate::engine::{EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 
@@ -45,10 +47,9 @@ pub(super) fn mounts(
         let source = match name {
             Some(name) => ensure(engine, name, spec)?,
             None => {
-                let called = mount.target.replace('/', "-");
-                let folder = engine.folder(unit).join(OWN).join(called.trim_matches('-'));
-                make(&folder)?;
-                folder
+                let normal: PathBuf = Path::new(&mount.target).components().collect();
+                let called = Digest::of_bytes(normal.as_os_str().as_encoded_bytes()).short();
+                make(&engine.folder(unit).join(OWN).join(called))?
             }
         };
         mounts.push(sandbox::Mount {
@@ -69,27 +70,42 @@ fn ensure(engine: &Embedded, name: &str, spec: &UnitSpec) -> Result<PathBuf, Eng
         return Ok(data);
     }
     let declared = spec.volumes.iter().find(|declared| declared.name == name);
-    if declared.is_some_and(|declared| declared.external) {
-        return Err(unsupported(
-            &format!("mounting the volume {name}, which is declared as external and is not there"),
-            "take `external` out, so that it is made",
-        ));
-    }
     make_private_folder(&volume).map_err(io("make", &volume))?;
     let about = About { version: 1, project_root: declared.map(|_| spec.labels.project_root.clone()) };
     let path = volume.join(ABOUT);
     let bytes = serde_json::to_vec_pretty(&about).map_err(|error| io("write", &path)(error.into()))?;
     crate::secrets::write_private(&path, &bytes, false).map_err(io("write", &path))?;
     // Last: a volume with its folder is whole.
-    make(&data)?;
+    make(&volume)
+}
+
+/// What appears of the volume in this folder, made where it is not there: open to everybody who gets into it.
+fn make(volume: &Path) -> Result<PathBuf, EngineError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir_all(volume).map_err(io("make", volume))?;
+    let data = volume.join(DATA);
+    // Only by whoever made it: its owner may have changed it since.
+    match fs::create_dir(&data) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io("make", &data)(error)),
+        Ok(()) => {
+            fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).map_err(io("make", &data))?;
+        }
+    }
     Ok(data)
 }
 
-/// Open to everybody who gets into it: only the folders above it are private.
-fn make(folder: &Path) -> Result<(), EngineError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::create_dir_all(folder).map_err(io("make", folder))?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(io("make", folder))
+/// Says whether a unit's volumes can be had.
+pub(super) fn check(engine: &Embedded, spec: &UnitSpec) -> Result<(), EngineError> {
+    let is_missing =
+        |volume: &&Volume| volume.external && !engine.state.join(VOLUMES).join(&volume.name).is_dir();
+    match spec.volumes.iter().find(is_missing) {
+        None => Ok(()),
+        Some(volume) => Err(unsupported(
+            &format!("mounting the volume {}, which is declared as external and is not there", volume.name),
+            "take `external` out, so that it is made",
+        )),
+    }
 }
 
 /// The volumes that were made for a project.
@@ -102,6 +118,9 @@ pub(super) fn of_project(state: &Path, project_root: &Path) -> Result<Vec<String
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(io("read", &folder))?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         let about = fs::read(entry.path().join(ABOUT)).ok();
         let about: Option<About> = about.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if about.and_then(|about| about.project_root).is_some_and(|of| of == project_root) {
@@ -120,7 +139,15 @@ pub(super) fn remove(engine: &Embedded, name: &str) -> Result<(), EngineError> {
     if let Some(unit) = user(engine, name)? {
         return Err(EngineError::VolumeInUse { volume: name.to_owned(), unit });
     }
-    remove_tree(&engine.state.join(VOLUMES).join(name))
+    let volumes = engine.state.join(VOLUMES);
+    let (volume, gone) = (volumes.join(name), volumes.join(format!(".{GONE}-{name}")));
+    // What a removal left that was killed.
+    remove_tree(&gone)?;
+    match fs::rename(&volume, &gone) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io("remove", &volume)(error)),
+        Ok(()) => remove_tree(&gone),
+    }
 }
 
 /// A unit that has this volume.
