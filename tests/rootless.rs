@@ -47,7 +47,7 @@ fn what_one_id_cannot_do_is_refused_by_name() {
     project.declare("packs =", "user = \"daemon\"\npacks =");
     let told = project.run(&["up"]);
     assert_ne!(told.code, 0, "{told}");
-    told.says("single user").says("hint").says("take `user` out of the manifest");
+    told.says("single user").says("hint").says("set `user` to `root`");
     let project = full();
     project.up();
     let told = project.run(&["exec", "--user", "daemon", "--", "id"]);
