@@ -15,3 +15,4 @@ pub mod manifest;
 pub mod names;
 pub mod pipeline;
 pub mod plan;
+pub mod reconcile;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::container::{Build, Container};
 use crate::manifest::{Location, Note};
 
@@ -88,7 +90,7 @@ pub struct ComposeService {
 }
 
 /// How a service needs another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
     /// What the other one must have come to.
     pub condition: Condition,
@@ -99,7 +101,8 @@ pub struct Dependency {
 }
 
 /// What a service must have come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// It has been started.
     Started,
@@ -110,7 +113,8 @@ pub enum Condition {
 }
 
 /// When a service is started again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
     /// Never.
     #[default]
