@@ -121,7 +121,6 @@ pub struct Observed {
     /// When it was asked.
     pub at: Time,
     /// What it said.
-    #[serde(flatten)]
     pub seen: Seen,
     /// Whether what there is differs from what is declared.
     pub drift: bool,
@@ -129,7 +128,7 @@ pub struct Observed {
 
 /// What an engine says of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "seen")]
+#[serde(rename_all = "snake_case", tag = "is")]
 pub enum Seen {
     /// There is none.
     Absent,

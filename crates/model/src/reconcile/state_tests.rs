@@ -137,6 +137,9 @@ fn states_are_told_in_plain_json() {
     );
     assert_eq!(json(&held), r#"{"state":"held","reason":"permanent","why":"x"}"#);
     assert_eq!(json(&exit(3)), r#"{"state":"stopped","by":{"exit":3}}"#);
+    let seen = Seen::Running { instance: "i".to_owned(), since: 1, grace: 2, health: Some(Health::Healthy) };
+    let told = r#"{"is":"running","instance":"i","since":1,"grace":2,"health":"healthy"}"#;
+    assert_eq!(serde_json::to_string(&seen).unwrap(), told);
 }
 
 proptest! {
