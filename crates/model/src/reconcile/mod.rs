@@ -26,6 +26,8 @@ pub use standing::{Standing, standing};
 pub use state::{State, StoppedBy, displayed};
 
 #[cfg(test)]
+mod properties_tests;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod world_tests;

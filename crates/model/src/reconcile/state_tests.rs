@@ -113,6 +113,11 @@ fn what_runs_is_shown_as_running_while_its_update_waits() {
         one.history = History { generation: 2, ..failures(Fault::Pull, 3) };
     });
     assert_eq!(displayed(&situation, START), State::Running { health: Health::NoCheck });
+    let waits = with(|one| {
+        one.intent.generation = 2;
+        one.dependencies = vec![awaited("db", Condition::Healthy, Standing::default())];
+    });
+    assert_eq!(displayed(&waits, START), State::Running { health: Health::NoCheck });
 }
 
 #[test]
