@@ -121,6 +121,12 @@ impl Engine for Faulty {
     fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         self.maybe(|| self.inner.start(unit, spec))
     }
+    fn start_again(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.start_again(unit)))
+    }
+    fn watch(&self, unit: &UnitId) -> Result<Option<std::os::fd::OwnedFd>, EngineError> {
+        self.again(|| self.inner.watch(unit))
+    }
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.stop(unit, grace, cancel)))
     }

@@ -9,6 +9,7 @@
 
 mod api;
 mod build_secrets;
+mod daemon;
 mod docker;
 mod examples;
 mod faults;
@@ -75,10 +76,14 @@ fn main() -> ExitCode {
             trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
         }
         let scenarios: Vec<docker::Scenario> = match kind {
-            Kind::Embedded => vec![
-                (FAULTS, faults::of_the_embedded_engine),
-                ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
-            ],
+            Kind::Embedded => [
+                daemon::ON_THE_EMBEDDED_ENGINE,
+                &[
+                    (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
+                    ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
+                ],
+            ]
+            .concat(),
             Kind::Docker => {
                 let all =
                     [docker::SCENARIOS, features::SCENARIOS, stacks::SCENARIOS, build_secrets::SCENARIOS]

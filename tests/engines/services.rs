@@ -99,7 +99,7 @@ fn a_unit_ends_with_its_first_process(subject: &Subject) {
     assert_eq!(ended(&unit), Some(7));
     assert!(matches!(unit.seen(), Seen::Stopped(_)));
     // It can be started again, and ends again.
-    subject.engine.start(&unit.id, &unit.spec).unwrap();
+    subject.engine.start_again(&unit.id).unwrap();
     assert_eq!(ended(&unit), Some(7));
 }
 

@@ -9,6 +9,7 @@ use setpoint_runtime::engine::EngineError;
 use setpoint_runtime::facts::FactsError;
 use setpoint_runtime::pipeline::RunError;
 use setpoint_runtime::project::ProjectError;
+use setpoint_runtime::reconciler::ReconcilerError;
 use setpoint_runtime::secrets::SecretError;
 use setpoint_runtime::store::StoreError;
 use setpoint_sandbox::SandboxError;
@@ -137,6 +138,17 @@ impl From<StoreError> for Failure {
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
+        }
+    }
+}
+
+impl From<ReconcilerError> for Failure {
+    fn from(error: ReconcilerError) -> Self {
+        match error {
+            ReconcilerError::Store(error) => error.into(),
+            ReconcilerError::Running => Failure::new(Exit::State, "daemon", error.to_string())
+                .hint("it keeps all services of this state already"),
+            ReconcilerError::Io { .. } => Failure::new(Exit::State, "daemon", error.to_string()),
         }
     }
 }

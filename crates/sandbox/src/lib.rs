@@ -40,4 +40,4 @@ pub use spec::{
     Check, Ended, ExecSpec, Home, Io, Limits, Main, Memory, Mount, Network, Overlay, Root, SandboxSpec, User,
 };
 pub use terminal::{RawTerminal, attach, window};
-pub use unit::{Exit, Observed, Running, observe, set_limits, start, stop};
+pub use unit::{Exit, Observed, Running, observe, set_limits, since, start, stop, watch};

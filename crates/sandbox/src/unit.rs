@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,17 @@ pub enum Observed {
 
 /// How long a shim may take to write down what has ended.
 const SETTLES: Duration = Duration::from_secs(1);
+
+/// Since when a sandbox runs, or does not run any more, where somebody has seen that.
+#[must_use]
+pub fn since(folder: &Path) -> Option<SystemTime> {
+    let name = match observe(folder) {
+        Observed::Running(_) => RUNNING,
+        Observed::Exited(_) => EXIT,
+        Observed::Gone => return None,
+    };
+    folder.join(name).metadata().and_then(|metadata| metadata.modified()).ok()
+}
 
 /// Starts a sandbox that outlives the caller. `folder` is the unit's own, and exists.
 ///
@@ -204,6 +215,14 @@ fn ended_within(process: &rustix::fd::OwnedFd, at_most: Duration) -> bool {
     let mut poll = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
     let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(at_most.subsec_nanos()) };
     matches!(rustix::event::poll(&mut poll, Some(&timeout)), Ok(1..))
+}
+
+/// What becomes readable when a sandbox's first process ends.
+///
+/// # Errors
+/// If it does not run any more.
+pub fn watch(running: &Running) -> Result<rustix::fd::OwnedFd, SandboxError> {
+    open(running)
 }
 
 /// Opens the first process, if it is still the one that was started.

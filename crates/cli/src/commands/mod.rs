@@ -4,6 +4,7 @@ mod attach;
 mod cache;
 mod check;
 mod completions;
+mod daemon;
 mod doctor;
 mod down;
 mod exec;
@@ -86,6 +87,7 @@ enum Command {
     Stop(stop::Stop),
     Down(down::Down),
     Reprovision(reprovision::Reprovision),
+    Daemon(daemon::Daemon),
     Doctor(doctor::Doctor),
     Uninstall(uninstall::Uninstall),
     Completions(completions::Completions),
@@ -131,6 +133,7 @@ impl Command {
             Self::Logs(command) => command.run(context),
             Self::Runs(command) => command.run(context),
             Self::Check(command) => command.run(context),
+            Self::Daemon(command) => command.run(context),
             Self::Stop(command) => command.run(context),
             Self::Down(command) => command.run(context),
             Self::Reprovision(command) => command.run(context),

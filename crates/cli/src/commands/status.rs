@@ -8,15 +8,17 @@ use jiff::tz::TimeZone;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
+use setpoint_model::reconcile::State;
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::project::Project;
+use setpoint_runtime::reconciler;
 use setpoint_runtime::store::{Operation, OperationOutcome, Store};
 
 use super::SUCCESS;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
-use crate::output::ago;
+use crate::output::{ago, span};
 
 /// The width that a table is fitted to.
 const WIDTH: usize = 80;
@@ -117,12 +119,17 @@ fn unit_status(
         Some(row) => store.last_operation(row.id)?,
         None => None,
     };
+    let kept = match &look.row {
+        Some(row) if exists && reconciler::is_running(&context.roots) => store.kept(row.id)?,
+        _ => None,
+    };
+    let kept = kept.and_then(|kept| words_of(&reconciler::state(engine, &kept).ok()?));
     let changes =
         look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
     Ok(json::UnitStatus {
         unit: env.name.to_string(),
         engine: engine.capabilities().engine,
-        state: state(&look.seen, &progress),
+        state: kept.unwrap_or_else(|| state(&look.seen, &progress)),
         created_at: look.row.as_ref().filter(|_| exists).map(|row| row.created_at.to_string()),
         record: exists.then(|| look.recorded.fingerprint.digest().to_hex()),
         out_of_date: look.plan.is_drift(),
@@ -146,6 +153,23 @@ fn state(seen: &Seen, progress: &Progress) -> String {
         (Seen::Stopped(_), _, Some(code)) if code <= 128 => format!("ended (exit {code})"),
         (Seen::Stopped(_), ..) => "stopped".to_owned(),
     }
+}
+
+/// What a daemon waits for, in words, where it does.
+fn words_of(state: &State) -> Option<String> {
+    Some(match state {
+        State::BackOff { attempt, until } => {
+            let until =
+                i64::try_from(*until).ok().and_then(|until| Timestamp::from_millisecond(until).ok())?;
+            let wait = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+            format!("back-off (try {attempt} in {})", span(wait))
+        }
+        State::WaitingOn { unit } => format!("waiting on {unit}"),
+        State::Held { reason } => format!("held: {reason}"),
+        State::NeedsOperator { why } => format!("needs you: {why}"),
+        State::RemovedOutside => "removed outside".to_owned(),
+        _ => return None,
+    })
 }
 
 fn last_operation(operation: &Operation) -> json::LastOperation {

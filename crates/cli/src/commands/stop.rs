@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use clap::Args;
 use setpoint_runtime::engine::Seen;
+use setpoint_runtime::reconciler;
 
 use super::{SUCCESS, plan};
 use crate::context::Context;
@@ -24,6 +25,7 @@ impl Stop {
         envs.reverse();
         context.stop_on_signals()?;
         let engine = context.engine(project.manifest.engine);
+        let mut store = context.store()?;
         let mut units = Vec::new();
         for env in envs {
             let unit = context.unit(engine.as_ref(), &project, env);
@@ -32,6 +34,10 @@ impl Stop {
             let _lock = context.lock(&unit, &format!("stop {name}"), &list)?;
             let began = Instant::now();
             let mut done = Vec::new();
+            // Before it stops: nobody is to start it again.
+            if let Some(row) = store.unit(&project.root, &env.name)? {
+                reconciler::want_stopped(&mut store, row.id)?;
+            }
             if matches!(engine.observe(&unit.id)?, Seen::Running(_)) {
                 engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
                 done.push("stop".to_owned());

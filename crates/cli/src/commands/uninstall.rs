@@ -10,6 +10,7 @@ use setpoint_model::manifest::EngineKind;
 use setpoint_runtime::apply::STOP_GRACE;
 use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
+use setpoint_runtime::reconciler;
 
 use super::SUCCESS;
 use crate::context::Context;
@@ -17,23 +18,28 @@ use crate::error::{Exit, Failure};
 use crate::json;
 use crate::output::{ask, can_ask};
 
-/// The folders that are ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 22] = [
+/// What is ours within the root of the state. The database's files all begin with `state.`.
+const OF_STATE: [&str; 27] = [
     "bases",
     "blobs",
     "cache_dirs",
     "cas",
+    "daemon.lock",
+    "daemon.sock",
     "dsl",
     "engines",
+    "features",
     "images",
     "layers",
     "leases",
     "logs",
+    "networks",
     "run",
     "runs",
     "scratch",
     "sdk",
     "secrets",
+    "service-files",
     "sessions",
     "snapshots",
     "source",
@@ -42,6 +48,8 @@ const OF_STATE: [&str; 22] = [
     "units",
     "locks",
 ];
+/// What services keep, within the root of the state: nobody's to remove but the user's.
+const VOLUMES: &str = "volumes";
 /// The files that are ours within the root of the configuration.
 const OF_CONFIG: [&str; 1] = ["fingerprint.key"];
 
@@ -65,6 +73,10 @@ struct Uninstalled {
 
 impl Uninstall {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        if reconciler::is_running(&context.roots) {
+            let message = "a daemon keeps the services of this state";
+            return Err(Failure::new(Exit::State, "daemon", message).hint("end `setpoint daemon run` first"));
+        }
         let units = units(context)?;
         let (own, foreign) = contents(context)?;
         if units.is_empty() && own.is_empty() {
@@ -282,7 +294,10 @@ fn tell(context: &Context, units: &[Found], own: &[PathBuf], foreign: &[PathBuf]
     output.note(format!("  this binary; remove it with `rm {binary}`"));
     output.note("  the setpoint.toml and .setpoint of each project");
     for path in foreign {
-        output.note(format!("  {}, which is not Setpoint's", path.display()));
+        match *path == context.roots.state.join(VOLUMES) {
+            true => output.note(format!("  {}, with what services keep", path.display())),
+            false => output.note(format!("  {}, which is not Setpoint's", path.display())),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
+use setpoint_runtime::reconciler::{self, Rules};
 use setpoint_runtime::store::Store;
 
 use super::{SUCCESS, plan};
@@ -125,7 +126,9 @@ impl Up {
             }
         }
         self.consent(context, engine, &unit, &look)?;
-        carry_out(context, &unit, &mut store, look, &settings)
+        let done = carry_out(context, &unit, &mut store, look, &settings)?;
+        keep(context, &unit, &mut store)?;
+        Ok(done)
     }
 
     /// A recreation throws away what the unit has changed in its own files: somebody has to agree to that.
@@ -264,13 +267,23 @@ fn tell_notes(context: &Context, project: &Project, engine: &dyn Engine) {
     for note in &project.manifest.notes {
         context.output.progress(format!("note: {note}"));
     }
-    let capabilities = engine.capabilities();
+    if engine.capabilities().restarts || reconciler::is_running(&context.roots) {
+        return;
+    }
     let restarts = |env: &&Env| env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No);
-    for env in project.manifest.envs.values().filter(restarts).filter(|_| !capabilities.restarts) {
-        let text =
-            format!("`{}` is not started again by itself on the {} engine", env.name, capabilities.engine);
+    for env in project.manifest.envs.values().filter(restarts) {
+        let text = format!("`{}` is started again only while `setpoint daemon run` runs", env.name);
         context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
     }
+}
+
+/// From now on a daemon keeps it as it is, where the engine does not do that by itself.
+fn keep(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<(), Failure> {
+    let Some(row) = store.unit(&unit.project.root, &unit.env.name)? else { return Ok(()) };
+    let rules = Rules::of(unit.env, unit.stop_grace()).filter(|_| !unit.engine.capabilities().restarts);
+    reconciler::want_up(store, row.id, rules.as_ref())?;
+    reconciler::tell(&context.roots);
+    Ok(())
 }
 
 /// Applies a look, and says what came of it.

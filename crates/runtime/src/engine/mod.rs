@@ -5,11 +5,13 @@ pub mod docker;
 pub mod embedded;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use setpoint_model::container::{Build, Container, Feature};
 use setpoint_model::desired::Capabilities;
@@ -231,6 +233,8 @@ pub struct Progress {
     pub said: Option<String>,
     /// How its first process ended, if it did.
     pub ended: Option<i32>,
+    /// Since when it runs, or does not run any more, where that is known.
+    pub since: Option<Timestamp>,
 }
 
 /// What a health check says.
@@ -480,6 +484,18 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If it cannot be started; then nothing of it runs.
     fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError>;
+
+    /// Starts a stopped unit as it was started last, whatever is declared by now. Nothing to do is no error.
+    ///
+    /// # Errors
+    /// If it was never started, or cannot be; then nothing of it runs.
+    fn start_again(&self, unit: &UnitId) -> Result<(), EngineError>;
+
+    /// What becomes readable when a running unit ends; nothing if it does not run, or the engine has no such thing.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn watch(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError>;
 
     /// Stops a unit: asks, waits this long, kills. Nothing to do is no error.
     ///

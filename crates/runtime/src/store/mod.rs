@@ -5,6 +5,7 @@
 
 pub mod cache;
 mod error;
+mod intents;
 mod journal;
 mod migrate;
 mod open;
@@ -20,6 +21,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use setpoint_model::digest::Digest;
 
 pub use error::StoreError;
+pub use intents::{IntentRow, Kept, Wanted};
 pub use journal::{EntryKind, JournalEntry, OpenOperation, Operation, OperationOutcome, TxId};
 pub use records::{LeafRow, PackRow, PhaseOutcome, PhaseRow, RecordedLeaf, RecordedRows};
 pub use units::{NewUnit, Unit, UnitId, UnitKind};

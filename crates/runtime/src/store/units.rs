@@ -209,7 +209,7 @@ fn labels_text(labels: &BTreeMap<String, String>) -> String {
     serde_json::Value::from_iter(labels.clone()).to_string()
 }
 
-fn unit(row: &Row<'_>) -> rusqlite::Result<Unit> {
+pub(super) fn unit(row: &Row<'_>) -> rusqlite::Result<Unit> {
     let name: String = row.get(3)?;
     let kind: String = row.get(4)?;
     let labels: String = row.get(7)?;

@@ -21,6 +21,7 @@ mod upload;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,6 +249,8 @@ impl Engine for Docker {
                 _ => None,
             }),
             said: said.filter(|said| !said.is_empty()),
+            since: if running { state.started_at } else { state.finished_at.filter(|_| started) }
+                .and_then(|at| at.parse().ok()),
             ended: state.exit_code.filter(|_| !running && started).and_then(|code| i32::try_from(code).ok()),
         })
     }
@@ -367,6 +370,16 @@ impl Engine for Docker {
             }
         }
         Ok(())
+    }
+
+    fn start_again(&self, unit: &UnitId) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        Ok(connected.quick("start a container", connected.api.start_container(&name, None))?)
+    }
+
+    fn watch(&self, _unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
+        Ok(None)
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {

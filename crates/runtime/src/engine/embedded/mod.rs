@@ -9,6 +9,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -36,6 +37,8 @@ use crate::paths::Roots;
 
 const UNITS: &str = "units/v1";
 const UNIT_FILE: &str = "unit.json";
+/// The sandbox that the unit was started as last.
+const STARTED_AS: &str = "started-as.json";
 /// The access rights of a folder in memory, as of `/tmp`.
 const OPEN_TO_ALL: u32 = 0o1777;
 /// How many of a unit's own changes are named.
@@ -363,11 +366,14 @@ impl Engine for Embedded {
                     health: file.is_checked.then_some(status),
                     said: seen.map(|seen| seen.said).filter(|said| !said.is_empty()),
                     ended: None,
+                    since: sandbox::since(&folder).and_then(|since| since.try_into().ok()),
                 }
             }
-            sandbox::Observed::Exited(exit) => {
-                Progress { ended: Some(exit.ended.code()), ..Progress::default() }
-            }
+            sandbox::Observed::Exited(exit) => Progress {
+                ended: Some(exit.ended.code()),
+                since: sandbox::since(&folder).and_then(|since| since.try_into().ok()),
+                ..Progress::default()
+            },
             sandbox::Observed::Gone => Progress::default(),
         })
     }
@@ -490,12 +496,30 @@ impl Engine for Embedded {
         let wanted = self.sandbox_spec(unit, spec, &file)?;
         file.is_checked = wanted.main.as_ref().is_some_and(|main| main.check.is_some());
         write_unit_file(&folder, &file)?;
+        write_private(&folder.join(STARTED_AS), &wanted)?;
         sandbox::start(&wanted, &folder)?;
         if file.stood_at.is_none() {
             file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
             write_unit_file(&folder, &file)?;
         }
         Ok(())
+    }
+
+    fn start_again(&self, unit: &UnitId) -> Result<(), EngineError> {
+        if self.running(unit).is_ok() {
+            return Ok(());
+        }
+        let folder = self.folder(unit);
+        let path = folder.join(STARTED_AS);
+        let bytes = fs::read(&path).map_err(io("read", &path))?;
+        let damaged =
+            |error: serde_json::Error| EngineError::Damaged { path: path.clone(), why: error.to_string() };
+        sandbox::start(&serde_json::from_slice(&bytes).map_err(damaged)?, &folder)?;
+        Ok(())
+    }
+
+    fn watch(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
+        Ok(self.running(unit).ok().and_then(|running| sandbox::watch(&running).ok()))
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
@@ -619,9 +643,13 @@ fn environment(file: &UnitFile) -> BTreeMap<String, String> {
 }
 
 fn write_unit_file(folder: &Path, file: &UnitFile) -> Result<(), EngineError> {
-    let path = folder.join(UNIT_FILE);
-    let bytes = serde_json::to_vec_pretty(file).map_err(|error| io("write", &path)(error.into()))?;
-    crate::secrets::write_private(&path, &bytes, false).map_err(io("write", &path))
+    write_private(&folder.join(UNIT_FILE), file)
+}
+
+/// Writes a file that its owner alone may read, whole or not at all.
+fn write_private(path: &Path, value: &impl Serialize) -> Result<(), EngineError> {
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| io("write", path)(error.into()))?;
+    crate::secrets::write_private(path, &bytes, false).map_err(io("write", path))
 }
 
 fn health(status: sandbox::Status) -> Health {

@@ -9,7 +9,7 @@ use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Volume;
 use setpoint_sandbox as sandbox;
 
-use super::{Embedded, GONE, io, remove_tree, unsupported};
+use super::{Embedded, GONE, io, remove_tree, unsupported, write_private};
 use crate::engine::{EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 
@@ -72,9 +72,7 @@ fn ensure(engine: &Embedded, name: &str, spec: &UnitSpec) -> Result<PathBuf, Eng
     let declared = spec.volumes.iter().find(|declared| declared.name == name);
     make_private_folder(&volume).map_err(io("make", &volume))?;
     let about = About { version: 1, project_root: declared.map(|_| spec.labels.project_root.clone()) };
-    let path = volume.join(ABOUT);
-    let bytes = serde_json::to_vec_pretty(&about).map_err(|error| io("write", &path)(error.into()))?;
-    crate::secrets::write_private(&path, &bytes, false).map_err(io("write", &path))?;
+    write_private(&volume.join(ABOUT), &about)?;
     // Last: a volume with its folder is whole.
     make(&volume)
 }

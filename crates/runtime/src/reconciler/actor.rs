@@ -1,0 +1,261 @@
+//! The actor of one unit: looks at it when something happens or it is time, and does what the pure core decides.
+
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use setpoint_model::manifest::EngineKind;
+use setpoint_model::reconcile::{
+    Action, Cause, Decision, Event, Fault, Health, History, Jitter, Seen, Situation, Time, decide,
+};
+
+use super::{Deed, Shared, lock, look};
+use crate::engine::{self, Engine, EngineError, UnitId};
+use crate::lock::{LockError, UnitLock};
+use crate::store::{self, Kept, OperationOutcome, StoreError, TxId};
+
+/// How often everything is looked at, whatever happens.
+const PASS: Duration = Duration::from_secs(30);
+/// How often a unit is looked at that nothing tells of: its check, the units that it waits for, an engine that tells
+/// nothing.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often is looked whether somebody else still works on it.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// What wakes an actor.
+#[derive(Debug)]
+pub(super) struct Wake(OwnedFd);
+
+impl Wake {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Has the actor look at its unit.
+    pub(super) fn ring(&self) {
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+
+    fn quiet(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+/// Keeps a unit as it is wanted, until nobody wants anything of it or the daemon stops.
+pub(super) fn run(shared: &Shared<'_>, id: store::UnitId, wake: &Wake) {
+    let mut actor = Actor { shared, id, ended_unseen: None, told: None };
+    while !shared.cancel.asked() {
+        let (watch, at_most) = match actor.pass() {
+            Ok(Next::Gone) => return,
+            Ok(Next::Wait { watch, at_most }) => (watch, at_most),
+            // The disk or the engine is away: what runs is left alone.
+            Err(trouble) => {
+                actor.tell_once(trouble);
+                (None, LOOK)
+            }
+        };
+        wait(wake, watch.as_ref(), at_most);
+        wake.quiet();
+    }
+}
+
+/// What follows a look.
+enum Next {
+    /// Nothing is wanted of the unit any more.
+    Gone,
+    /// Look again when this becomes readable, or after this time.
+    Wait { watch: Option<OwnedFd>, at_most: Duration },
+}
+
+struct Actor<'a> {
+    shared: &'a Shared<'a>,
+    id: store::UnitId,
+    /// When it was first found ended, where nobody saw the end.
+    ended_unseen: Option<Time>,
+    /// What was last told of it.
+    told: Option<String>,
+}
+
+impl Actor<'_> {
+    /// Looks once, and does what is to be done.
+    fn pass(&mut self) -> Result<Next, String> {
+        let words = |error: StoreError| error.to_string();
+        let Some(kept) = lock(&self.shared.store).kept(self.id).map_err(words)? else {
+            return Ok(Next::Gone);
+        };
+        let unit = &kept.unit.unit;
+        let kind = EngineKind::ALL.into_iter().find(|kind| kind.as_str() == unit.engine);
+        let kind = kind.ok_or_else(|| format!("there is no engine `{}`", unit.engine))?;
+        let engine = engine::open(kind, self.shared.roots, self.shared.variables);
+        let mine = UnitId::new(&unit.project_root, &unit.name);
+        // While somebody else works on it, nothing that is seen counts.
+        let taken =
+            UnitLock::acquire(self.shared.roots, &unit.project_root, &unit.name, "setpoint daemon", |_| {
+                ControlFlow::Break(())
+            });
+        let _lock = match taken {
+            Ok(lock) => lock,
+            Err(LockError::Held { .. }) => return Ok(Next::Wait { watch: None, at_most: BUSY }),
+            Err(error) => return Err(error.to_string()),
+        };
+        // What was wanted before the lock was had may not be wanted now.
+        let Some(kept) = lock(&self.shared.store).kept(self.id).map_err(words)? else {
+            return Ok(Next::Gone);
+        };
+        let now = look::now();
+        let situation =
+            look::situation(engine.as_ref(), &kept, look::rules(&kept)?, now, &mut self.ended_unseen);
+        let (decision, history) = decide(&situation, now, jitter());
+        if let Some(action) = &decision.action {
+            let what = format!("{} ({})", verb(action), decision.cause);
+            self.act(engine.as_ref(), &mine, &kept, action, &what, &history).map_err(words)?;
+            self.told = None;
+            // What came of it is looked at at once.
+            return Ok(Next::Wait { watch: None, at_most: Duration::ZERO });
+        }
+        if history != situation.history {
+            self.remember(&kept, &history).map_err(words)?;
+        }
+        self.tell_rest(&decision, now);
+        let watch = engine.watch(&mine).unwrap_or_default();
+        let at_most = at_most(&situation, &decision, watch.is_some(), now);
+        Ok(Next::Wait { watch, at_most })
+    }
+
+    /// Does what was decided, and records what came of it.
+    fn act(
+        &self,
+        engine: &dyn Engine,
+        mine: &UnitId,
+        kept: &Kept,
+        action: &Action,
+        what: &str,
+        history: &History,
+    ) -> Result<(), StoreError> {
+        let operation = TxId::new(crate::random::hex());
+        let generation = kept.intent.generation;
+        let text = json(history);
+        lock(&self.shared.store).write(|writer| {
+            writer.put_history(self.id, generation, &text)?;
+            writer.begin(&operation, self.id, what, Timestamp::now())
+        })?;
+        let event =
+            self.carry_out(engine, mine, action).unwrap_or_else(|(fault, why)| Event::Failed { fault, why });
+        let (outcome, why) = match &event {
+            Event::Failed { why, .. } | Event::Broken { why } => {
+                (OperationOutcome::Failed, Some(why.as_str()))
+            }
+            _ => (OperationOutcome::Succeeded, None),
+        };
+        self.tell(why.map_or_else(|| what.to_owned(), |why| format!("{what} failed: {why}")));
+        let mut after = history.record(&event, look::now(), jitter());
+        if event == Event::Stopped {
+            // The wish has been brought about.
+            after = after.record(&Event::Applied { generation }, look::now(), jitter());
+        }
+        lock(&self.shared.store).write(|writer| {
+            writer.finish(&operation, outcome, why, Timestamp::now())?;
+            writer.put_history(self.id, generation, &json(&after))
+        })?;
+        Ok(())
+    }
+
+    fn carry_out(
+        &self,
+        engine: &dyn Engine,
+        mine: &UnitId,
+        action: &Action,
+    ) -> Result<Event, (Fault, String)> {
+        let stop = |grace: u64| engine.stop(mine, Duration::from_millis(grace), self.shared.cancel);
+        let failed = |fault: Fault| move |error: EngineError| (fault, error.to_string());
+        match action {
+            Action::Start => engine.start_again(mine).map(|()| Event::Started).map_err(failed(Fault::Start)),
+            Action::Restart { grace } => {
+                stop(*grace).map_err(failed(Fault::Stop))?;
+                engine.start_again(mine).map(|()| Event::Started).map_err(failed(Fault::Start))
+            }
+            Action::Stop { grace } => stop(*grace).map(|()| Event::Stopped).map_err(failed(Fault::Stop)),
+            // What is declared is looked at when the user says so.
+            Action::Converge | Action::Remove { .. } | Action::Cancel => {
+                Ok(Event::Broken { why: "it is not there; `setpoint up` makes it".to_owned() })
+            }
+        }
+    }
+
+    fn remember(&self, kept: &Kept, history: &History) -> Result<(), StoreError> {
+        let text = json(history);
+        lock(&self.shared.store).write(|writer| writer.put_history(self.id, kept.intent.generation, &text))
+    }
+
+    /// Tells what is waited for, once.
+    fn tell_rest(&mut self, decision: &Decision, now: Time) {
+        match (&decision.cause, &decision.waiting_for) {
+            (Cause::BackOff { attempt, .. }, _) => {
+                let wait = decision.wake_at.unwrap_or(now).saturating_sub(now);
+                let wait = Duration::from_millis(wait).as_secs_f64();
+                self.tell_once(format!("try {attempt} comes in {wait:.1}s"));
+            }
+            (Cause::Held { .. } | Cause::NoAnswer, _) => {
+                self.tell_once(format!("left alone: {}", decision.cause));
+            }
+            (_, Some((unit, _))) => self.tell_once(format!("waits for {unit}")),
+            _ => self.told = None,
+        }
+    }
+
+    fn tell_once(&mut self, what: String) {
+        if self.told.as_ref() != Some(&what) {
+            self.tell(what.clone());
+            self.told = Some(what);
+        }
+    }
+
+    fn tell(&self, what: String) {
+        let unit = lock(&self.shared.store).kept(self.id).ok().flatten().map(|kept| kept.unit.unit);
+        if let Some(unit) = unit {
+            (self.shared.tell)(&Deed { unit: unit.name, project_root: unit.project_root, what });
+        }
+    }
+}
+
+/// How long to wait for the next look, if nothing happens before.
+fn at_most(situation: &Situation, decision: &Decision, is_watched: bool, now: Time) -> Duration {
+    let wake_at = decision.wake_at.map(|at| Duration::from_millis(at.saturating_sub(now).max(1)));
+    let tells_nothing = match &situation.observed.seen {
+        Seen::Running { health, .. } => !is_watched || *health != Some(Health::NoCheck),
+        Seen::Unknown => true,
+        Seen::Absent | Seen::Ended { .. } => false,
+    };
+    let look = if tells_nothing || decision.waiting_for.is_some() { LOOK } else { PASS };
+    wake_at.unwrap_or(look).min(look)
+}
+
+fn wait(wake: &Wake, watch: Option<&OwnedFd>, at_most: Duration) {
+    let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake.0.as_fd()).chain(watch.map(AsFd::as_fd)).collect();
+    let mut polled: Vec<PollFd<'_>> =
+        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let timeout = Timespec::try_from(at_most).ok();
+    let _ = poll(&mut polled, timeout.as_ref());
+}
+
+fn verb(action: &Action) -> &'static str {
+    match action {
+        Action::Start | Action::Converge => "start",
+        Action::Restart { .. } => "restart",
+        Action::Stop { .. } => "stop",
+        Action::Remove { .. } => "remove",
+        Action::Cancel => "cancel",
+    }
+}
+
+fn json(history: &History) -> String {
+    serde_json::to_string(history).unwrap_or_default()
+}
+
+fn jitter() -> Jitter {
+    let digits = crate::random::hex();
+    let number = u64::from_str_radix(&digits, 16).unwrap_or_default() % 1001;
+    Jitter::new(u16::try_from(number).unwrap_or_default())
+}

@@ -1,0 +1,103 @@
+//! What is known of a unit that is kept, as the pure core wants it.
+
+use jiff::Timestamp;
+use setpoint_model::reconcile::{
+    Awaited, Health, Intent, Observed, Seen, Situation, Standing, State, Time, Wish, displayed,
+};
+
+use super::Rules;
+use crate::engine::{self, Engine, EngineError, UnitId};
+use crate::store::{Kept, Wanted};
+
+/// What a unit that is kept has come to, for people.
+///
+/// # Errors
+/// In words, if how it is kept cannot be read.
+pub fn state(engine: &dyn Engine, kept: &Kept) -> Result<State, String> {
+    let now = now();
+    Ok(displayed(&situation(engine, kept, rules(kept)?, now, &mut None), now))
+}
+
+/// How a unit is kept.
+pub(super) fn rules(kept: &Kept) -> Result<Rules, String> {
+    serde_json::from_str(&kept.intent.rules)
+        .map_err(|error| format!("how it is kept cannot be read ({error}); `setpoint up` writes it anew"))
+}
+
+/// All that a decision on a unit is a function of. `ended_unseen` is when it was first found ended, where nobody saw
+/// the end.
+pub(super) fn situation(
+    engine: &dyn Engine,
+    kept: &Kept,
+    rules: Rules,
+    now: Time,
+    ended_unseen: &mut Option<Time>,
+) -> Situation {
+    let unit = &kept.unit.unit;
+    let mine = UnitId::new(&unit.project_root, &unit.name);
+    let seen = seen(engine, &mine, now, ended_unseen).unwrap_or(Seen::Unknown);
+    let wish = match kept.intent.wanted {
+        Wanted::Up => Wish::Up,
+        Wanted::Stopped => Wish::Stopped,
+    };
+    let awaited = rules.depends_on.iter().map(|(name, dependency)| Awaited {
+        unit: name.clone(),
+        dependency: *dependency,
+        standing: standing(engine, &UnitId::new(&unit.project_root, name)),
+    });
+    Situation {
+        intent: Intent { wish, generation: kept.intent.generation },
+        operation: None,
+        observed: Observed { at: now, seen, drift: false },
+        dependencies: awaited.collect(),
+        rules: rules.kept,
+        history: kept.history.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+    }
+}
+
+/// What the engine says of a unit.
+fn seen(
+    engine: &dyn Engine,
+    unit: &UnitId,
+    now: Time,
+    ended_unseen: &mut Option<Time>,
+) -> Result<Seen, EngineError> {
+    let seen = engine.observe(unit)?;
+    let Some(labels) = seen.labels() else { return Ok(Seen::Absent) };
+    let progress = engine.progress(unit)?;
+    let since = progress.since.map(millis);
+    if progress.running {
+        *ended_unseen = None;
+        let health = match progress.health {
+            None => Some(Health::NoCheck),
+            Some(engine::Health::Starting) => None,
+            Some(engine::Health::Healthy) => Some(Health::Healthy),
+            Some(engine::Health::Unhealthy) => Some(Health::Unhealthy),
+        };
+        // Failures that do not count are not told by the engine.
+        let (instance, since) = (labels.instance.clone(), since.unwrap_or(now));
+        return Ok(Seen::Running { instance, since, grace: 0, health });
+    }
+    let unseen = *ended_unseen.get_or_insert(now);
+    Ok(Seen::Ended { code: progress.ended, at: since.unwrap_or(unseen) })
+}
+
+/// What another unit has come to, as far as its engine tells.
+fn standing(engine: &dyn Engine, unit: &UnitId) -> Standing {
+    let progress = engine.progress(unit).unwrap_or_default();
+    let completed = progress.ended == Some(0);
+    Standing {
+        started: progress.running || completed,
+        healthy: progress.health == Some(engine::Health::Healthy),
+        completed,
+        coming: true,
+    }
+}
+
+pub(super) fn now() -> Time {
+    millis(Timestamp::now())
+}
+
+fn millis(at: Timestamp) -> Time {
+    u64::try_from(at.as_millisecond()).unwrap_or_default()
+}

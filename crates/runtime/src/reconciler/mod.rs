@@ -1,0 +1,185 @@
+//! Keeping units as they are wanted, for as long as a daemon runs: each unit has an actor of its own, which observes
+//! it, asks the pure core in `setpoint_model::reconcile` what to do, and does it. Nothing else starts a unit by itself.
+
+mod actor;
+mod look;
+mod post;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use setpoint_model::import::compose::{Dependency, RestartPolicy};
+use setpoint_model::manifest::Env;
+use setpoint_model::names::UnitName;
+use setpoint_model::reconcile::{self, Fault, History};
+
+pub use look::state;
+pub use post::{is_running, tell};
+
+use self::actor::Wake;
+use crate::cancel::Cancel;
+use crate::paths::Roots;
+use crate::store::{self, Kept, Store, StoreError, Wanted};
+
+/// How often everything is looked at, whatever is told.
+const PASS: Duration = Duration::from_secs(30);
+/// How often is looked whether to stop.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How a unit is kept, as it was declared when it was last brought up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// What of its declaration counts for that.
+    pub kept: reconcile::Rules,
+    /// The units that come before it.
+    pub depends_on: BTreeMap<UnitName, Dependency>,
+}
+
+impl Rules {
+    /// How a unit is kept; nothing for one that is no service, or that is never started again.
+    #[must_use]
+    pub fn of(env: &Env, stop_grace: Duration) -> Option<Self> {
+        let of = env.service.as_ref().filter(|of| of.restart != RestartPolicy::No)?;
+        let stop_grace = u64::try_from(stop_grace.as_millis()).unwrap_or(u64::MAX);
+        let kept = reconcile::Rules { restart: of.restart, completes: of.completes, stop_grace };
+        Some(Self { kept, depends_on: of.depends_on.clone() })
+    }
+}
+
+/// What a daemon has done, for whoever watches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// The unit, and its project's folder.
+    pub unit: UnitName,
+    /// Where its project lies.
+    pub project_root: PathBuf,
+    /// What was done, or is waited for, and why.
+    pub what: String,
+}
+
+/// Why a daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcilerError {
+    /// There is one already.
+    #[error("a daemon runs on this state already")]
+    Running,
+    /// A file of its own could not be used.
+    #[error("cannot use {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The state cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Records that a unit has been brought up, and how it is kept from now on; without rules, that it is left alone.
+/// Nothing is written where nothing is new.
+///
+/// # Errors
+/// [`StoreError`] if the state cannot be read or written.
+pub fn want_up(store: &mut Store, unit: store::UnitId, rules: Option<&Rules>) -> Result<(), StoreError> {
+    let kept = store.kept(unit)?;
+    let Some(rules) = rules else {
+        return match kept {
+            Some(_) => store.write(|writer| writer.remove_intent(unit)),
+            None => Ok(()),
+        };
+    };
+    let rules = serde_json::to_string(rules).unwrap_or_default();
+    if kept.is_some_and(|kept| is_calm(&kept) && kept.intent.rules == rules) {
+        return Ok(());
+    }
+    store.write(|writer| {
+        let generation = writer.put_intent(unit, Wanted::Up, &rules, Timestamp::now())?;
+        let applied = History { generation, applied: Some(generation), ..History::default() };
+        writer.put_history(unit, generation, &serde_json::to_string(&applied).unwrap_or_default())
+    })
+}
+
+/// Whether a unit is wanted to run, and does so without a fault that the user's word could forgive.
+fn is_calm(kept: &Kept) -> bool {
+    let history = kept.history.as_deref().and_then(|text| serde_json::from_str::<History>(text).ok());
+    kept.intent.wanted == Wanted::Up
+        && history.is_some_and(|history| {
+            history.applied == Some(kept.intent.generation)
+                && history.permanent.is_none()
+                && history.needs_operator.is_none()
+                && Fault::ALL.iter().all(|fault| history.budget(*fault).failures == 0)
+        })
+}
+
+/// Records that a unit that is kept is wanted not to run, until somebody brings it up again.
+///
+/// # Errors
+/// [`StoreError`] if the state cannot be read or written.
+pub fn want_stopped(store: &mut Store, unit: store::UnitId) -> Result<(), StoreError> {
+    match store.kept(unit)? {
+        Some(kept) if kept.intent.wanted == Wanted::Up => {
+            store.write(|writer| writer.set_wanted(unit, Wanted::Stopped, Timestamp::now()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What all actors share.
+struct Shared<'a> {
+    roots: &'a Roots,
+    variables: &'a BTreeMap<String, String>,
+    store: Mutex<Store>,
+    cancel: &'a Cancel,
+    tell: &'a (dyn Fn(&Deed) + Sync),
+}
+
+/// Keeps all units of a state as they are wanted, until it is asked to stop. What runs goes on running then.
+///
+/// # Errors
+/// If there is a daemon already, or the state cannot be read.
+pub fn run(
+    roots: &Roots,
+    variables: &BTreeMap<String, String>,
+    cancel: &Cancel,
+    tell: &(dyn Fn(&Deed) + Sync),
+) -> Result<(), ReconcilerError> {
+    let post = post::Post::take(roots)?;
+    let shared = Shared { roots, variables, store: Mutex::new(Store::open(roots)?), cancel, tell };
+    std::thread::scope(|scope| {
+        let mut actors: BTreeMap<store::UnitId, (Arc<Wake>, ScopedJoinHandle<'_, ()>)> = BTreeMap::new();
+        let mut looked = None::<Instant>;
+        while !cancel.asked() {
+            let was_told = post.wait(TICK);
+            if !was_told && looked.is_some_and(|at| at.elapsed() < PASS) {
+                continue;
+            }
+            looked = Some(Instant::now());
+            // A disk that is away for a moment ends no daemon, nor an actor.
+            let Ok(kept) = lock(&shared.store).all_kept() else { continue };
+            actors.retain(|_, (_, actor)| !actor.is_finished());
+            actors.values().for_each(|(wake, _)| wake.ring());
+            for kept in kept {
+                let id = kept.unit.id;
+                if actors.contains_key(&id) {
+                    continue;
+                }
+                // As soon as there are descriptors again, it has one.
+                let Ok(wake) = Wake::new().map(Arc::new) else { continue };
+                let (own, shared) = (Arc::clone(&wake), &shared);
+                actors.insert(id, (wake, scope.spawn(move || actor::run(shared, id, &own))));
+            }
+        }
+        actors.values().for_each(|(wake, _)| wake.ring());
+    });
+    Ok(())
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
