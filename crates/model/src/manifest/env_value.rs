@@ -53,6 +53,16 @@ impl EnvValue {
         self.parts.iter().any(|part| matches!(part, Part::Inside { .. }))
     }
 
+    /// The text, if it is one as it is.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     /// A text as it is.
     #[must_use]
     pub fn literal(text: impl Into<String>) -> Self {

@@ -2,7 +2,7 @@
 //! made from these types, so a key is added here and nowhere else.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -39,6 +39,9 @@ pub(super) struct ManifestFile {
     /// Environments, by name.
     #[serde(default)]
     pub(super) env: Named<UnitName, EnvSection>,
+    /// Services, by name.
+    #[serde(default)]
+    pub(super) service: Named<UnitName, ServiceSection>,
     /// Services, as compose files declare them.
     pub(super) stack: Option<StackSection>,
     /// Pipelines, by name.
@@ -171,6 +174,109 @@ pub(super) struct EnvSection {
     /// What runs in the course of its life.
     #[serde(default)]
     pub(super) hooks: HooksSection,
+}
+
+/// A service: a command that runs for others. At most one of `base`, `image`, `build` and `rootfs`; none is base `host`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceSection {
+    /// What it is built on: the host's own system.
+    pub(super) base: Option<BaseWord>,
+    /// What it is built on: an image.
+    pub(super) image: Option<ImageReference>,
+    /// What it is built on: an image that is built from a Dockerfile in this folder.
+    #[schemars(extend("examples" = [".", { "context": ".", "target": "prod" }]))]
+    pub(super) build: Option<BuildEntry>,
+    /// What it is built on: a root file system, a folder or an archive.
+    #[schemars(extend("examples" = ["./rootfs.tar"]))]
+    pub(super) rootfs: Option<HostPath>,
+    /// What it runs: a text for `/bin/sh -c`, or a program with its arguments. Default: what its image runs.
+    pub(super) command: Option<StepRun>,
+    /// What runs that, instead of what its image has for it; an empty list is nothing.
+    #[schemars(extend("examples" = [["/entrypoint.sh"]]))]
+    pub(super) entrypoint: Option<Vec<String>>,
+    /// Who runs it. Default: whom its image names, or root.
+    pub(super) user: Option<User>,
+    /// Where it starts. Default: where its image says.
+    pub(super) workdir: Option<InsidePath>,
+    /// Environment variables.
+    #[serde(default)]
+    pub(super) env: Named<EnvName, EnvValue>,
+    /// Volumes, by name, with the folders where they appear inside. They outlive it.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "data": "/var/lib/postgresql/data" }]))]
+    pub(super) volumes: Named<UnitName, InsidePath>,
+    /// Folders and files of the host that appear inside.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[{ "source": "deploy/app.conf", "target": "/etc/app.conf", "read_only": true }]]))]
+    pub(super) mounts: Vec<MountEntry>,
+    /// Ports that it is reached by from outside; with a network of its own.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["80:8080"]]))]
+    pub(super) ports: Vec<Port>,
+    /// The network that it sees. Default: that of the project, where others find it by its name.
+    pub(super) network: Option<Network>,
+    /// What it may use at most.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "memory": "512MiB" }]))]
+    pub(super) limits: LimitsSection,
+    /// The services that come before it, and what they must have come to.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "db": "healthy" }]))]
+    pub(super) depends_on: Named<UnitName, ConditionWord>,
+    /// How it is found out whether it is well.
+    pub(super) health: Option<HealthSection>,
+    /// When it is started again. Default: `always`; of one that is `one_shot`, `on-failure`.
+    pub(super) restart: Option<RestartWord>,
+    /// Whether it is there to end: it is as it should be when it has ended well.
+    #[serde(default)]
+    pub(super) one_shot: bool,
+    /// The signal that asks it to end. Default: what its image says, or `SIGTERM`.
+    #[schemars(extend("examples" = ["SIGINT"]))]
+    pub(super) stop_signal: Option<NonEmpty>,
+    /// How long it may take to end before it is killed. Default: `10s`.
+    pub(super) stop_grace: Option<Timeout>,
+}
+
+/// What a service must have come to.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ConditionWord {
+    /// It has been started.
+    Started,
+    /// Its health check has passed.
+    Healthy,
+    /// It has ended, and with success.
+    Completed,
+}
+
+/// When a service is started again.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RestartWord {
+    /// Whenever it ends, unless it was stopped on purpose.
+    Always,
+    /// When it fails.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// How it is found out whether a service is well.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthSection {
+    /// What is run inside, and ends well if all is well: a text for `/bin/sh -c`, or a program with its arguments.
+    #[schemars(extend("examples" = [["pg_isready"]]))]
+    pub(super) exec: Option<StepRun>,
+    /// How long between two of them. Default: `30s`.
+    pub(super) interval: Option<Timeout>,
+    /// How long one may take. Default: `30s`.
+    pub(super) timeout: Option<Timeout>,
+    /// How many failures in a row it takes. Default: 3.
+    pub(super) retries: Option<NonZeroU32>,
+    /// For how long after the start failures do not count.
+    pub(super) start_period: Option<Timeout>,
 }
 
 /// An image that is built from a Dockerfile.

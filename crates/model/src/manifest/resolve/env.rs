@@ -19,7 +19,7 @@ use crate::names::{PackName, UnitName};
 const WORKSPACE: &str = "/workspace";
 
 /// The keys that say what an environment is built on.
-const BASES: [&str; 5] = ["base", "image", "build", "rootfs", "devcontainer"];
+pub(super) const BASES: [&str; 5] = ["base", "image", "build", "rootfs", "devcontainer"];
 
 /// The environment that a section means.
 pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'_>) -> Env {
@@ -72,7 +72,7 @@ pub(super) fn env(name: UnitName, section: EnvSection, document: &mut Document<'
     }
 }
 
-fn build(entry: BuildEntry, place: &[Step], document: &mut Document<'_>) -> Build {
+pub(super) fn build(entry: BuildEntry, place: &[Step], document: &mut Document<'_>) -> Build {
     let table = match entry {
         BuildEntry::Context(context) => return Build { context: context.0, ..Build::default() },
         BuildEntry::Table(table) => table,
@@ -117,14 +117,17 @@ fn build_secret(
 
 /// Reports what an environment asks for, and the engine has not.
 pub(super) fn check_engine(env: &Env, engine: EngineKind, document: &mut Document<'_>) {
-    let place = steps!["env", env.name.as_str()];
+    let place = steps![if env.is_service() { "service" } else { "env" }, env.name.as_str()];
     let key = |key: &str| [place.as_slice(), &[key.into()]].concat();
     let is_embedded = engine == EngineKind::Embedded;
     match &env.base {
         Base::Build { .. } if is_embedded => {
             let problem = Problem::new("needs-docker", "`build` needs Docker or Podman")
                 .why("the embedded engine runs images, and does not build them")
-                .hint("set `engine.default = \"docker\"`, or use `image`, or base `host` with packs");
+                .hint(match env.is_service() {
+                    true => "set `engine.default = \"docker\"`, or use `image`",
+                    false => "set `engine.default = \"docker\"`, or use `image`, or base `host` with packs",
+                });
             document.at_key(&key("build"), problem);
         }
         Base::Build { build } if !engine.has_build_secrets() && !build.secrets.is_empty() => {
@@ -167,7 +170,7 @@ fn packs(names: Vec<PackName>, place: &[Step], document: &mut Document<'_>) -> V
     packs
 }
 
-fn mounts(
+pub(super) fn mounts(
     entries: Vec<MountEntry>,
     workspace: &str,
     place: &[Step],
@@ -195,7 +198,12 @@ fn mounts(
     declared
 }
 
-fn ports(ports: &[Port], network: Network, place: &[Step], document: &mut Document<'_>) -> Vec<PortDecl> {
+pub(super) fn ports(
+    ports: &[Port],
+    network: Network,
+    place: &[Step],
+    document: &mut Document<'_>,
+) -> Vec<PortDecl> {
     if network == Network::None && !ports.is_empty() {
         let problem = Problem::new("ports-without-network", "there are `ports`, but no network")
             .hint("remove `ports`, or `network = \"none\"`");
@@ -226,7 +234,7 @@ fn ports(ports: &[Port], network: Network, place: &[Step], document: &mut Docume
     declared
 }
 
-fn limits(section: &LimitsSection, place: &[Step], document: &mut Document<'_>) -> Limits {
+pub(super) fn limits(section: &LimitsSection, place: &[Step], document: &mut Document<'_>) -> Limits {
     let key = |key: &str| [place, &[key.into()]].concat();
     let limit = |key: &str| {
         Problem::new("bad-number", format!("a limit of nothing: `{key}` must be more than 0"))

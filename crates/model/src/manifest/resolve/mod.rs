@@ -4,6 +4,7 @@ mod env;
 mod hooks;
 mod matrix;
 mod pipeline;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,8 +43,24 @@ pub(super) fn manifest(
     let mut notes = Vec::new();
     scripts(file.scripts, &mut envs, &mut notes, document);
     let project = project(file.project, document, folder_name);
+    let services = file.service.0.into_iter().map(|(name, section)| {
+        let unit = service::service(name.clone(), section, project.name.as_str(), document);
+        (name, unit)
+    });
+    let mut services: BTreeMap<UnitName, Env> = services.collect();
+    service::check_dependencies(&mut services, document);
+    for (name, service) in services {
+        env::check_engine(&service, engine, document);
+        if let Some(other) = envs.get(&name) {
+            let problem = duplicate(format!("an environment and a service are called `{name}`"));
+            let place = steps!["service", name.as_str()];
+            document.at_key(&place, problem.why(format!("the environment is at {}", other.at)));
+        }
+        envs.insert(name, service);
+    }
     let stack = file.stack.map(|section| stack(section, document));
-    let is_empty = ["env", "pipeline", "stack"].iter().all(|key| document.keys(&steps![*key]).is_empty());
+    let is_empty =
+        ["env", "service", "pipeline", "stack"].iter().all(|key| document.keys(&steps![*key]).is_empty());
     if is_empty && !is_beside_code && !document.lacks(&[]) {
         let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
@@ -68,14 +85,15 @@ fn stack(section: StackSection, document: &Document<'_>) -> Stack {
 }
 
 fn project(section: ProjectSection, document: &mut Document<'_>, folder_name: &str) -> Project {
-    let units = document.keys(&steps!["env"]);
+    let units = [document.keys(&steps!["env"]), document.keys(&steps!["service"])].concat();
     let mut seen = BTreeSet::new();
     for (index, name) in section.up.iter().flatten().enumerate() {
         let place = steps!["project", "up", index];
         // The services of a stack are known once its files are read.
         let may_be_service = !document.keys(&steps!["stack"]).is_empty();
         if !may_be_service && !units.iter().any(|unit| unit == name.as_str()) {
-            let problem = Problem::new("unknown-unit", format!("there is no environment `{name}`"));
+            let problem =
+                Problem::new("unknown-unit", format!("there is no environment and no service `{name}`"));
             let hint = match nearest(name.as_str(), units.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("declare it as `[env.{name}]`, or take it out of `up`"),

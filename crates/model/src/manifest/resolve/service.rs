@@ -1,0 +1,247 @@
+//! Services: what they run, whom they need, and how they are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::document::{Document, steps};
+use super::super::env::{Base, Env, Network, OfService, PacksOnStart};
+use super::super::env_value::EnvValue;
+use super::super::nearest::nearest;
+use super::super::problem::Problem;
+use super::super::shape::{BaseWord, ConditionWord, HealthSection, RestartWord, ServiceSection, StepRun};
+use super::super::tree::Step;
+use super::{check_argv, env, only_one, variables};
+use crate::container::{
+    Attachment, Container, ContainerMount, Health, HealthTest, MountSource, NetworkMode, PublishedPort,
+};
+use crate::import::compose::{Condition, Dependency, Network as DeclaredNetwork, RestartPolicy, Volume};
+use crate::names::UnitName;
+
+/// The address of the host that a bare port is published on.
+const LOCAL: &str = "127.0.0.1";
+
+/// The unit that a section means. The project's name is part of what its volumes and networks are called.
+pub(super) fn service(
+    name: UnitName,
+    section: ServiceSection,
+    project: &str,
+    document: &mut Document<'_>,
+) -> Env {
+    let place = steps!["service", name.as_str()];
+    let key = |key: &str| [place.as_slice(), &[key.into()]].concat();
+    only_one(&place, &env::BASES, document, |first, second| {
+        Problem::new("two-bases", format!("`{name}` is built on two things: `{first}` and `{second}`"))
+    });
+    let given = env::BASES.into_iter().find(|base| document.has(&place, base));
+    let base_at = document.key_location(&given.map_or(place.to_vec(), key));
+    let base = match (section.image, section.build, section.rootfs, section.base) {
+        (Some(image), ..) => Base::Image { reference: image.0 },
+        (_, Some(entry), ..) => Base::Build { build: Box::new(env::build(entry, &key("build"), document)) },
+        (_, _, Some(path), _) => Base::Rootfs { path: path.0 },
+        (None, None, None, Some(BaseWord::Host) | None) => Base::Host,
+    };
+    let has_own_command = matches!(base, Base::Image { .. } | Base::Build { .. });
+    if section.command.is_none() && !has_own_command && !document.lacks(&place) {
+        let problem = Problem::new("no-command", format!("nothing says what `{name}` runs"));
+        document.at_key(&place, problem.hint("set its `command`"));
+    }
+    let command = section.command.map(|command| argv(command, &key("command"), document));
+    let network = section.network.unwrap_or(Network::Private);
+    let default_network = format!("{project}_default");
+    let volume_name = |name: &UnitName| format!("{project}_{name}");
+    let volumes =
+        section.volumes.0.keys().map(|name| Volume { name: volume_name(name), ..Volume::default() });
+    let volumes = volumes.collect();
+    let mounts = section.volumes.0.iter().map(|(name, target)| ContainerMount {
+        target: target.0.clone(),
+        read_only: false,
+        source: MountSource::Volume { name: Some(volume_name(name)), no_copy: false, subpath: None },
+    });
+    let ports = env::ports(&section.ports, network, &key("ports"), document);
+    let container = Container {
+        entrypoint: section.entrypoint,
+        command,
+        env: literal(variables(section.env, &key("env"), document), &key("env"), document),
+        user: section.user.map(|user| user.0),
+        working_dir: section.workdir.map(|path| path.0),
+        mounts: mounts.collect(),
+        ports: ports
+            .iter()
+            .map(|port| PublishedPort {
+                container: port.port,
+                protocol: "tcp".to_owned(),
+                address: port.address.map(|address| address.to_string()).or_else(|| {
+                    // As everywhere in a manifest, a bare port is for this machine alone.
+                    port.host.is_none().then(|| LOCAL.to_owned())
+                }),
+                host: Some(port.host.unwrap_or(port.port)),
+            })
+            .collect(),
+        network: Some(match network {
+            Network::Host => NetworkMode::Host,
+            Network::None => NetworkMode::None,
+            Network::Private => {
+                let aliases = BTreeSet::from([name.to_string()]);
+                let attachment = Attachment { aliases, ..Attachment::default() };
+                NetworkMode::Networks(BTreeMap::from([(default_network.clone(), attachment)]))
+            }
+        }),
+        health: section.health.map(|health| check(health, &key("health"), document)),
+        stop_signal: section.stop_signal.map(|signal| signal.0),
+        stop_grace: section.stop_grace.map(|grace| grace.0),
+        ..Container::default()
+    };
+    let of = OfService {
+        called: name.to_string(),
+        depends_on: section.depends_on.0.into_iter().map(|(name, word)| (name, dependency(word))).collect(),
+        restart: match section.restart {
+            Some(RestartWord::Never) => RestartPolicy::No,
+            Some(RestartWord::OnFailure) => RestartPolicy::OnFailure { max: None },
+            Some(RestartWord::Always) => RestartPolicy::UnlessStopped,
+            None if section.one_shot => RestartPolicy::OnFailure { max: None },
+            None => RestartPolicy::UnlessStopped,
+        },
+        networks: match network {
+            Network::Private => vec![DeclaredNetwork { name: default_network, ..DeclaredNetwork::default() }],
+            Network::Host | Network::None => Vec::new(),
+        },
+        volumes,
+        files: Vec::new(),
+        completes: section.one_shot,
+    };
+    Env {
+        at: document.key_location(&place),
+        base,
+        base_at,
+        packs: Vec::new(),
+        packs_on_start: PacksOnStart::default(),
+        workspace: String::new(),
+        user: Some(container.user.clone().unwrap_or_default()),
+        env: BTreeMap::new(),
+        mounts: env::mounts(section.mounts, "", &key("mounts"), document),
+        host_paths: Vec::new(),
+        ports: Vec::new(),
+        limits: env::limits(&section.limits, &key("limits"), document),
+        network,
+        hooks: BTreeMap::new(),
+        container,
+        devcontainer: None,
+        service: Some(of),
+        name,
+    }
+}
+
+/// Reports dependencies on what is not there, and on each other; others wait for the end of what has to complete.
+pub(super) fn check_dependencies(services: &mut BTreeMap<UnitName, Env>, document: &mut Document<'_>) {
+    let names: Vec<String> = services.keys().map(ToString::to_string).collect();
+    let mut awaited = BTreeSet::new();
+    for (name, env) in services.iter() {
+        for (other, dependency) in env.service.iter().flat_map(|of| &of.depends_on) {
+            if !services.contains_key(other) {
+                let problem = Problem::new("unknown-unit", format!("there is no service `{other}`"));
+                let hint = match nearest(other.as_str(), names.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("declare it as `[service.{other}]`"),
+                };
+                let place = steps!["service", name.as_str(), "depends_on", other.as_str()];
+                document.at_key(&place, problem.hint(hint));
+            } else if dependency.condition == Condition::Completed {
+                awaited.insert(other.clone());
+            }
+        }
+    }
+    for name in services.keys() {
+        if let Some(way) = cycle(services, name) {
+            let way: Vec<String> = way.iter().map(ToString::to_string).collect();
+            // Told once, at the first of them.
+            if way.iter().min() == Some(&name.to_string()) {
+                let what = format!("these services need each other: {}", way.join(" → "));
+                let problem = Problem::new("cycle", what).why("none of them could be the first to start");
+                let place = steps!["service", name.as_str(), "depends_on"];
+                document.at_key(&place, problem.hint("remove one of these dependencies"));
+            }
+        }
+    }
+    for name in awaited {
+        if let Some(of) = services.get_mut(&name).and_then(|env| env.service.as_mut()) {
+            of.completes = true;
+        }
+    }
+}
+
+/// A way from a service back to itself.
+fn cycle(services: &BTreeMap<UnitName, Env>, start: &UnitName) -> Option<Vec<UnitName>> {
+    let mut seen = BTreeSet::new();
+    let mut ways = vec![vec![start.clone()]];
+    while let Some(way) = ways.pop() {
+        let of = services.get(way.last()?).and_then(|env| env.service.as_ref());
+        for next in of.into_iter().flat_map(|of| of.depends_on.keys()) {
+            let longer = [way.as_slice(), std::slice::from_ref(next)].concat();
+            if next == start {
+                return Some(longer);
+            }
+            if seen.insert(next.clone()) {
+                ways.push(longer);
+            }
+        }
+    }
+    None
+}
+
+fn dependency(word: ConditionWord) -> Dependency {
+    let condition = match word {
+        ConditionWord::Started => Condition::Started,
+        ConditionWord::Healthy => Condition::Healthy,
+        ConditionWord::Completed => Condition::Completed,
+    };
+    Dependency { condition, restart: false, required: true }
+}
+
+fn check(section: HealthSection, place: &[Step], document: &mut Document<'_>) -> Health {
+    if section.exec.is_none() && !document.lacks(place) {
+        let problem = Problem::new("missing-key", "this check says nothing of what it runs");
+        document.at_key(place, problem.hint("add `exec`"));
+    }
+    let exec = [place, &["exec".into()]].concat();
+    Health {
+        test: section.exec.map(|run| HealthTest::Exec(argv(run, &exec, document))),
+        interval: section.interval.map(|time| time.0),
+        timeout: section.timeout.map(|time| time.0),
+        retries: section.retries.map(Into::into),
+        start_period: section.start_period.map(|time| time.0),
+        start_interval: None,
+    }
+}
+
+/// The program and its arguments.
+fn argv(run: StepRun, place: &[Step], document: &mut Document<'_>) -> Vec<String> {
+    match run {
+        StepRun::Text(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.0],
+        StepRun::Argv(argv) => {
+            check_argv(&argv, place, document);
+            argv
+        }
+    }
+}
+
+/// The variables as they are. What a container is made with can be read by whoever can look at it, so no secret is.
+fn literal(
+    values: BTreeMap<String, EnvValue>,
+    place: &[Step],
+    document: &mut Document<'_>,
+) -> BTreeMap<String, String> {
+    let mut literal = BTreeMap::new();
+    for (name, value) in values {
+        match value.as_literal() {
+            Some(text) => {
+                literal.insert(name, text.to_owned());
+            }
+            None => {
+                let what = format!("`{name}` of a service cannot hold a secret, nor another variable, yet");
+                let problem = Problem::new("not-supported-yet", what);
+                let hint = "put the value into a file of yours, and show that by `mounts`";
+                document.at_value(&[place, &[name.as_str().into()]].concat(), problem.hint(hint));
+            }
+        }
+    }
+    literal
+}
