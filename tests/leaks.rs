@@ -21,6 +21,7 @@ pub fn left(place: &Path, units: &[String]) -> Vec<String> {
     left.extend(processes(place).into_iter().map(|(pid, line)| format!("process {pid}: {line}")));
     left.extend(mounts(place).into_iter().map(|mount| format!("mount {mount}")));
     left.extend(groups(units).into_iter().map(|group| format!("control group {}", group.display())));
+    left.extend(networks(place));
     left.extend(asides(place).into_iter().map(|path| format!("folder {}", path.display())));
     left
 }
@@ -132,4 +133,11 @@ pub fn asides(place: &Path) -> Vec<PathBuf> {
             name.starts_with(".new-") || name.starts_with(".gone-")
         })
         .collect()
+}
+
+/// The networks of a state, with the devices of the machine that they name.
+pub fn networks(place: &Path) -> Vec<String> {
+    let entries = fs::read_dir(place.join("state/networks/v1")).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_name() != ".lock").map(|entry| entry.path());
+    folders.map(|folder| format!("network {}", folder.display())).collect()
 }

@@ -21,6 +21,7 @@ mod harness;
 mod layouts;
 #[path = "../leaks.rs"]
 mod leaks;
+mod networks;
 mod pipelines;
 mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
             Vec::new()
         };
         let of_health = if kind == Kind::Podman { &[] } else { services::OF_HEALTH };
-        let of_units = [rules::RULES, services::RULES, of_health, layouts::RULES].concat();
+        let of_units = [rules::RULES, services::RULES, of_health, networks::RULES, layouts::RULES].concat();
         for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {
             let place = Arc::clone(&place);
             let test = move || {

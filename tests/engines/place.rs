@@ -16,6 +16,7 @@ use setpoint_runtime::paths::{Roots, Variables};
 
 use crate::api::Api;
 use crate::faulty::Faulty;
+use crate::leaks;
 
 /// The engines that are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +199,9 @@ impl Place {
         }
         for daemon in self.daemons.iter().filter_map(OnceLock::get) {
             daemon.stop();
+        }
+        for kind in Kind::ALL {
+            left.extend(leaks::networks(&self.folder.path().join(kind.name())));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let ours = self.folder.path().to_string_lossy().into_owned();

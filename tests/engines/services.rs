@@ -50,7 +50,7 @@ fn words(text: &[&str]) -> Vec<String> {
 }
 
 /// A unit whose first process is this script.
-fn that_runs<'a>(subject: &'a Subject, script: &str) -> Unit<'a> {
+pub fn that_runs<'a>(subject: &'a Subject, script: &str) -> Unit<'a> {
     let mut unit = Unit::new(subject);
     unit.spec.first = FirstProcess::Declared;
     unit.spec.user = String::new();
@@ -62,7 +62,7 @@ fn that_runs<'a>(subject: &'a Subject, script: &str) -> Unit<'a> {
     unit
 }
 
-const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+pub const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 const LISTENS: &str = "trap 'echo asked; exit 3' TERM; echo began; while :; do sleep 0.1; done";
 
 fn progress(unit: &Unit<'_>) -> Progress {

@@ -44,6 +44,14 @@ pub enum SandboxError {
         /// Who was asked for.
         uid: u32,
     },
+    /// Somebody else has a port of the host.
+    #[error("the port {port} is in use{}", by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default())]
+    PortTaken {
+        /// With its address, if one was asked for, and its kind: `127.0.0.1:80/tcp`.
+        port: String,
+        /// Who has it, if that is to be seen.
+        by: Option<String>,
+    },
     /// There is nothing to enter.
     #[error("it is not running")]
     NotRunning,
@@ -89,6 +97,7 @@ impl SandboxError {
                 Some("take the limit out, run as root, or delegate the controller to your user session")
             }
             Self::SingleUser { .. } => Some("take `user` out of the manifest, or run setpoint as root"),
+            Self::PortTaken { .. } => Some("stop what has it, or publish another port of the host"),
             Self::Exec { .. }
             | Self::NotRunning
             | Self::EndedEarly

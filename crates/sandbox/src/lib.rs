@@ -16,6 +16,7 @@ mod exec;
 mod health;
 mod host_view;
 mod ids;
+mod network;
 mod output;
 mod privileges;
 pub mod probe;
@@ -34,10 +35,12 @@ pub use exec::{Process, exec, exec_on_host, main_init, run};
 pub use health::{Health, Status, health};
 pub use host_view::{prepare_host_base, prepare_host_layer, prepare_host_view, prepare_overlay};
 pub use ids::is_rootless;
+pub use network::{Bridge, Subnet, hardware_address, is_up, known_subnets, make_bridge, remove_device};
 pub use output::{Output, output};
 pub use shim::main_shim;
 pub use spec::{
-    Check, Ended, ExecSpec, Home, Io, Limits, Main, Memory, Mount, Network, Overlay, Root, SandboxSpec, User,
+    Check, Ended, ExecSpec, Home, Interface, Io, Limits, Main, Memory, Mount, Names, Network, Overlay,
+    OwnNetwork, Port, Protocol, Root, SandboxSpec, User,
 };
 pub use terminal::{RawTerminal, attach, window};
 pub use unit::{Exit, Observed, Running, observe, set_limits, since, start, stop, watch};

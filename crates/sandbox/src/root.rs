@@ -13,7 +13,7 @@ use rustix::mount::{
 
 use crate::error::SandboxError;
 use crate::host_view::{self, LAYERED_VAR, REST, TOPS, VAR_OVERLAYS};
-use crate::spec::{Home, Memory, Mount, Root, SandboxSpec};
+use crate::spec::{Home, Memory, Mount, Names, Root, SandboxSpec};
 use crate::syscalls;
 
 type Result<T> = std::result::Result<T, SandboxError>;
@@ -33,7 +33,7 @@ pub(crate) fn enter(spec: &SandboxSpec, rootless: bool, scratch: &Path) -> Resul
         }
     }
     builder.kernel_folders()?;
-    builder.names()?;
+    builder.names(&spec.names)?;
     for overlay in &spec.overlays {
         builder.place(&overlay.target, true)?;
         builder.overlay(&overlay.layers, &overlay.state, &overlay.target)?;
@@ -363,10 +363,11 @@ impl Builder<'_> {
         self.folder("run/lock", 0o1777)
     }
 
-    /// Name resolution as the host has it, whatever its own files link to.
-    fn names(&self) -> Result<()> {
-        for name in ["/etc/resolv.conf", "/etc/hosts"] {
-            let Ok(source) = fs::canonicalize(name) else { continue };
+    /// Name resolution as it is given, else as the host has it, whatever its own files link to.
+    fn names(&self, names: &Names) -> Result<()> {
+        for (name, given) in [("/etc/resolv.conf", &names.resolver), ("/etc/hosts", &names.hosts)] {
+            let own = || fs::canonicalize(name).ok();
+            let Some(source) = given.clone().or_else(own) else { continue };
             let target = match fs::read_link(self.inside(name)) {
                 Ok(link) => Path::new("/etc").join(link),
                 Err(_) => PathBuf::from(name),

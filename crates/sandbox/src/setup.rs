@@ -1,13 +1,16 @@
 //! Making a sandbox around the calling process: its control group, its namespaces, its root.
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use rustix::process::Signal;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::cgroup::Cgroup;
 use crate::error::SandboxError;
+use crate::network::Outside;
 use crate::spec::{Network, SandboxSpec};
+use crate::unit::{self, Observed};
 use crate::{ids, root, syscalls};
 
 /// In the parent of the first process: makes the control group, and the process namespace for the next child.
@@ -39,12 +42,37 @@ pub(crate) fn become_first(
     let death = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     death.map_err(|error| SandboxError::io("follow", "the parent", error))?;
     group.join()?;
-    let mut namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
-    if spec.network == Network::None {
-        namespaces |= UnshareFlags::NEWNET;
+    let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
+    let unshare = |namespaces| {
+        syscalls::unshare(namespaces).map_err(|error| SandboxError::io("unshare", "/proc/self/ns", error))
+    };
+    match &spec.network {
+        Network::Host => unshare(namespaces)?,
+        Network::None => unshare(namespaces | UnshareFlags::NEWNET)?,
+        Network::Own(own) => {
+            let outside = Outside::open()?;
+            unshare(namespaces | UnshareFlags::NEWNET)?;
+            outside.join(own)?;
+        }
+        Network::Of(folder) => {
+            enter_network_of(folder)?;
+            unshare(namespaces)?;
+        }
     }
-    syscalls::unshare(namespaces).map_err(|error| SandboxError::io("unshare", "/proc/self/ns", error))?;
     rustix::system::sethostname(spec.hostname.as_bytes())
         .map_err(|error| SandboxError::io("set", "the host name", error))?;
     root::enter(spec, rootless, scratch)
+}
+
+/// Moves into the network of another sandbox.
+fn enter_network_of(folder: &Path) -> Result<(), SandboxError> {
+    let Observed::Running(running) = unit::observe(folder) else { return Err(SandboxError::NotRunning) };
+    let path = format!("/proc/{}/ns/net", running.pid);
+    let network = std::fs::File::open(&path).map_err(|error| SandboxError::io("open", &path, error))?;
+    // The number may have been somebody else's by then.
+    if !unit::is_alive(&running) {
+        return Err(SandboxError::NotRunning);
+    }
+    rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|error| SandboxError::io("enter", &path, error))
 }

@@ -1,5 +1,6 @@
 //! What a sandbox is made of, and what runs in it: values that cross a pipe to a process of our own.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct SandboxSpec {
     pub home: Option<Home>,
     /// Which network it has.
     pub network: Network,
+    /// By what it resolves names.
+    pub names: Names,
     /// What it may use.
     pub limits: Limits,
     /// The name of its control group; unique on this machine.
@@ -134,12 +137,84 @@ pub struct Home {
 }
 
 /// Which network a sandbox has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// The host's.
     Host,
     /// None: not even a loopback that is up.
     None,
+    /// One of its own. Only root of the host can make it.
+    Own(OwnNetwork),
+    /// That of another long-running sandbox, which runs, by its folder.
+    Of(PathBuf),
+}
+
+/// A network of a sandbox's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnNetwork {
+    /// What leads into networks, besides a loopback.
+    pub interfaces: Vec<Interface>,
+    /// The ports of the host that lead to it. Of long-running sandboxes only.
+    pub ports: Vec<Port>,
+}
+
+/// What leads a sandbox into a network: a pair of devices, one inside, and one on a bridge of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// The name of the device inside.
+    pub name: String,
+    /// The name of the device outside: unique on this machine, 15 bytes at most.
+    pub outside: String,
+    /// The bridge, which is there.
+    pub bridge: String,
+    /// Its hardware address.
+    pub hardware: [u8; 6],
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// How many leading bits the addresses in the network share.
+    pub prefix: u8,
+    /// What leads everywhere else; of one interface at most.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// A port of the host that leads into a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Of which kind.
+    pub protocol: Protocol,
+    /// The host's address that it is taken on; every one if absent.
+    pub address: Option<IpAddr>,
+    /// Its number on the host.
+    pub host: u16,
+    /// Where it leads to.
+    pub to: SocketAddrV4,
+}
+
+/// A kind of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// Of connections.
+    Tcp,
+    /// Of datagrams.
+    Udp,
+}
+
+impl Protocol {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// Files of the host that stand in place of its own, by which names are resolved; read-only inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// `/etc/hosts`.
+    pub hosts: Option<PathBuf>,
+    /// `/etc/resolv.conf`.
+    pub resolver: Option<PathBuf>,
 }
 
 /// What a sandbox may use. Nothing is unlimited unless it is absent.

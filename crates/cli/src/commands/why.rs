@@ -31,7 +31,9 @@ impl Why {
         let project = context.project()?;
         let engine = context.engine(project.manifest.engine);
         // Of several services, which one is out of date is part of the question; in JSON an answer is about one.
-        let all = self.unit.is_none() && !context.output.json && project.manifest.envs.values().any(Env::is_service);
+        let all = self.unit.is_none()
+            && !context.output.json
+            && project.manifest.envs.values().any(Env::is_service);
         let envs = if all { plan::chosen(&project, &[])? } else { vec![project.env(self.unit.as_deref())?] };
         for env in envs {
             self.explain(context, engine.as_ref(), &project, env)?;

@@ -640,6 +640,9 @@ impl EngineError {
             Self::Unsupported { hint, .. } => Some(hint.clone()),
             Self::Build(failed) => Some(failed.hint()),
             Self::VolumeInUse { unit, .. } => Some(format!("`setpoint down {unit}` removes the unit")),
+            Self::Network { .. } => {
+                Some("change what is declared of it, or share the host's network instead".to_owned())
+            }
             Self::State { .. } | Self::Io { .. } => None,
         }
     }
@@ -723,6 +726,14 @@ pub enum EngineError {
         volume: String,
         /// The unit that has it.
         unit: String,
+    },
+    /// A network of units cannot be had as it is declared.
+    #[error("the network {network} cannot be used: {why}")]
+    Network {
+        /// Its name.
+        network: String,
+        /// What is in the way.
+        why: String,
     },
     /// An image could not be had.
     #[error(transparent)]

@@ -149,12 +149,6 @@ pub(super) fn check_engine(env: &Env, engine: EngineKind, document: &mut Documen
         }
         _ => {}
     }
-    if is_embedded && env.network == Network::Private {
-        let problem = Problem::new("needs-docker", "a network of its own needs Docker or Podman")
-            .why("on the embedded engine an environment has the network of the host, or none")
-            .hint("set `engine.default = \"docker\"`, or use `network = \"host\"`");
-        document.at_value(&key("network"), problem);
-    }
 }
 
 fn packs(names: Vec<PackName>, place: &[Step], document: &mut Document<'_>) -> Vec<PackUse> {

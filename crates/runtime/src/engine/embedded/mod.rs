@@ -2,6 +2,7 @@
 
 mod first;
 mod identity;
+mod networks;
 mod settings;
 mod steps;
 mod volumes;
@@ -17,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use setpoint_model::container::{Container, ContainerMount, MountSource};
+use setpoint_model::container::{Container, ContainerMount, MountSource, NetworkMode};
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
@@ -148,6 +149,8 @@ impl Embedded {
         file: &UnitFile,
     ) -> Result<sandbox::SandboxSpec, EngineError> {
         let folder = self.folder(unit);
+        let network = self.network_of(unit, spec)?;
+        let names = networks::names(&folder, &network, &spec.container)?;
         let root = match &spec.base {
             BaseSource::Host => sandbox::Root::HostView { state: folder },
             _ => sandbox::Root::Layers { layers: file.layers.clone(), state: folder },
@@ -165,11 +168,29 @@ impl Embedded {
             memory: memory(&spec.container),
             volatile: false,
             home: home.map(|of| sandbox::Home { path: of.home, uid: of.uid, gid: of.gid }),
-            network: settings::network(spec)?,
+            network,
+            names,
             limits: settings::limits(&spec.limits, &spec.container),
             cgroup: self.group_name(unit),
             main,
         })
+    }
+
+    /// The network of a unit that is about to start; it joins those of its own.
+    fn network_of(&self, unit: &UnitId, spec: &UnitSpec) -> Result<sandbox::Network, EngineError> {
+        if networks::has_own(spec) {
+            return Ok(sandbox::Network::Own(networks::join(self, unit, spec)?));
+        }
+        match &spec.container.network {
+            Some(NetworkMode::Unit(other)) => {
+                let other = UnitId(other.clone());
+                self.running(&other)?;
+                Ok(sandbox::Network::Of(self.folder(&other)))
+            }
+            Some(NetworkMode::None) => Ok(sandbox::Network::None),
+            Some(_) => Ok(sandbox::Network::Host),
+            None => network(spec.network),
+        }
     }
 
     /// The process that a unit is there for.
@@ -288,7 +309,9 @@ fn network(network: Network) -> Result<sandbox::Network, EngineError> {
     match network {
         Network::Host => Ok(sandbox::Network::Host),
         Network::None => Ok(sandbox::Network::None),
-        Network::Private => Err(unsupported("a network of its own", "use `network = \"host\"` or \"none\"")),
+        Network::Private => {
+            Err(unsupported("a network of its own for a step", "use `network = \"host\"` or \"none\""))
+        }
     }
 }
 
@@ -330,7 +353,8 @@ impl Engine for Embedded {
             limits: Class::Hot,
             ports: Class::Hot,
             container: Class::Restart,
-            private_network: false,
+            // One that nothing leads out of is nobody's first choice.
+            private_network: !sandbox::is_rootless() && networks::leads_out(),
             restarts: false,
         }
     }
@@ -480,6 +504,7 @@ impl Engine for Embedded {
         };
         // What could keep it from ever starting is found before it is made.
         volumes::check(self, spec)?;
+        networks::check_external(self, spec)?;
         if spec.first == FirstProcess::Declared {
             self.main(unit, &file)?;
         }
@@ -493,11 +518,17 @@ impl Engine for Embedded {
         file.workspace = spec.workspace.clone();
         file.user = spec.user.clone();
         file.container = spec.container.clone();
-        let wanted = self.sandbox_spec(unit, spec, &file)?;
-        file.is_checked = wanted.main.as_ref().is_some_and(|main| main.check.is_some());
         write_unit_file(&folder, &file)?;
-        write_private(&folder.join(STARTED_AS), &wanted)?;
-        sandbox::start(&wanted, &folder)?;
+        let started = self.sandbox_spec(unit, spec, &file).and_then(|wanted| {
+            file.is_checked = wanted.main.as_ref().is_some_and(|main| main.check.is_some());
+            write_unit_file(&folder, &file)?;
+            write_private(&folder.join(STARTED_AS), &wanted)?;
+            Ok(sandbox::start(&wanted, &folder)?)
+        });
+        if let Err(error) = started {
+            networks::pause(self, unit)?;
+            return Err(error);
+        }
         if file.stood_at.is_none() {
             file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
             write_unit_file(&folder, &file)?;
@@ -514,7 +545,12 @@ impl Engine for Embedded {
         let bytes = fs::read(&path).map_err(io("read", &path))?;
         let damaged =
             |error: serde_json::Error| EngineError::Damaged { path: path.clone(), why: error.to_string() };
-        sandbox::start(&serde_json::from_slice(&bytes).map_err(damaged)?, &folder)?;
+        let wanted: sandbox::SandboxSpec = serde_json::from_slice(&bytes).map_err(damaged)?;
+        networks::resume(self, unit)?;
+        if let Err(error) = sandbox::start(&wanted, &folder) {
+            networks::pause(self, unit)?;
+            return Err(error.into());
+        }
         Ok(())
     }
 
@@ -523,7 +559,8 @@ impl Engine for Embedded {
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
-        Ok(sandbox::stop(&self.folder(unit), grace, &|| cancel.insisted())?)
+        sandbox::stop(&self.folder(unit), grace, &|| cancel.insisted())?;
+        networks::pause(self, unit)
     }
 
     fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
@@ -534,6 +571,7 @@ impl Engine for Embedded {
         let (folder, gone) = (self.folder(unit), self.aside(unit, GONE));
         // A stop that nobody saw to its end may still be under way.
         sandbox::stop(&folder, Duration::ZERO, &|| true)?;
+        networks::forget(self, unit)?;
         match fs::rename(&folder, &gone) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(io("remove", &folder)(error)),

@@ -2,23 +2,25 @@
 
 use setpoint_model::container::{Container, MountSource, NetworkMode};
 use setpoint_model::import::compose::Volume;
-use setpoint_model::manifest::{Limits, Network};
+use setpoint_model::manifest::Limits;
 use setpoint_sandbox as sandbox;
 
-use super::{first, unsupported, volumes};
+use super::{first, networks, unsupported, volumes};
 use crate::engine::{EngineError, UnitSpec};
 
 /// What [`Container::settings`] calls those that are kept, or that are so anyway: the first process always reaps.
-const KEPT: [&str; 16] = [
+const KEPT: [&str; 18] = [
     "command",
     "entrypoint",
     "env",
+    "extra_hosts",
     "health",
     "hostname",
     "init",
     "labels",
     "mounts",
     "network",
+    "ports",
     "resources cpus",
     "resources memory",
     "resources pids",
@@ -28,12 +30,12 @@ const KEPT: [&str; 16] = [
     "working_dir",
 ];
 
-const HINT: &str = "take it out, or set `engine.default = \"docker\"`";
+pub(super) const HINT: &str = "take it out, or set `engine.default = \"docker\"`";
 
 /// Says by name what of a unit this engine does not have.
 pub(super) fn check(spec: &UnitSpec) -> Result<(), EngineError> {
     let settings = &spec.container;
-    network(spec)?;
+    check_network(spec)?;
     let is_kept = |name: &str| {
         KEPT.iter()
             .any(|kept| name.strip_prefix(kept).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')))
@@ -78,24 +80,26 @@ fn check_volume(volume: &Volume) -> Result<(), EngineError> {
     }
 }
 
-/// The network of a unit.
-pub(super) fn network(spec: &UnitSpec) -> Result<sandbox::Network, EngineError> {
-    let private = || {
-        // Where it has the host's, what listens inside is open to everybody who reaches the host.
-        unsupported(
-            "a network of its own, with names and published ports",
-            "share the host's (`network_mode: host` in a compose.yaml), or set `engine.default = \"docker\"`",
-        )
-    };
+/// Says by name what of a unit's network this engine does not have.
+fn check_network(spec: &UnitSpec) -> Result<(), EngineError> {
+    if networks::has_own(spec) {
+        return networks::check(spec);
+    }
+    if let Some(port) = spec.container.ports.first() {
+        // The port inside is the host's already, or there is none.
+        let what = format!("publishing the port {} without a network of its own", port.container);
+        return Err(unsupported(&what, "take `ports` out, or the setting that gives it another network"));
+    }
     match &spec.container.network {
-        Some(NetworkMode::None) => Ok(sandbox::Network::None),
-        Some(NetworkMode::Host) => Ok(sandbox::Network::Host),
-        Some(NetworkMode::Container(_) | NetworkMode::Unit(_)) => {
-            Err(unsupported("the network of another unit", HINT))
+        Some(NetworkMode::Container(_)) => Err(unsupported("the network of a container", HINT)),
+        Some(NetworkMode::Unit(_)) if sandbox::is_rootless() => Err(unsupported(
+            "the network of another unit, without the rights of root",
+            "run setpoint as root",
+        )),
+        Some(NetworkMode::Unit(_)) if !spec.container.extra_hosts.is_empty() => {
+            Err(unsupported("`extra_hosts` in the network of another unit", "declare them for that one"))
         }
-        Some(NetworkMode::Networks(_)) => Err(private()),
-        None if spec.network == Network::Private => Err(private()),
-        None => super::network(spec.network),
+        _ => Ok(()),
     }
 }
 

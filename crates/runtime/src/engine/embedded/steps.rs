@@ -170,6 +170,7 @@ impl Embedded {
                 gid: account.gid,
             }),
             network: network(step.network)?,
+            names: sandbox::Names::default(),
             limits: sandbox::Limits::default(),
             cgroup: String::new(),
             main: None,

@@ -1,0 +1,364 @@
+//! Networks of units: bridges of the host, which units join when they start. What is known of them lies in the state.
+//!
+//! Everything here happens under one lock of the machine, because a range of addresses is the machine's to share; it
+//! is held for a few milliseconds.
+
+mod files;
+mod pool;
+mod way_out;
+mod wish;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use setpoint_model::container::PublishedPort;
+use setpoint_model::digest::Digest;
+use setpoint_sandbox as sandbox;
+use setpoint_sandbox::{OwnNetwork, Subnet};
+
+use super::{Embedded, GONE, io, remove_tree};
+use crate::engine::{EngineError, UnitId, UnitSpec};
+use crate::paths::make_private_folder;
+use pool::Wish;
+
+pub(super) use files::names;
+pub(super) use way_out::is_there as leads_out;
+pub(super) use wish::{check, has_own};
+
+const NETWORKS: &str = "networks/v1";
+const ABOUT: &str = "network.json";
+const MEMBERS: &str = "members";
+const LOCK: &str = ".lock";
+/// Every process of this network namespace has it, and no other one.
+const MACHINE: &str = "/sys/class/net";
+
+/// What is kept of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct About {
+    version: u32,
+    name: String,
+    /// The name of its bridge.
+    bridge: String,
+    subnet: Subnet,
+    /// The host's own address in it.
+    gateway: Ipv4Addr,
+    /// The part of it that units get addresses of; all of it if absent.
+    range: Option<Subnet>,
+    /// Whether nothing leads out of it by the user's will.
+    internal: bool,
+    /// The largest packet, in bytes; the kernel's choice if absent.
+    mtu: Option<u32>,
+}
+
+/// What is kept of a unit in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Member {
+    address: Ipv4Addr,
+    /// By what others in it find the unit.
+    names: BTreeSet<String>,
+    /// Whether it was started, and not stopped since.
+    up: bool,
+}
+
+/// Held while networks change.
+struct Held {
+    _state: fs::File,
+    _machine: Option<fs::File>,
+}
+
+impl Embedded {
+    fn networks(&self) -> PathBuf {
+        self.state.join(NETWORKS)
+    }
+
+    fn network(&self, name: &str) -> PathBuf {
+        self.networks().join(name)
+    }
+
+    fn hold_networks(&self) -> Result<Held, EngineError> {
+        let folder = self.networks();
+        make_private_folder(&folder).map_err(io("make", &folder))?;
+        let path = folder.join(LOCK);
+        let options = || fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let state = options().and_then(|file| file.lock().map(|()| file)).map_err(io("lock", &path))?;
+        // Without it, the kernel refuses what would collide.
+        let machine = fs::File::open(MACHINE).and_then(|file| file.lock().map(|()| file)).ok();
+        Ok(Held { _state: state, _machine: machine })
+    }
+
+    /// A name of a device that is unique on this machine, for whatever this is of this state. Devices have names of 15
+    /// bytes at most.
+    fn device(&self, kind: &str, of: &str) -> String {
+        let of_state = Digest::of_bytes(self.state.as_os_str().as_encoded_bytes()).to_hex();
+        let digest = Digest::of_bytes(format!("{of_state} {of}").as_bytes()).to_hex();
+        format!("{kind}{}", &digest[..12])
+    }
+}
+
+/// Leads a unit that is about to start into its networks, which are made where they are not there.
+pub(super) fn join(engine: &Embedded, unit: &UnitId, spec: &UnitSpec) -> Result<OwnNetwork, EngineError> {
+    let wishes = wish::of(unit, spec)?;
+    let _held = engine.hold_networks()?;
+    let wanted: BTreeSet<&str> = wishes.iter().map(|wish| wish.network.name.as_str()).collect();
+    for name in networks_of(engine, unit)?.iter().filter(|name| !wanted.contains(name.as_str())) {
+        leave(engine, unit, name)?;
+    }
+    let mut joined = OwnNetwork::default();
+    let mut leads_to = None;
+    let mut has_way_out = false;
+    for (index, wish) in wishes.iter().enumerate() {
+        let about = ensure(engine, wish)?;
+        let address = address_of(engine, unit, wish, &about)?;
+        let member = Member { address, names: wish.names.clone(), up: true };
+        let path = engine.network(&about.name).join(MEMBERS).join(unit.as_str());
+        write(&path, &member)?;
+        let leads_out = !about.internal && way_out::is_there() && !has_way_out;
+        has_way_out |= leads_out;
+        // Who comes from outside is better answered by a way that leads there.
+        if leads_to.is_none() || leads_out {
+            leads_to = Some(address);
+        }
+        joined.interfaces.push(sandbox::Interface {
+            name: format!("eth{index}"),
+            outside: engine.device("sv-", &format!("{} {}", about.name, unit.as_str())),
+            bridge: about.bridge.clone(),
+            hardware: wish.hardware.unwrap_or_else(|| sandbox::hardware_address(address)),
+            address,
+            prefix: about.subnet.prefix,
+            gateway: leads_out.then_some(about.gateway),
+        });
+    }
+    if let Some(to) = leads_to {
+        let port = |port: &PublishedPort| wish::port(port, |number| SocketAddrV4::new(to, number));
+        joined.ports = spec.container.ports.iter().map(port).collect::<Result<_, _>>()?;
+    }
+    files::refresh(engine, &wanted)?;
+    Ok(joined)
+}
+
+/// Leads a unit that is about to start as it was into the networks that it was in.
+pub(super) fn resume(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
+    told(engine, unit, true)
+}
+
+/// Tells the others in its networks that a unit does not run any more. Its addresses stay its own.
+pub(super) fn pause(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
+    told(engine, unit, false)
+}
+
+fn told(engine: &Embedded, unit: &UnitId, up: bool) -> Result<(), EngineError> {
+    if !engine.networks().exists() {
+        return Ok(());
+    }
+    let _held = engine.hold_networks()?;
+    let networks = networks_of(engine, unit)?;
+    for name in &networks {
+        let folder = engine.network(name);
+        if let Some(about) =
+            read::<About>(&folder.join(ABOUT))?.filter(|about| up && !sandbox::is_up(&about.bridge))
+        {
+            raise(&about)?;
+        }
+        let path = folder.join(MEMBERS).join(unit.as_str());
+        if let Some(member) = read::<Member>(&path)?.filter(|member| member.up != up) {
+            write(&path, &Member { up, ..member })?;
+        }
+    }
+    files::refresh(engine, &networks.iter().map(String::as_str).collect())
+}
+
+/// Takes a unit that goes out of its networks, and removes those that nobody is in any more.
+pub(super) fn forget(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
+    if !engine.networks().exists() {
+        return Ok(());
+    }
+    let _held = engine.hold_networks()?;
+    networks_of(engine, unit)?.iter().try_for_each(|name| leave(engine, unit, name))
+}
+
+/// Says whether the networks of others that a unit is to be in are there.
+pub(super) fn check_external(engine: &Embedded, spec: &UnitSpec) -> Result<(), EngineError> {
+    let is_missing = |name: &&str| !engine.network(name).join(ABOUT).is_file();
+    match spec.networks.iter().filter(|network| network.external).map(|of| of.name.as_str()).find(is_missing)
+    {
+        None => Ok(()),
+        Some(name) => Err(refused(name, "it is declared as external, and is not there")),
+    }
+}
+
+/// Why a network cannot be had.
+fn refused(network: &str, why: impl Into<String>) -> EngineError {
+    EngineError::Network { network: network.to_owned(), why: why.into() }
+}
+
+/// Sees to it that a network is there, and gives what is known of it.
+fn ensure(engine: &Embedded, wish: &Wish) -> Result<About, EngineError> {
+    let name = &wish.network.name;
+    let path = engine.network(name).join(ABOUT);
+    let known = read::<About>(&path)?;
+    if let Some(about) = known.as_ref().filter(|about| sandbox::is_up(&about.bridge)) {
+        return Ok(about.clone());
+    }
+    if known.is_none() && wish.network.external {
+        return Err(refused(name, "it is declared as external, and is not there"));
+    }
+    let bridge = engine.device("sp-", name);
+    // What a start left that was killed.
+    sandbox::remove_device(&bridge)?;
+    let taken = taken(engine, name)?;
+    // The machine may have started anew, in other networks.
+    let known = known.filter(|about| !taken.iter().any(|other| about.subnet.overlaps(*other)));
+    let about = known.map_or_else(|| make(wish, bridge, &taken), Ok)?;
+    write(&path, &about)?;
+    raise(&about)?;
+    Ok(about)
+}
+
+/// Makes a network's bridge, and its way out.
+fn raise(about: &About) -> Result<(), EngineError> {
+    way_out::open(&about.bridge, about.subnet, about.internal).map_err(|why| refused(&about.name, why))?;
+    Ok(sandbox::make_bridge(&sandbox::Bridge {
+        name: about.bridge.clone(),
+        address: about.gateway,
+        prefix: about.subnet.prefix,
+        mtu: about.mtu,
+    })?)
+}
+
+/// What a new network is.
+fn make(wish: &Wish, bridge: String, taken: &[Subnet]) -> Result<About, EngineError> {
+    let network = &wish.network;
+    let subnet = match wish.subnet {
+        None => pool::free(&network.name, taken).ok_or_else(|| {
+            refused(&network.name, "the host has ways to all private addresses; declare a `subnet` for it")
+        })?,
+        Some(subnet) => match taken.iter().find(|other| subnet.overlaps(**other)) {
+            None => subnet,
+            Some(other) => {
+                let why = format!(
+                    "its addresses {subnet} are partly the host's own or another network's ({other})"
+                );
+                return Err(refused(&network.name, why));
+            }
+        },
+    };
+    Ok(About {
+        version: 1,
+        name: network.name.clone(),
+        bridge,
+        subnet,
+        gateway: wish.gateway.unwrap_or_else(|| pool::first(subnet)),
+        range: wish.range,
+        internal: network.internal,
+        mtu: wish.mtu,
+    })
+}
+
+/// The ranges that another network than this one has.
+fn taken(engine: &Embedded, name: &str) -> Result<Vec<Subnet>, EngineError> {
+    let mut taken = sandbox::known_subnets()?;
+    for other in entries(&engine.networks())?.iter().filter(|other| *other != name) {
+        taken.extend(read::<About>(&engine.network(other).join(ABOUT))?.map(|about| about.subnet));
+    }
+    Ok(taken)
+}
+
+/// The address of a unit in a network: as it is declared, else the one that it had, else one that nobody has.
+fn address_of(engine: &Embedded, unit: &UnitId, wish: &Wish, about: &About) -> Result<Ipv4Addr, EngineError> {
+    let mut members = members(engine, &about.name)?;
+    let had = members.remove(unit.as_str()).map(|member| member.address);
+    let mut taken: BTreeSet<Ipv4Addr> = members.values().map(|member| member.address).collect();
+    taken.insert(about.gateway);
+    let Some(declared) = wish.address else {
+        let kept = had.filter(|had| about.subnet.contains(*had) && !taken.contains(had));
+        let free = || pool::free_address(about.subnet, about.range.unwrap_or(about.subnet), &taken);
+        return kept.or_else(free).ok_or_else(|| refused(&about.name, "none of its addresses is free"));
+    };
+    if !about.subnet.contains(declared) {
+        let why = format!("the address {declared} is not one of its addresses, {}", about.subnet);
+        return Err(refused(&about.name, why));
+    }
+    if taken.contains(&declared) {
+        let by = members.iter().find(|(_, member)| member.address == declared);
+        let by = by.map_or("the host", |(unit, _)| unit.as_str());
+        return Err(refused(&about.name, format!("the address {declared} is that of {by}")));
+    }
+    Ok(declared)
+}
+
+/// Takes a unit out of a network, which is removed if it was the last one.
+fn leave(engine: &Embedded, unit: &UnitId, name: &str) -> Result<(), EngineError> {
+    let folder = engine.network(name);
+    let path = folder.join(MEMBERS).join(unit.as_str());
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(error)),
+        _ => {}
+    }
+    if !members(engine, name)?.is_empty() {
+        return files::refresh(engine, &BTreeSet::from([name]));
+    }
+    if let Some(about) = read::<About>(&folder.join(ABOUT))? {
+        sandbox::remove_device(&about.bridge)?;
+        way_out::close(&about.bridge, about.subnet, about.internal);
+    }
+    let gone = engine.networks().join(format!(".{GONE}-{name}"));
+    remove_tree(&gone)?;
+    match fs::rename(&folder, &gone) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &folder)(error)),
+        _ => remove_tree(&gone),
+    }
+}
+
+/// The networks that a unit is in.
+fn networks_of(engine: &Embedded, unit: &UnitId) -> Result<Vec<String>, EngineError> {
+    let mut all = entries(&engine.networks())?;
+    all.retain(|name| engine.network(name).join(MEMBERS).join(unit.as_str()).is_file());
+    Ok(all)
+}
+
+/// The units in a network, by their ids.
+fn members(engine: &Embedded, network: &str) -> Result<BTreeMap<String, Member>, EngineError> {
+    let folder = engine.network(network).join(MEMBERS);
+    let mut found = BTreeMap::new();
+    for unit in entries(&folder)? {
+        if let Some(member) = read(&folder.join(&unit))? {
+            found.insert(unit, member);
+        }
+    }
+    Ok(found)
+}
+
+/// What lies in a folder and is whole.
+fn entries(folder: &Path) -> Result<Vec<String>, EngineError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(io("read", folder))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io("read", folder))?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io("read", path)(error)),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| EngineError::Damaged { path: path.to_owned(), why: error.to_string() }),
+    }
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<(), EngineError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| io("write", path)(error.into()))?;
+    crate::secrets::write_private(path, &bytes, false).map_err(io("write", path))
+}
