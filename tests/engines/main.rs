@@ -66,7 +66,9 @@ fn main() -> ExitCode {
             Vec::new()
         };
         let of_health = if kind == Kind::Podman { &[] } else { services::OF_HEALTH };
-        let of_units = [rules::RULES, services::RULES, of_health, networks::RULES, layouts::RULES].concat();
+        let of_walls = if kind == Kind::Podman { &[] } else { networks::OF_WALLS };
+        let of_units =
+            [rules::RULES, services::RULES, of_health, networks::RULES, of_walls, layouts::RULES].concat();
         for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {
             let place = Arc::clone(&place);
             let test = move || {
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
+                    ("a_stack_has_networks_of_its_own", stacks::in_networks_of_its_own),
                 ],
             ]
             .concat(),

@@ -283,13 +283,7 @@ volumes: { data: {} }
 /// A stack with no daemon at all, on an image that lies beside it.
 pub fn on_the_embedded_engine(_: &Place) {
     let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
-    let mut blobs = Blobs::default();
-    let programs = ["test", "cat", "sleep", "httpd", "wget", "killall"];
-    let links = programs.iter().fold(Tar::default(), |tar, name| tar.link(&format!("bin/{name}"), "busybox"));
-    let accounts = links.dir("tmp/", 0o1777).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
-    let entry = blobs.image(&[(busybox("own"), plain as Pack), (accounts, plain)]);
-    let image = project.root.join("image");
-    blobs.layout(&entry, &image);
+    let image = image(&project);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = OWN_STACK.replace("IMAGE", &image.to_string_lossy()).replace("PORT", &port.to_string());
     project.write("compose.yaml", &text).write("www/index.html", "hello");
@@ -324,9 +318,119 @@ pub fn on_the_embedded_engine(_: &Place) {
     assert_eq!(read("/data/born"), born);
     project.run(&["down", "--volumes", "--yes"]).exits(0).says("own_data");
     // What the engine does not have is refused by name, and nothing is made.
-    project.edit("compose.yaml", "    network_mode: host\n    restart", "    ports: ['80:80']\n    restart");
-    project.run(&["up", "web"]).exits(7).says("a network of its own").says("network_mode: host");
-    project.edit("compose.yaml", "    ports: ['80:80']", "    network_mode: host\n    privileged: true");
+    project.edit("compose.yaml", "    network_mode: host\n    restart", "    ports: ['80']\n    restart");
+    project.run(&["up", "web"]).exits(7).says("on any free port of the host").says("80:80");
+    project.edit("compose.yaml", "    ports: ['80']", "    network_mode: host\n    ports: ['80:80']");
+    project.run(&["up", "web"]).exits(7).says("without a network of its own");
+    project.edit("compose.yaml", "    ports: ['80:80']", "    privileged: true");
     project.run(&["up", "web"]).exits(7).says("the setting `privileged`");
     project.run(&["down"]).exits(0);
+}
+
+const OWN_NETWORKS: &str = r#"
+name: nets
+services:
+  db:
+    image: IMAGE
+    user: root
+    command: ["sh", "-c", "echo stored > /tmp/index.html; exec httpd -f -p 8000 -h /tmp"]
+    networks: [back]
+  web:
+    image: IMAGE
+    user: root
+    command: ["httpd", "-f", "-p", "8000", "-h", "/www"]
+    volumes: ["./www:/www:ro"]
+    ports: ["127.0.0.1:PORT:8000"]
+    extra_hosts: ["host.docker.internal:host-gateway"]
+    networks: { front: {}, back: { aliases: [shop] } }
+    healthcheck: { test: ["CMD", "wget", "-qO-", "http://db:8000/"], interval: 200ms, retries: 50 }
+    depends_on: [db]
+  probe:
+    image: IMAGE
+    user: root
+    command: ["sleep", "100000"]
+    depends_on: { web: { condition: service_healthy } }
+networks: { front: {}, back: { internal: true } }
+"#;
+
+/// What says the server at a port of this machine.
+fn page_at(port: u16) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).ok()?;
+    said.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned())
+}
+
+/// The devices of this machine that the networks of a project are.
+fn bridges(project: &Project) -> Vec<String> {
+    let folders = std::fs::read_dir(project.state().join("networks/v1")).into_iter().flatten().flatten();
+    let about = folders.filter_map(|folder| std::fs::read_to_string(folder.path().join("network.json")).ok());
+    let about = about.map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
+    about.map(|about| about["bridge"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An ordinary stack, whose services have networks of their own.
+pub fn in_networks_of_its_own(_: &Place) {
+    let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
+    let text = OWN_NETWORKS.replace("IMAGE", &image(&project).to_string_lossy());
+    if !rustix::process::geteuid().is_root() {
+        project.write("compose.yaml", &text.replace("PORT", "18099"));
+        project.run(&["up"]).exits(7).says("without the rights of root").says("network_mode: host");
+        return;
+    }
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    project.write("compose.yaml", &text.replace("PORT", &port.to_string())).write("www/index.html", "hello");
+    // Somebody else has the port.
+    project.run(&["up", "web"]).exits(7).says(&format!("127.0.0.1:{port}/tcp is in use by engines"));
+    drop(held);
+    project.up().says("web healthy");
+    until("the page is there", || page_at(port).as_deref() == Some("hello"));
+    let from = |unit: &str, at: &str| {
+        project
+            .run(&["exec", unit, "--", "wget", "-qO-", &format!("http://{at}:8000/")])
+            .stdout
+            .trim()
+            .to_owned()
+    };
+    assert_eq!((from("db", "shop"), from("db", "web")), ("hello".to_owned(), "hello".to_owned()));
+    assert_eq!((from("web", "db"), from("probe", "web")), ("stored".to_owned(), String::new()));
+    let hosts = |unit: &str| project.run(&["exec", unit, "--", "cat", "/etc/hosts"]).exits(0).stdout.clone();
+    assert!(hosts("web").contains("host.docker.internal") && !hosts("db").contains("host.docker.internal"));
+    // A unit keeps its address, and is known again when it is back.
+    let before = hosts("web");
+    project.run(&["stop", "db"]).exits(0);
+    assert!(!hosts("web").contains("db"), "{}", hosts("web"));
+    project.up().says("web: nothing to do");
+    assert_eq!(hosts("web"), before);
+    // Its shim gone, its port is free.
+    project.run(&["stop", "web"]).exits(0);
+    assert_eq!(page_at(port), None);
+    project.up();
+    until("the page is there again", || page_at(port).as_deref() == Some("hello"));
+    let devices = bridges(&project);
+    assert_eq!(devices.len(), 3, "{devices:?}");
+    assert!(devices.iter().all(|device| std::path::Path::new("/sys/class/net").join(device).exists()));
+    project.run(&["down"]).exits(0);
+    assert!(bridges(&project).is_empty());
+    for device in devices {
+        assert!(!std::path::Path::new("/sys/class/net").join(&device).exists());
+        for (program, words) in [("iptables-save", vec![]), ("nft", vec!["list", "ruleset"])] {
+            let rules = std::process::Command::new(program).args(words).output();
+            assert!(!rules.is_ok_and(|rules| String::from_utf8_lossy(&rules.stdout).contains(&device)));
+        }
+    }
+}
+
+/// An image of busybox that lies beside a project.
+fn image(project: &Project) -> std::path::PathBuf {
+    let mut blobs = Blobs::default();
+    let programs = ["test", "cat", "sleep", "httpd", "wget", "killall"];
+    let links = programs.iter().fold(Tar::default(), |tar, name| tar.link(&format!("bin/{name}"), "busybox"));
+    let accounts = links.dir("tmp/", 0o1777).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
+    let entry = blobs.image(&[(busybox("own"), plain as Pack), (accounts, plain)]);
+    let image = project.root.join("image");
+    blobs.layout(&entry, &image);
+    image
 }

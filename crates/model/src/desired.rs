@@ -6,7 +6,9 @@ use crate::container::{Build, Feature};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
 use crate::import::compose::{Network as DeclaredNetwork, RestartPolicy};
-use crate::manifest::{Base, Before, Command, Env, EnvValue, Hook, Limits, PacksOnStart, Run, WhenChanged};
+use crate::manifest::{
+    Base, Before, Command, Env, EnvValue, Hook, Limits, Network, PacksOnStart, Run, WhenChanged,
+};
 use crate::names::{HookName, PackName, SecretName};
 use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
 
@@ -23,7 +25,7 @@ pub struct Capabilities {
     pub ports: Class,
     /// What a change of the container's other settings costs.
     pub container: Class,
-    /// Whether a container can have a network of its own.
+    /// Whether a unit can have a network of its own that leads out.
     pub private_network: bool,
     /// Whether it starts a unit again by itself that ended.
     pub restarts: bool,
@@ -315,11 +317,16 @@ impl Builder<'_> {
         for path in &env.host_paths {
             self.value(&format!("host_paths {path}"), class, "visible, read-only");
         }
+        // Those of a network of its own are made with it.
+        let of_ports = match env.network {
+            Network::Private => capabilities.container,
+            Network::Host | Network::None => capabilities.ports,
+        };
         for port in &env.ports {
             let address = port.address.map(|address| format!("{address}:")).unwrap_or_default();
             let outside = port.host.map(|host| format!("on {address}{host}"));
             let shown = outside.unwrap_or_else(|| "open".to_owned());
-            self.value(&format!("ports {}", port.port), capabilities.ports, &shown);
+            self.value(&format!("ports {}", port.port), of_ports, &shown);
         }
     }
 

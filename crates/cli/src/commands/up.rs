@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use setpoint_model::container::NetworkMode;
 use setpoint_model::explain::describe;
 use setpoint_model::import::compose::{Condition, RestartPolicy};
-use setpoint_model::manifest::{EngineKind, Env, Note};
+use setpoint_model::manifest::{EngineKind, Env, Network, Note};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::devcontainer::Lock;
@@ -274,6 +275,23 @@ fn tell_notes(context: &Context, project: &Project, engine: &dyn Engine) {
     for env in project.manifest.envs.values().filter(restarts) {
         let text = format!("`{}` is started again only while `setpoint daemon run` runs", env.name);
         context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
+    }
+    for env in
+        project.manifest.envs.values().filter(|env| has_own_network(env) && !capabilities.private_network)
+    {
+        let text = format!(
+            "nothing leads out of the networks of `{}`: the {} engine needs root's rights and `iptables` or `nft` for that",
+            env.name, capabilities.engine
+        );
+        context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
+    }
+}
+
+/// Whether a unit asks for a network other than the host's.
+fn has_own_network(env: &Env) -> bool {
+    match &env.container.network {
+        Some(mode) => matches!(mode, NetworkMode::Networks(_)),
+        None => env.network == Network::Private,
     }
 }
 

@@ -233,3 +233,109 @@ fn answer(inner: &UdpSocket, outer: &UdpSocket, sender: SocketAddr) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn somewhere() -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)
+    }
+
+    /// A relay to this address, which ends with the test.
+    fn relayed(to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind(somewhere()).unwrap();
+        let at = listener.local_addr().unwrap();
+        spawn(move || streams(&listener, to)).unwrap();
+        at
+    }
+
+    /// Answers with the number of bytes, once all of them have come.
+    fn counts() -> SocketAddr {
+        let listener = TcpListener::bind(somewhere()).unwrap();
+        let at = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                std::thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    let read = io::copy(&mut stream, &mut io::sink()).unwrap();
+                    write!(stream, "{read}").unwrap();
+                });
+            }
+        });
+        at
+    }
+
+    fn sends(at: SocketAddr, bytes: usize) -> String {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(&vec![7; bytes]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    }
+
+    #[test]
+    fn whoever_has_said_all_still_hears_the_answer() {
+        let at = relayed(counts());
+        assert_eq!(sends(at, 3_000_000), "3000000");
+        assert_eq!(sends(at, 0), "0");
+    }
+
+    #[test]
+    fn many_connections_are_open_at_once() {
+        let at = relayed(counts());
+        let open: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(at).unwrap()).collect();
+        for (index, mut stream) in open.into_iter().enumerate() {
+            stream.write_all(&vec![1; index]).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).unwrap();
+            assert_eq!(said, index.to_string());
+        }
+    }
+
+    #[test]
+    fn a_connection_ends_when_nobody_listens_inside() {
+        let nobody = TcpListener::bind(somewhere()).unwrap().local_addr().unwrap();
+        let mut stream = TcpStream::connect(relayed(nobody)).unwrap();
+        let read = stream.read(&mut [0]);
+        assert!(matches!(read, Ok(0)) || read.is_err());
+    }
+
+    #[test]
+    fn each_sender_of_datagrams_gets_his_own_answers() {
+        let (inside, outside) =
+            (UdpSocket::bind(somewhere()).unwrap(), UdpSocket::bind(somewhere()).unwrap());
+        let (to, at) = (inside.local_addr().unwrap(), outside.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((read, from)) = inside.recv_from(&mut buffer) {
+                inside.send_to(&[b"got ", &buffer[..read]].concat(), from).unwrap();
+            }
+        });
+        spawn(move || datagrams(&Arc::new(outside), to)).unwrap();
+        let senders: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind(somewhere()).unwrap()).collect();
+        for (index, sender) in senders.iter().enumerate() {
+            sender.set_read_timeout(Some(CONNECTS)).unwrap();
+            sender.send_to(format!("{index}").as_bytes(), at).unwrap();
+        }
+        for (index, sender) in senders.iter().enumerate() {
+            let mut buffer = [0; 64];
+            let (read, _) = sender.recv_from(&mut buffer).unwrap();
+            assert_eq!(buffer[..read], format!("got {index}").into_bytes());
+        }
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_named_with_who_has_it() {
+        let listener = TcpListener::bind(somewhere()).unwrap();
+        let host = listener.local_addr().unwrap().port();
+        let to = std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        let port = Port { protocol: Protocol::Tcp, address: Some(Ipv4Addr::LOCALHOST.into()), host, to };
+        let refused = take(&port).err().unwrap().to_string();
+        assert!(refused.contains(&format!("127.0.0.1:{host}/tcp is in use by ")), "{refused}");
+        // One address of all is enough.
+        assert!(take(&Port { address: None, ..port }).is_err());
+    }
+}

@@ -110,7 +110,7 @@ pub(super) fn join(engine: &Embedded, unit: &UnitId, spec: &UnitSpec) -> Result<
     let mut leads_to = None;
     let mut has_way_out = false;
     for (index, wish) in wishes.iter().enumerate() {
-        let about = ensure(engine, wish)?;
+        let about = ensure(engine, unit, wish)?;
         let address = address_of(engine, unit, wish, &about)?;
         let member = Member { address, names: wish.names.clone(), up: true };
         let path = engine.network(&about.name).join(MEMBERS).join(unit.as_str());
@@ -195,10 +195,20 @@ fn refused(network: &str, why: impl Into<String>) -> EngineError {
 }
 
 /// Sees to it that a network is there, and gives what is known of it.
-fn ensure(engine: &Embedded, wish: &Wish) -> Result<About, EngineError> {
+fn ensure(engine: &Embedded, unit: &UnitId, wish: &Wish) -> Result<About, EngineError> {
     let name = &wish.network.name;
     let path = engine.network(name).join(ABOUT);
-    let known = read::<About>(&path)?;
+    let mut known = read::<About>(&path)?;
+    if let Some(about) = known.take_if(|about| !is_as_declared(about, wish)) {
+        let others = members(engine, name)?;
+        if let Some((other, _)) = others.iter().find(|(id, of)| of.up && *id != unit.as_str()) {
+            let why =
+                format!("it was made with other settings, and {other} runs in it; stop its units first");
+            return Err(refused(name, why));
+        }
+        sandbox::remove_device(&about.bridge)?;
+        way_out::close(&about.bridge, about.subnet, about.internal);
+    }
     if let Some(about) = known.as_ref().filter(|about| sandbox::is_up(&about.bridge)) {
         return Ok(about.clone());
     }
@@ -226,6 +236,17 @@ fn raise(about: &About) -> Result<(), EngineError> {
         prefix: about.subnet.prefix,
         mtu: about.mtu,
     })?)
+}
+
+/// Whether a network is what is declared of it now. Nothing is declared of one of others.
+fn is_as_declared(about: &About, wish: &Wish) -> bool {
+    let same = |declared: Option<Subnet>, has: Subnet| declared.is_none_or(|declared| declared == has);
+    wish.network.external
+        || (about.internal == wish.network.internal
+            && about.mtu == wish.mtu
+            && about.range == wish.range
+            && same(wish.subnet, about.subnet)
+            && wish.gateway.is_none_or(|declared| declared == about.gateway))
 }
 
 /// What a new network is.
