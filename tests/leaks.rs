@@ -76,6 +76,9 @@ fn command_line(pid: u32) -> String {
 /// Ends what mentions this place, and what is below this process: only a test that failed leaves such.
 pub fn kill(place: &Path, with_descendants: bool) {
     let below = if with_descendants { descendants() } else { Vec::new() };
+    for device in devices(place) {
+        let _ = Command::new("ip").args(["link", "delete", &device]).stderr(Stdio::null()).status();
+    }
     for (pid, _) in processes(place).into_iter().chain(below) {
         let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
     }
@@ -135,9 +138,17 @@ pub fn asides(place: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The networks of a state, with the devices of the machine that they name.
+/// The networks of a state.
 pub fn networks(place: &Path) -> Vec<String> {
     let entries = fs::read_dir(place.join("state/networks/v1")).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_name() != ".lock").map(|entry| entry.path());
     folders.map(|folder| format!("network {}", folder.display())).collect()
+}
+
+/// The devices of this machine that the networks of a state are.
+pub fn devices(place: &Path) -> Vec<String> {
+    let folders = fs::read_dir(place.join("state/networks/v1")).into_iter().flatten().flatten();
+    let about = folders.filter_map(|folder| fs::read(folder.path().join("network.json")).ok());
+    let about = about.filter_map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    about.filter_map(|about| about["bridge"].as_str().map(str::to_owned)).collect()
 }

@@ -85,6 +85,7 @@ fn main() -> ExitCode {
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
                     ("a_stack_has_networks_of_its_own", stacks::in_networks_of_its_own),
+                    ("an_environment_has_a_network_of_its_own", stacks::an_environment_of_its_own),
                 ],
             ]
             .concat(),

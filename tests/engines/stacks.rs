@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use crate::docker::{Scenario, project};
 use crate::harness::{Project, until};
+use crate::leaks;
 use crate::place::Place;
 use crate::support::{Blobs, Pack, Tar, busybox, plain};
 
@@ -362,14 +363,6 @@ fn page_at(port: u16) -> Option<String> {
     said.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned())
 }
 
-/// The devices of this machine that the networks of a project are.
-fn bridges(project: &Project) -> Vec<String> {
-    let folders = std::fs::read_dir(project.state().join("networks/v1")).into_iter().flatten().flatten();
-    let about = folders.filter_map(|folder| std::fs::read_to_string(folder.path().join("network.json")).ok());
-    let about = about.map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
-    about.map(|about| about["bridge"].as_str().unwrap().to_owned()).collect()
-}
-
 /// An ordinary stack, whose services have networks of their own.
 pub fn in_networks_of_its_own(_: &Place) {
     let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
@@ -409,11 +402,13 @@ pub fn in_networks_of_its_own(_: &Place) {
     assert_eq!(page_at(port), None);
     project.up();
     until("the page is there again", || page_at(port).as_deref() == Some("hello"));
-    let devices = bridges(&project);
+    let at = project.state();
+    let at = at.parent().unwrap();
+    let devices = leaks::devices(at);
     assert_eq!(devices.len(), 3, "{devices:?}");
     assert!(devices.iter().all(|device| std::path::Path::new("/sys/class/net").join(device).exists()));
     project.run(&["down"]).exits(0);
-    assert!(bridges(&project).is_empty());
+    assert!(leaks::devices(at).is_empty());
     for device in devices {
         assert!(!std::path::Path::new("/sys/class/net").join(&device).exists());
         for (program, words) in [("iptables-save", vec![]), ("nft", vec!["list", "ruleset"])] {
@@ -421,6 +416,32 @@ pub fn in_networks_of_its_own(_: &Place) {
             assert!(!rules.is_ok_and(|rules| String::from_utf8_lossy(&rules.stdout).contains(&device)));
         }
     }
+}
+
+/// An environment whose ports are its own, and those that are published of them.
+pub fn an_environment_of_its_own(_: &Place) {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    drop(held);
+    let manifest =
+        |ports: &str| format!("setpoint = 1\n[env.dev]\nnetwork = \"private\"\nports = [{ports}]\n");
+    let project = Project::new(&manifest(&format!("\"{port}:8000\"")));
+    project.write("index.html", "hello");
+    if !rustix::process::geteuid().is_root() {
+        project.run(&["up"]).exits(7).says("without the rights of root").says("network = \"host\"");
+        return;
+    }
+    project.up();
+    let serve = ["exec", "dev", "--", "busybox", "httpd", "-p", "8000", "-h", "/workspace"];
+    project.run(&serve).exits(0);
+    until("the page is there", || page_at(port).as_deref() == Some("hello"));
+    assert!(project.run(&["exec", "dev", "--", "ls", "/sys/class/net"]).stdout.contains("eth0"));
+    // Its ports are made with its network.
+    project.write("setpoint.toml", &manifest(""));
+    project.run(&["plan"]).exits(0).says("dev: restart");
+    project.up();
+    assert_eq!(page_at(port), None);
+    project.run(&["down"]).exits(0);
 }
 
 /// An image of busybox that lies beside a project.

@@ -19,7 +19,7 @@ use setpoint_model::digest::Digest;
 use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
 
-use super::{Embedded, GONE, io, remove_tree};
+use super::{Embedded, io, remove_tree};
 use crate::engine::{EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 use pool::Wish;
@@ -106,6 +106,7 @@ pub(super) fn join(engine: &Embedded, unit: &UnitId, spec: &UnitSpec) -> Result<
     for name in networks_of(engine, unit)?.iter().filter(|name| !wanted.contains(name.as_str())) {
         leave(engine, unit, name)?;
     }
+    sweep(engine)?;
     let mut joined = OwnNetwork::default();
     let mut leads_to = None;
     let mut has_way_out = false;
@@ -176,7 +177,8 @@ pub(super) fn forget(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError
         return Ok(());
     }
     let _held = engine.hold_networks()?;
-    networks_of(engine, unit)?.iter().try_for_each(|name| leave(engine, unit, name))
+    networks_of(engine, unit)?.iter().try_for_each(|name| leave(engine, unit, name))?;
+    sweep(engine)
 }
 
 /// Says whether the networks of others that a unit is to be in are there.
@@ -206,8 +208,7 @@ fn ensure(engine: &Embedded, unit: &UnitId, wish: &Wish) -> Result<About, Engine
                 format!("it was made with other settings, and {other} runs in it; stop its units first");
             return Err(refused(name, why));
         }
-        sandbox::remove_device(&about.bridge)?;
-        way_out::close(&about.bridge, about.subnet, about.internal);
+        take_down(&about)?;
     }
     if let Some(about) = known.as_ref().filter(|about| sandbox::is_up(&about.bridge)) {
         return Ok(about.clone());
@@ -310,27 +311,35 @@ fn address_of(engine: &Embedded, unit: &UnitId, wish: &Wish, about: &About) -> R
     Ok(declared)
 }
 
-/// Takes a unit out of a network, which is removed if it was the last one.
+/// Takes a unit out of a network.
 fn leave(engine: &Embedded, unit: &UnitId, name: &str) -> Result<(), EngineError> {
-    let folder = engine.network(name);
-    let path = folder.join(MEMBERS).join(unit.as_str());
+    let path = engine.network(name).join(MEMBERS).join(unit.as_str());
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(error)),
-        _ => {}
+        _ => files::refresh(engine, &BTreeSet::from([name])),
     }
-    if !members(engine, name)?.is_empty() {
-        return files::refresh(engine, &BTreeSet::from([name]));
+}
+
+/// Removes the networks that nobody is in, also those that a start or a removal left that was killed.
+fn sweep(engine: &Embedded) -> Result<(), EngineError> {
+    for name in entries(&engine.networks())? {
+        let folder = engine.network(&name);
+        if !members(engine, &name)?.is_empty() {
+            continue;
+        }
+        if let Some(about) = read::<About>(&folder.join(ABOUT))? {
+            take_down(&about)?;
+        }
+        remove_tree(&folder)?;
     }
-    if let Some(about) = read::<About>(&folder.join(ABOUT))? {
-        sandbox::remove_device(&about.bridge)?;
-        way_out::close(&about.bridge, about.subnet, about.internal);
-    }
-    let gone = engine.networks().join(format!(".{GONE}-{name}"));
-    remove_tree(&gone)?;
-    match fs::rename(&folder, &gone) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &folder)(error)),
-        _ => remove_tree(&gone),
-    }
+    Ok(())
+}
+
+/// Removes what the machine has of a network.
+fn take_down(about: &About) -> Result<(), EngineError> {
+    sandbox::remove_device(&about.bridge)?;
+    way_out::close(&about.bridge, about.subnet, about.internal);
+    Ok(())
 }
 
 /// The networks that a unit is in.
