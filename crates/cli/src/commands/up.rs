@@ -268,22 +268,23 @@ fn tell_notes(context: &Context, project: &Project, engine: &dyn Engine) {
     for note in &project.manifest.notes {
         context.output.progress(format!("note: {note}"));
     }
-    if engine.capabilities().restarts || reconciler::is_running(&context.roots) {
-        return;
-    }
-    let restarts = |env: &&Env| env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No);
-    for env in project.manifest.envs.values().filter(restarts) {
-        let text = format!("`{}` is started again only while `setpoint daemon run` runs", env.name);
-        context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
-    }
-    for env in
-        project.manifest.envs.values().filter(|env| has_own_network(env) && !capabilities.private_network)
-    {
-        let text = format!(
-            "nothing leads out of the networks of `{}`: the {} engine needs root's rights and `iptables` or `nft` for that",
-            env.name, capabilities.engine
-        );
-        context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
+    let capabilities = engine.capabilities();
+    let is_kept = capabilities.restarts || reconciler::is_running(&context.roots);
+    for env in project.manifest.envs.values() {
+        let restarts = env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No);
+        let tell = |text: String| {
+            context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
+        };
+        if restarts && !is_kept {
+            tell(format!("`{}` is started again only while `setpoint daemon run` runs", env.name));
+        }
+        if has_own_network(env) && !capabilities.private_network {
+            tell(format!(
+                "nothing leads out of the networks of `{}`: the {} engine needs root's rights and `iptables` or `nft` \
+                 for that",
+                env.name, capabilities.engine
+            ));
+        }
     }
 }
 

@@ -315,7 +315,7 @@ fn address_of(engine: &Embedded, unit: &UnitId, wish: &Wish, about: &About) -> R
 fn leave(engine: &Embedded, unit: &UnitId, name: &str) -> Result<(), EngineError> {
     let path = engine.network(name).join(MEMBERS).join(unit.as_str());
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &path)(error)),
         _ => files::refresh(engine, &BTreeSet::from([name])),
     }
 }
