@@ -30,6 +30,7 @@ mod registry;
 mod rootless;
 mod rules;
 mod services;
+mod stack_example;
 mod stacks;
 mod steps;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
                 daemon::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
+                    stack_example::ON_THE_EMBEDDED_ENGINE,
                     ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
                     ("a_stack_has_networks_of_its_own", stacks::in_networks_of_its_own),
                     ("an_environment_has_a_network_of_its_own", stacks::an_environment_of_its_own),
@@ -93,7 +95,9 @@ fn main() -> ExitCode {
                 let all =
                     [docker::SCENARIOS, features::SCENARIOS, stacks::SCENARIOS, build_secrets::SCENARIOS]
                         .concat();
-                all.into_iter().chain([(FAULTS, faults::of_docker as fn(&Place))]).collect()
+                all.into_iter()
+                    .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
+                    .collect()
             }
             Kind::Podman => vec![build_secrets::ON_PODMAN, rootless::ON_PODMAN],
             Kind::Repeating => Vec::new(),

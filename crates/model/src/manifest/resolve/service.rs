@@ -63,6 +63,8 @@ pub(super) fn service(
         env: literal(variables(section.env, &key("env"), document), &key("env"), document),
         user: section.user.map(|user| user.0),
         working_dir: section.workdir.map(|path| path.0),
+        // A plain program that is the first process hears of no signal that it does not ask for.
+        init: Some(true),
         mounts: mounts.collect(),
         ports: ports
             .iter()
