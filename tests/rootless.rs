@@ -63,6 +63,14 @@ fn a_user_that_cannot_be_is_known_before_anything_runs() {
 }
 
 #[test]
+fn a_network_of_its_own_is_refused_by_name_before_anything_is_made() {
+    let project = full();
+    project.declare("packs =", "network = \"private\"\npacks =");
+    project.run(&["up"]).exits(7).says("without the rights of root").says("network = \"host\"");
+    assert_eq!(project.effects(), NOTHING);
+}
+
+#[test]
 fn a_limit_that_this_user_may_not_set_is_refused_by_name() {
     let project = full();
     project.declare("packs =", "limits = { memory = \"512MiB\" }\npacks =");

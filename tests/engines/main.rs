@@ -67,9 +67,11 @@ fn main() -> ExitCode {
             Vec::new()
         };
         let of_health = if kind == Kind::Podman { &[] } else { services::OF_HEALTH };
-        let of_walls = if kind == Kind::Podman { &[] } else { networks::OF_WALLS };
+        // Only root makes networks.
+        let of_networks = if rustix::process::geteuid().is_root() { networks::RULES } else { &[] };
+        let of_walls = if kind == Kind::Podman || of_networks.is_empty() { &[] } else { networks::OF_WALLS };
         let of_units =
-            [rules::RULES, services::RULES, of_health, networks::RULES, of_walls, layouts::RULES].concat();
+            [rules::RULES, services::RULES, of_health, of_networks, of_walls, layouts::RULES].concat();
         for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {
             let place = Arc::clone(&place);
             let test = move || {

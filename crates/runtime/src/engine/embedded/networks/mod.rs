@@ -216,8 +216,9 @@ fn ensure(engine: &Embedded, unit: &UnitId, wish: &Wish) -> Result<About, Engine
     if known.is_none() && wish.network.external {
         return Err(refused(name, "it is declared as external, and is not there"));
     }
+    // What a start left that was killed, or what the machine was before it started anew.
+    known.as_ref().map_or(Ok(()), take_down)?;
     let bridge = engine.device("sp-", name);
-    // What a start left that was killed.
     sandbox::remove_device(&bridge)?;
     let taken = taken(engine, name)?;
     // The machine may have started anew, in other networks.

@@ -1,6 +1,7 @@
 //! How units reach what is outside of the host: their addresses are replaced by the host's own, by its filter of
 //! packets. The programs for it are the system's; without them, networks work and nothing leads out of them.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub(in crate::engine::embedded) fn is_there() -> bool {
     program().is_some()
 }
 
-/// Opens the way out of a bridge, unless it is internal, and closes the one into the bridges of others. Nothing without
+/// Opens the way out of a bridge that has none, unless it is internal, and closes the one into the bridges of others. Nothing without
 /// a program for it.
 pub(super) fn open(bridge: &str, subnet: Subnet, internal: bool) -> Result<(), String> {
     let Some(program) = program() else { return Ok(()) };
@@ -46,12 +47,7 @@ pub(super) fn open(bridge: &str, subnet: Subnet, internal: bool) -> Result<(), S
         Program::Nft(_) if internal => Ok(()),
         Program::Nft(nft) => run(&nft, &["-f", "-"], &table(bridge, subnet)),
         Program::Iptables(iptables) => {
-            for rule in rules(bridge, subnet, internal) {
-                if run(&iptables, &rule.words("-C"), "").is_err() {
-                    run(&iptables, &rule.words(rule.added), "")?;
-                }
-            }
-            Ok(())
+            restore(&iptables, &batch(&rules(bridge, subnet, internal), |rule| rule.added))
         }
     }
 }
@@ -117,6 +113,25 @@ fn rules(bridge: &str, subnet: Subnet, internal: bool) -> Vec<Rule> {
         forward(format!("-i {bridge} -o sp-+ -j DROP")),
         within,
     ]
+}
+
+/// All of these at once, one table after another, as `iptables-restore` takes them: a process for each rule would be the
+/// longest part of a start.
+fn batch(rules: &[Rule], what: impl Fn(&Rule) -> &'static str) -> String {
+    let mut text = String::new();
+    for of_table in rules.chunk_by(|one, next| one.table == next.table) {
+        let _ = writeln!(text, "*{}", of_table[0].table);
+        for rule in of_table {
+            let _ = writeln!(text, "{} {} {}", what(rule), rule.chain, rule.words.join(" "));
+        }
+        text.push_str("COMMIT\n");
+    }
+    text
+}
+
+/// Changes rules beside those of others.
+fn restore(iptables: &Path, batch: &str) -> Result<(), String> {
+    run(&iptables.with_file_name("iptables-restore"), &["--noflush", "-w"], batch)
 }
 
 fn run(program: &Path, words: &[&str], input: &str) -> Result<(), String> {
