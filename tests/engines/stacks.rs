@@ -402,6 +402,14 @@ pub fn in_networks_of_its_own(_: &Place) {
     assert_eq!(page_at(port), None);
     project.up();
     until("the page is there again", || page_at(port).as_deref() == Some("hello"));
+    // Who has a port is told by its name, where it is one of ours.
+    let twin = format!(
+        "  twin:\n    image: {0}\n    command: [sleep, '9']\n    ports: ['{port}:1']\n",
+        image(&project).display()
+    );
+    project.edit("compose.yaml", "  probe:\n", &format!("{twin}  probe:\n"));
+    project.run(&["up", "twin"]).exits(7).says(&format!("{port}/tcp is in use by `web` of"));
+    project.run(&["down", "twin"]).exits(0);
     let at = project.state();
     let at = at.parent().unwrap();
     let devices = leaks::devices(at);

@@ -49,6 +49,8 @@ pub enum SandboxError {
     PortTaken {
         /// With its address, if one was asked for, and its kind: `127.0.0.1:80/tcp`.
         port: String,
+        /// Its number.
+        number: u16,
         /// Who has it, if that is to be seen.
         by: Option<String>,
     },

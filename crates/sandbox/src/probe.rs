@@ -1,6 +1,7 @@
 //! What this machine lets this user do. Looking leaves nothing behind.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct Features {
     pub cgroup: Offer,
     /// Whether a helper is installed that maps further users for rootless sandboxes.
     pub newuidmap: bool,
+    /// What sets rules for packets, by the path of its program: `iptables`, else `nft`.
+    pub packet_filter: Option<String>,
 }
 
 /// Looks.
@@ -43,7 +46,23 @@ pub fn features() -> Features {
         seccomp: missing(seccomp, "the kernel cannot filter system calls"),
         cgroup: Offer::find(),
         newuidmap: std::env::split_paths(&paths).any(|folder| folder.join("newuidmap").is_file()),
+        packet_filter: packet_filter().map(|program| program.to_string_lossy().into_owned()),
     }
+}
+
+/// Where programs of the administrator's lie, which are not in everybody's `PATH`.
+const ALSO: &str = "/usr/sbin:/sbin:/usr/local/sbin";
+
+/// The program that sets rules for packets. Where there are both, `iptables`: what Docker or a firewall refuses by it,
+/// no rule of `nft` can allow.
+#[must_use]
+pub fn packet_filter() -> Option<PathBuf> {
+    let paths = std::env::var("PATH").unwrap_or_default();
+    let find = |name: &str| {
+        let folders = paths.split(':').chain(ALSO.split(':'));
+        folders.map(|folder| Path::new(folder).join(name)).find(|file| file.is_file())
+    };
+    find("iptables").or_else(|| find("nft"))
 }
 
 /// Tries it in a process of its own: `unshare` of util-linux, which every Debian has.

@@ -135,7 +135,20 @@ fn of_machine(features: &Features, limits: &[Limits]) -> Vec<Finding> {
         Err(why) => Finding::problem("overlay", why.clone()).fix("`modprobe overlay`"),
     });
     findings.push(of_limits(&features.cgroup, limits));
+    findings.push(of_networks(features));
     findings
+}
+
+/// Whether units can have networks of their own.
+fn of_networks(features: &Features) -> Finding {
+    let subject = "private networks";
+    match &features.packet_filter {
+        _ if features.rootless => Finding::info(subject, "none: they need the rights of root")
+            .fix("run setpoint as root, or use the host's network, or Docker"),
+        Some(program) => Finding::ok(subject, format!("with a way out by {program}")),
+        None => Finding::info(subject, "nothing leads out of them: there is neither iptables nor nft")
+            .fix("install the package iptables or nftables"),
+    }
 }
 
 fn of_limits(offer: &Offer, limits: &[Limits]) -> Finding {
@@ -307,12 +320,14 @@ mod tests {
             seccomp: Ok(()),
             cgroup: Offer::V2 { controllers: ["memory", "cpu", "pids"].map(str::to_owned).to_vec() },
             newuidmap: true,
+            packet_filter: Some("iptables".to_owned()),
         }
     }
 
     #[test]
     fn a_good_machine_has_only_good_findings() {
-        assert!(of_machine(&features(), &[]).iter().all(|finding| finding.level == Level::Ok));
+        let of_root = Features { rootless: false, ..features() };
+        assert!(of_machine(&of_root, &[]).iter().all(|finding| finding.level == Level::Ok));
     }
 
     #[test]
@@ -323,6 +338,7 @@ mod tests {
             seccomp: Err("no filters".to_owned()),
             cgroup: Offer::None { why: "nothing is writable".to_owned() },
             newuidmap: false,
+            packet_filter: None,
             ..features()
         };
         let limits = Limits { pids: Some(10), ..Limits::default() };

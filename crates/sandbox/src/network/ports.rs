@@ -92,7 +92,7 @@ fn take(port: &Port) -> Result<Held, SandboxError> {
             Ok(taken) => return Ok(taken),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 let by = crate::network::holder::of(port.protocol, port.host);
-                return Err(SandboxError::PortTaken { port: name(port), by });
+                return Err(SandboxError::PortTaken { port: name(port), number: port.host, by });
             }
             Err(error) => refused = error,
         }

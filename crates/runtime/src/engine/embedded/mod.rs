@@ -527,7 +527,7 @@ impl Engine for Embedded {
         });
         if let Err(error) = started {
             networks::pause(self, unit)?;
-            return Err(error);
+            return Err(networks::with_owner(self, error));
         }
         if file.stood_at.is_none() {
             file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();

@@ -20,7 +20,7 @@ use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
 
 use super::{Embedded, io, remove_tree};
-use crate::engine::{EngineError, UnitId, UnitSpec};
+use crate::engine::{Engine as _, EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 use pool::Wish;
 
@@ -191,6 +191,18 @@ pub(super) fn check_external(engine: &Embedded, spec: &UnitSpec) -> Result<(), E
     }
 }
 
+/// Says which unit has a port that is in use, where it is one of ours.
+pub(super) fn with_owner(engine: &Embedded, error: EngineError) -> EngineError {
+    use sandbox::SandboxError::PortTaken;
+    let EngineError::Sandbox(PortTaken { port, number, by }) = error else { return error };
+    let owner = engine.units().unwrap_or_default().into_iter().find(|(id, _)| {
+        let file = engine.unit_file(id).ok().flatten().filter(|_| engine.running(id).is_ok());
+        file.is_some_and(|file| file.container.ports.iter().any(|port| port.host == Some(number)))
+    });
+    let owner = owner.map(|(_, labels)| format!("`{}` of {}", labels.unit, labels.project_root.display()));
+    EngineError::Sandbox(PortTaken { port, number, by: owner.or(by) })
+}
+
 /// Why a network cannot be had.
 fn refused(network: &str, why: impl Into<String>) -> EngineError {
     EngineError::Network { network: network.to_owned(), why: why.into() }
@@ -231,7 +243,11 @@ fn ensure(engine: &Embedded, unit: &UnitId, wish: &Wish) -> Result<About, Engine
 
 /// Makes a network's bridge, and its way out.
 fn raise(about: &About) -> Result<(), EngineError> {
-    way_out::open(&about.bridge, about.subnet, about.internal).map_err(|why| refused(&about.name, why))?;
+    match way_out::open(&about.bridge, about.subnet, about.internal) {
+        // Nothing leads out of it without rules either.
+        Err(_) if about.internal => {}
+        opened => opened.map_err(|why| refused(&about.name, why))?,
+    }
     Ok(sandbox::make_bridge(&sandbox::Bridge {
         name: about.bridge.clone(),
         address: about.gateway,
@@ -328,8 +344,10 @@ fn sweep(engine: &Embedded) -> Result<(), EngineError> {
         if !members(engine, &name)?.is_empty() {
             continue;
         }
-        if let Some(about) = read::<About>(&folder.join(ABOUT))? {
-            take_down(&about)?;
+        // One whose record is damaged goes too: its device has a name of its own.
+        match read::<About>(&folder.join(ABOUT)) {
+            Ok(Some(about)) => take_down(&about)?,
+            _ => sandbox::remove_device(&engine.device("sp-", &name))?,
         }
         remove_tree(&folder)?;
     }

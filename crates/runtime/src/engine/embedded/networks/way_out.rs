@@ -7,28 +7,20 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use setpoint_sandbox as sandbox;
 use setpoint_sandbox::Subnet;
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
-/// What a process without a `PATH` of the administrator's finds them in.
-const ALSO: &str = "/usr/sbin:/sbin:/usr/local/sbin";
 
-/// Which program sets the rules. Where there are both, `iptables`: what Docker or a firewall refuses by it, no rule of
-/// the other can allow.
+/// Which program sets the rules.
 enum Program {
     Iptables(PathBuf),
     Nft(PathBuf),
 }
 
 fn program() -> Option<Program> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let find = |name: &str| {
-        path.split(':')
-            .chain(ALSO.split(':'))
-            .map(|folder| Path::new(folder).join(name))
-            .find(|file| file.is_file())
-    };
-    find("iptables").map(Program::Iptables).or_else(|| find("nft").map(Program::Nft))
+    let path = sandbox::probe::packet_filter()?;
+    Some(if path.ends_with("nft") { Program::Nft(path) } else { Program::Iptables(path) })
 }
 
 /// Whether something can lead out of networks on this machine.
@@ -36,16 +28,15 @@ pub(in crate::engine::embedded) fn is_there() -> bool {
     program().is_some()
 }
 
-/// Opens the way out of a bridge that has none, unless it is internal, and closes the one into the bridges of others. Nothing without
-/// a program for it.
+/// Opens the way out of a bridge that has none, unless it is internal, and closes all others. Nothing without a program
+/// for it.
 pub(super) fn open(bridge: &str, subnet: Subnet, internal: bool) -> Result<(), String> {
     let Some(program) = program() else { return Ok(()) };
     if !internal && fs::read_to_string(FORWARD).is_ok_and(|now| now.trim() == "0") {
         fs::write(FORWARD, "1").map_err(|error| format!("cannot write {FORWARD}: {error}"))?;
     }
     match program {
-        Program::Nft(_) if internal => Ok(()),
-        Program::Nft(nft) => run(&nft, &["-f", "-"], &table(bridge, subnet)),
+        Program::Nft(nft) => run(&nft, &["-f", "-"], &table(bridge, subnet, internal)),
         Program::Iptables(iptables) => {
             restore(&iptables, &batch(&rules(bridge, subnet, internal), |rule| rule.added))
         }
@@ -58,20 +49,36 @@ pub(super) fn close(bridge: &str, subnet: Subnet, internal: bool) {
         None => {}
         Some(Program::Nft(nft)) => drop(run(&nft, &["delete", "table", "ip", bridge], "")),
         Some(Program::Iptables(iptables)) => {
-            rules(bridge, subnet, internal)
-                .iter()
-                .for_each(|rule| drop(run(&iptables, &rule.words("-D"), "")));
+            let rules = rules(bridge, subnet, internal);
+            if restore(&iptables, &batch(&rules, |_| "-D")).is_err() {
+                // One that is not there keeps the others of a batch from going.
+                rules.iter().for_each(|rule| drop(run(&iptables, &rule.words("-D"), "")));
+            }
         }
     }
 }
 
 /// A table of its own, which is made anew if it is there.
-fn table(bridge: &str, subnet: Subnet) -> String {
+fn table(bridge: &str, subnet: Subnet, internal: bool) -> String {
+    let (leaves, comes) = (
+        format!("iifname \"{bridge}\" oifname != \"{bridge}\""),
+        format!("oifname \"{bridge}\" iifname != \"{bridge}\""),
+    );
+    let (out, walls) = match internal {
+        true => (String::new(), format!("{leaves} drop; {comes} drop;")),
+        false => (
+            format!(
+                "chain out {{ type nat hook postrouting priority 100; \
+                 ip saddr {subnet} oifname != \"{bridge}\" masquerade; }}\n"
+            ),
+            format!(
+                "{leaves} oifname \"sp-*\" drop; {comes} ct state established,related accept; {comes} drop;"
+            ),
+        ),
+    };
     format!(
-        "table ip {bridge}\ndelete table ip {bridge}\ntable ip {bridge} {{\n\
-         chain out {{ type nat hook postrouting priority 100; ip saddr {subnet} oifname != \"{bridge}\" masquerade; }}\n\
-         chain between {{ type filter hook forward priority 0; \
-         iifname \"{bridge}\" oifname != \"{bridge}\" oifname \"sp-*\" drop; }}\n}}\n"
+        "table ip {bridge}\ndelete table ip {bridge}\ntable ip {bridge} {{\n{out}\
+         chain walls {{ type filter hook forward priority 0; {walls} }}\n}}\n"
     )
 }
 
@@ -103,11 +110,14 @@ fn rules(bridge: &str, subnet: Subnet, internal: bool) -> Vec<Rule> {
     // What stays on a bridge is filtered too, where the kernel is told to (`br_netfilter`): Docker refuses all that it
     // does not know.
     let within = forward(format!("-i {bridge} -o {bridge} -j ACCEPT"));
+    // Nobody reaches a unit from outside but by the ports that it publishes.
+    let no_way_in = forward(format!("-o {bridge} -j DROP"));
     if internal {
-        return vec![within];
+        return vec![no_way_in, forward(format!("-i {bridge} -j DROP")), within];
     }
     vec![
         rule("nat", "POSTROUTING", "-A", &format!("-s {subnet} ! -o {bridge} -j MASQUERADE")),
+        no_way_in,
         forward(format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")),
         forward(format!("-i {bridge} -j ACCEPT")),
         forward(format!("-i {bridge} -o sp-+ -j DROP")),
