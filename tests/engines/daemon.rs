@@ -12,6 +12,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("what_crashes_again_and_again_waits_longer_and_longer", what_crashes_again_and_again),
     ("what_the_user_stopped_stays_stopped", what_the_user_stopped),
     ("services_outlive_the_daemon_and_the_next_one_goes_on", services_outlive_the_daemon),
+    ("what_is_unwell_is_restarted_and_found_by_its_name", what_is_unwell_is_restarted),
 ];
 
 const STACK: &str = r#"
@@ -35,6 +36,39 @@ services:
     user: root
     command: ["sh", "-c", "echo began; exec sleep 100000"]
 "#;
+
+const UNWELL: &str = r#"
+name: unwell
+services:
+  web:
+    image: IMAGE
+    user: root
+    restart: always
+    command: ["sh", "-c", ": > /well; echo began; exec busybox httpd -f -p 8000 -h /"]
+    healthcheck: { test: "[ -e /well ]", interval: 300ms, retries: 1 }
+  client:
+    image: IMAGE
+    user: root
+    command: ["sleep", "100000"]
+    depends_on: { web: { condition: service_healthy } }
+"#;
+
+fn what_is_unwell_is_restarted(_: &Place) {
+    let project = project(UNWELL);
+    project.up();
+    let page =
+        || project.run(&["exec", "client", "--", "busybox", "wget", "-qO-", "http://web:8000/note"]).stdout;
+    until("the page is there", || page() == "kept");
+    let _daemon = Daemon::start(&project);
+    project.run(&["exec", "web", "--", "busybox", "rm", "/well"]).exits(0);
+    until("it began again", || lines(&project, "web") == 2);
+    until("the page is there again", || page() == "kept");
+    project.run(&["exec", "web", "--", "busybox", "killall", "-9", "busybox"]);
+    until("it began once more", || lines(&project, "web") == 3);
+    until("the page is there once more", || page() == "kept");
+    project.run(&["status", "web"]).exits(0).says("start (it ended with exit");
+    project.run(&["down"]).exits(0);
+}
 
 fn project(stack: &str) -> Project {
     let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");

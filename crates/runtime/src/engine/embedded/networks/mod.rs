@@ -142,15 +142,16 @@ pub(super) fn join(engine: &Embedded, unit: &UnitId, spec: &UnitSpec) -> Result<
 
 /// Leads a unit that is about to start as it was into the networks that it was in.
 pub(super) fn resume(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
-    told(engine, unit, true)
+    mark(engine, unit, true)
 }
 
 /// Tells the others in its networks that a unit does not run any more. Its addresses stay its own.
 pub(super) fn pause(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
-    told(engine, unit, false)
+    mark(engine, unit, false)
 }
 
-fn told(engine: &Embedded, unit: &UnitId, up: bool) -> Result<(), EngineError> {
+/// Marks a unit as one that is there, or is not, in all its networks; they are made again where the machine forgot them.
+fn mark(engine: &Embedded, unit: &UnitId, up: bool) -> Result<(), EngineError> {
     if !engine.networks().exists() {
         return Ok(());
     }
