@@ -243,7 +243,8 @@ impl Daemon {
         let (files, processes) = (limit("nofile", Resource::Nofile), limit("nproc", Resource::Nproc));
         let limits = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n");
         fs::write(folder.join("containers.conf"), limits).unwrap();
-        let script = "ip link set lo up && exec podman --root \"$1/root\" --runroot \"$1/run\" --runtime runc \
+        // What it keeps there of networks and names is for its own namespace alone.
+        let script = "ip link set lo up && mount -t tmpfs none /run && exec podman --root \"$1/root\" --runroot \"$1/run\" --runtime runc \
                       --cgroup-manager cgroupfs --events-backend file --log-level warn system service --time 0 \
                       \"unix://$1/engine.sock\"";
         fs::create_dir_all(folder.join("tmp")).unwrap();
