@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use setpoint_model::container::{Attachment, ExtraHost, NetworkMode, PublishedPort};
 use setpoint_model::import::compose::{AddressPool, Network};
@@ -38,6 +39,12 @@ rules![
     OF_WALLS:
     units_of_different_networks_do_not_reach_each_other,
 ];
+
+/// Held by each rule: Podman's server of names does not stand several networks that come and go at once.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Says this word on port 8000 to whoever asks.
 fn serves(word: &str) -> String {
@@ -81,6 +88,7 @@ fn address(unit: &Unit<'_>, interface: &str) -> String {
 }
 
 fn units_of_a_network_find_each_other_by_their_names(subject: &Subject) {
+    let _alone = alone();
     let web = that_runs(subject, &serves("web"));
     let net = network(&called(&web, "net"));
     let web = joins(web, &[&net], &["web", "www"]).started();
@@ -100,6 +108,7 @@ fn units_of_a_network_find_each_other_by_their_names(subject: &Subject) {
 }
 
 fn a_unit_may_be_in_two_networks(subject: &Subject) {
+    let _alone = alone();
     let front = that_runs(subject, &serves("front"));
     let nets = [network(&called(&front, "a")), network(&called(&front, "b"))];
     let front = joins(front, &[&nets[0]], &["front"]).started();
@@ -114,6 +123,7 @@ fn a_unit_may_be_in_two_networks(subject: &Subject) {
 }
 
 fn units_of_different_networks_do_not_reach_each_other(subject: &Subject) {
+    let _alone = alone();
     let one = that_runs(subject, &serves("one"));
     let nets = [network(&called(&one, "a")), network(&called(&one, "b"))];
     let one = joins(one, &[&nets[0]], &["one"]).started();
@@ -125,6 +135,7 @@ fn units_of_different_networks_do_not_reach_each_other(subject: &Subject) {
 }
 
 fn nothing_leads_out_of_an_internal_network(subject: &Subject) {
+    let _alone = alone();
     let one = that_runs(subject, &serves("one"));
     let net = Network { internal: true, ..network(&called(&one, "net")) };
     let one = joins(one, &[&net], &["one"]).started();
@@ -138,6 +149,7 @@ fn nothing_leads_out_of_an_internal_network(subject: &Subject) {
 }
 
 fn addresses_are_those_that_are_declared(subject: &Subject) {
+    let _alone = alone();
     let unit = that_runs(subject, WAITS);
     let mut net = network(&called(&unit, "net"));
     // Another one for every test that runs at the same time.
@@ -160,6 +172,7 @@ fn addresses_are_those_that_are_declared(subject: &Subject) {
 }
 
 fn a_network_of_others_has_to_be_there(subject: &Subject) {
+    let _alone = alone();
     let unit = that_runs(subject, WAITS);
     let net = network(&called(&unit, "net"));
     let outer = Network { external: true, ..net.clone() };
@@ -176,6 +189,7 @@ fn a_network_of_others_has_to_be_there(subject: &Subject) {
 }
 
 fn hosts_that_are_declared_are_known(subject: &Subject) {
+    let _alone = alone();
     let unit = that_runs(subject, WAITS);
     let net = network(&called(&unit, "net"));
     let mut unit = joins(unit, &[&net], &["unit"]);
@@ -187,6 +201,7 @@ fn hosts_that_are_declared_are_known(subject: &Subject) {
 }
 
 fn a_unit_may_have_the_network_of_another(subject: &Subject) {
+    let _alone = alone();
     let web = that_runs(subject, &serves("web"));
     let net = network(&called(&web, "net"));
     let web = joins(web, &[&net], &["web"]).started();
@@ -213,6 +228,7 @@ fn publishes(mut unit: Unit<'_>, host: u16) -> Unit<'_> {
 }
 
 fn a_published_port_leads_to_the_unit_while_it_runs(subject: &Subject) {
+    let _alone = alone();
     // In the engine's own network, which may not be that of the test.
     let outside = that_runs(subject, WAITS).started();
     let port = free_port();
@@ -233,6 +249,7 @@ fn a_published_port_leads_to_the_unit_while_it_runs(subject: &Subject) {
 }
 
 fn a_port_that_somebody_has_is_refused_by_its_number(subject: &Subject) {
+    let _alone = alone();
     let port = free_port();
     let web = that_runs(subject, &serves("web"));
     let net = network(&called(&web, "net"));
@@ -249,6 +266,7 @@ fn a_port_that_somebody_has_is_refused_by_its_number(subject: &Subject) {
 }
 
 fn a_unit_without_declared_networks_may_have_one_of_its_own(subject: &Subject) {
+    let _alone = alone();
     let outside = that_runs(subject, WAITS).started();
     let port = free_port();
     let mut web = publishes(that_runs(subject, &serves("web")), port);

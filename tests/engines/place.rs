@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use setpoint_model::manifest::EngineKind;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{self, BaseSource, Engine, Pull};
@@ -224,13 +225,14 @@ pub fn surroundings(folder: &Path, more: BTreeMap<String, String>) -> (Roots, BT
 struct Daemon {
     socket: PathBuf,
     child: std::sync::Mutex<Child>,
+    ended_by: Signal,
 }
 
 impl Daemon {
     fn docker(folder: &Path) -> Self {
         let script = "ip link set lo up && exec dockerd --data-root \"$1/root\" --exec-root \"$1/exec\" \
                       -H \"unix://$1/engine.sock\" --pidfile \"$1/pid\"";
-        Self::start(folder, script, &[])
+        Self::start(folder, &["--mount", "--net"], script, &[], Signal::TERM)
     }
 
     fn podman(folder: &Path) -> Self {
@@ -249,14 +251,23 @@ impl Daemon {
                       \"unix://$1/engine.sock\"";
         fs::create_dir_all(folder.join("tmp")).unwrap();
         let variables = [("CONTAINERS_CONF", folder.join("containers.conf")), ("TMPDIR", folder.join("tmp"))];
-        Self::start(folder, script, &variables)
+        // What it leaves behind for a while goes with its first process.
+        let apart = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        Self::start(folder, &apart, script, &variables, Signal::KILL)
     }
 
-    fn start(folder: &Path, script: &str, variables: &[(&str, PathBuf)]) -> Self {
+    fn start(
+        folder: &Path,
+        apart: &[&str],
+        script: &str,
+        variables: &[(&str, PathBuf)],
+        ended_by: Signal,
+    ) -> Self {
         let socket = folder.join("engine.sock");
         let log = fs::File::create(folder.join("daemon.log")).unwrap();
         let child = Command::new("unshare")
-            .args(["--mount", "--net", "--", "/bin/sh", "-c", script, "sh"])
+            .args(apart)
+            .args(["--", "/bin/sh", "-c", script, "sh"])
             .arg(folder)
             .envs(variables.iter().map(|(name, value)| (name, value.as_os_str())))
             .stdin(Stdio::null())
@@ -264,7 +275,7 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .unwrap();
-        let daemon = Self { socket, child: child.into() };
+        let daemon = Self { socket, child: child.into(), ended_by };
         let began = Instant::now();
         while std::os::unix::net::UnixStream::connect(&daemon.socket).is_err() {
             let ended = daemon.child.lock().unwrap().try_wait().unwrap();
@@ -283,7 +294,7 @@ impl Daemon {
     fn stop(&self) {
         let mut child = self.child.lock().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(pid, self.ended_by);
         let began = Instant::now();
         while child.try_wait().unwrap().is_none() {
             if began.elapsed() > Duration::from_secs(30) {
