@@ -244,7 +244,9 @@ fn a_stop_that_was_killed_halfway_is_seen_to_its_end_by_the_next_up() {
     project.declare("\"echo post_start >> log\"", &format!("\"echo post_start >> log; {stubborn}\""));
     project.up();
     let mut stop = project.start(&mut project.command(&["stop"]));
-    std::thread::sleep(Duration::from_millis(500));
+    let unit = std::fs::read_dir(project.state().join("units/v1")).unwrap().next().unwrap().unwrap().path();
+    until("what runs is asked to end", || unit.join("stopping.json").exists());
+    std::thread::sleep(Duration::from_millis(100));
     assert!(stop.try_wait().unwrap().is_none(), "nothing inside took its time");
     stop.kill().unwrap();
     stop.wait().unwrap();
