@@ -29,7 +29,11 @@ impl Api {
     }
 
     pub fn get(&self, path: &str) -> Value {
-        let (status, body) = self.request("GET", path);
+        let (mut status, mut body) = self.request("GET", path);
+        // Podman reads what it lists one by one, and fails where one of them goes meanwhile.
+        while status == 500 && body.contains("image not known") {
+            (status, body) = self.request("GET", path);
+        }
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }

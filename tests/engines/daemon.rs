@@ -5,7 +5,7 @@ use std::process::Child;
 use crate::docker::Scenario;
 use crate::harness::{Project, until};
 use crate::place::Place;
-use crate::support::{Blobs, Pack, Tar, busybox, plain};
+use crate::stacks;
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("what_ends_is_started_again_as_its_policy_says", what_ends_is_started_again),
@@ -72,12 +72,7 @@ fn what_is_unwell_is_restarted(_: &Place) {
 
 fn project(stack: &str) -> Project {
     let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
-    let mut blobs = Blobs::default();
-    let links = Tar::default().link("bin/sleep", "busybox").link("bin/killall", "busybox");
-    let accounts = links.dir("tmp/", 0o1777).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
-    let entry = blobs.image(&[(busybox("kept"), plain as Pack), (accounts, plain)]);
-    let image = project.root.join("image");
-    blobs.layout(&entry, &image);
+    let image = stacks::image(&project, "kept");
     project.write("compose.yaml", &stack.replace("IMAGE", &image.to_string_lossy()));
     project
 }

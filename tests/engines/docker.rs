@@ -9,13 +9,7 @@ use crate::place::{Kind, Place};
 /// A test by its name.
 pub type Scenario = (&'static str, fn(&Place));
 
-macro_rules! scenarios {
-    ($($name:ident),+ $(,)?) => {
-        pub const SCENARIOS: &[Scenario] = &[$((stringify!($name), $name)),+];
-    };
-}
-
-scenarios![
+pub const SCENARIOS: &[Scenario] = named![
     an_environment_is_made_and_kept_as_declared,
     a_unit_of_another_engine_is_not_left_behind,
     a_build_is_redone_only_for_what_it_takes,

@@ -9,10 +9,7 @@ use crate::place::Subject;
 use crate::rules::Rule;
 use crate::support::{Blobs, plain};
 
-pub const RULES: &[Rule] = &[(
-    "the_examples_come_to_the_same_as_on_our_own_engine_cold_and_warm",
-    the_examples_come_to_the_same_as_on_our_own_engine_cold_and_warm,
-)];
+pub const RULES: &[Rule] = named![the_examples_come_to_the_same_as_on_our_own_engine_cold_and_warm];
 
 /// The steps of both examples.
 const STEPS: [&str; 5] = ["common", "count", "longest", "report", "words"];

@@ -9,16 +9,10 @@ use crate::registry::Server;
 use crate::support::{Blobs, Tar, digest, gzip};
 use crate::web::{Answer, Web};
 
-pub const SCENARIOS: &[Scenario] = &[
-    (
-        "a_feature_of_a_registry_is_fetched_once_and_locked",
-        a_feature_of_a_registry_is_fetched_once_and_locked,
-    ),
-    (
-        "a_feature_at_an_address_is_fetched_once_and_locked",
-        a_feature_at_an_address_is_fetched_once_and_locked,
-    ),
-    ("an_address_without_a_feature_is_named", an_address_without_a_feature_is_named),
+pub const SCENARIOS: &[Scenario] = named![
+    a_feature_of_a_registry_is_fetched_once_and_locked,
+    a_feature_at_an_address_is_fetched_once_and_locked,
+    an_address_without_a_feature_is_named,
 ];
 
 /// The archive of a feature that leaves this word.

@@ -13,14 +13,8 @@ use crate::place::{Deaf, Subject};
 use crate::rules::{Rule, Unit};
 use crate::support::{ARCHITECTURE, Blobs, Pack, Tar, busybox, gzip, plain, zstd};
 
-macro_rules! rules {
-    ($($name:ident),+ $(,)?) => {
-        &[$((stringify!($name), $name)),+]
-    };
-}
-
 /// For every engine.
-pub const RULES: &[Rule] = rules![
+pub const RULES: &[Rule] = named![
     a_layout_is_an_image_by_its_own_digest,
     an_archive_of_a_layout_is_the_same_image,
     a_layout_that_is_wrong_is_named_and_nothing_is_kept,
@@ -28,7 +22,7 @@ pub const RULES: &[Rule] = rules![
 
 /// For engines that are daemons.
 pub const OF_DAEMONS: &[Rule] =
-    rules![what_the_engine_saved_itself_is_an_image, an_environment_and_a_pipeline_stand_on_a_layout];
+    named![what_the_engine_saved_itself_is_an_image, an_environment_and_a_pipeline_stand_on_a_layout];
 
 /// An image with this in its `/note`, and an account.
 fn image(note: &str) -> (Blobs, Value) {

@@ -7,6 +7,13 @@
 #![allow(unreachable_pub, reason = "nobody depends on a test")]
 #![allow(clippy::print_stderr, reason = "it is the runner of its own tests")]
 
+/// Tests, by their own names.
+macro_rules! named {
+    ($($name:ident),+ $(,)?) => {
+        &[$((stringify!($name), $name)),+]
+    };
+}
+
 mod api;
 mod build_secrets;
 mod daemon;

@@ -14,14 +14,7 @@ use crate::place::Subject;
 use crate::rules::{Rule, Unit};
 use crate::services::{WAITS, that_runs};
 
-macro_rules! rules {
-    ($list:ident: $($name:ident),+ $(,)?) => {
-        pub const $list: &[Rule] = &[$((stringify!($name), $name)),+];
-    };
-}
-
-rules![
-    RULES:
+pub const RULES: &[Rule] = named![
     units_of_a_network_find_each_other_by_their_names,
     a_unit_may_be_in_two_networks,
     nothing_leads_out_of_an_internal_network,
@@ -35,10 +28,7 @@ rules![
 ];
 
 // Podman leads from one of its networks into another.
-rules![
-    OF_WALLS:
-    units_of_different_networks_do_not_reach_each_other,
-];
+pub const OF_WALLS: &[Rule] = named![units_of_different_networks_do_not_reach_each_other,];
 
 /// Held by each rule: Podman's server of names does not stand several networks that come and go at once.
 fn alone() -> MutexGuard<'static, ()> {

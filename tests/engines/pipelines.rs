@@ -12,13 +12,7 @@ use serde_json::Value;
 use crate::place::Subject;
 use crate::rules::{PATIENCE, Rule};
 
-macro_rules! rules {
-    ($($name:ident),+ $(,)?) => {
-        pub const RULES: &[Rule] = &[$((stringify!($name), $name)),+];
-    };
-}
-
-rules![
+pub const RULES: &[Rule] = named![
     what_cannot_have_changed_is_not_run_again,
     warm_equals_cold,
     a_failing_step_fails_the_run_and_says_so,

@@ -19,13 +19,7 @@ use crate::place::{Deaf, Subject};
 /// A rule by its name.
 pub type Rule = (&'static str, fn(&Subject));
 
-macro_rules! rules {
-    ($($name:ident),+ $(,)?) => {
-        pub const RULES: &[Rule] = &[$((stringify!($name), $name)),+];
-    };
-}
-
-rules![
+pub const RULES: &[Rule] = named![
     what_was_not_made_is_absent,
     what_is_made_is_stopped_and_carries_its_labels,
     what_exists_is_not_made_again,

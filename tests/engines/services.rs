@@ -15,14 +15,7 @@ use crate::harness::until;
 use crate::place::Subject;
 use crate::rules::{Rule, Unit};
 
-macro_rules! rules {
-    ($list:ident: $($name:ident),+ $(,)?) => {
-        pub const $list: &[Rule] = &[$((stringify!($name), $name)),+];
-    };
-}
-
-rules![
-    RULES:
+pub const RULES: &[Rule] = named![
     the_first_process_is_what_is_declared,
     a_unit_ends_with_its_first_process,
     what_the_first_process_writes_is_kept_and_followed,
@@ -39,11 +32,8 @@ rules![
 ];
 
 // Podman has its checks run by systemd, which no container of a test has.
-rules![
-    OF_HEALTH:
-    a_health_check_tells_how_it_is,
-    a_health_check_that_takes_too_long_has_failed,
-];
+pub const OF_HEALTH: &[Rule] =
+    named![a_health_check_tells_how_it_is, a_health_check_that_takes_too_long_has_failed,];
 
 fn words(text: &[&str]) -> Vec<String> {
     text.iter().map(|&word| word.to_owned()).collect()

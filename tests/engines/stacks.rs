@@ -284,7 +284,7 @@ volumes: { data: {} }
 /// A stack with no daemon at all, on an image that lies beside it.
 pub fn on_the_embedded_engine(_: &Place) {
     let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
-    let image = image(&project);
+    let image = image(&project, "own");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = OWN_STACK.replace("IMAGE", &image.to_string_lossy()).replace("PORT", &port.to_string());
     project.write("compose.yaml", &text).write("www/index.html", "hello");
@@ -366,7 +366,7 @@ fn page_at(port: u16) -> Option<String> {
 /// An ordinary stack, whose services have networks of their own.
 pub fn in_networks_of_its_own(_: &Place) {
     let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
-    let text = OWN_NETWORKS.replace("IMAGE", &image(&project).to_string_lossy());
+    let text = OWN_NETWORKS.replace("IMAGE", &image(&project, "own").to_string_lossy());
     if !rustix::process::geteuid().is_root() {
         project.write("compose.yaml", &text.replace("PORT", "18099"));
         project.run(&["up"]).exits(7).says("without the rights of root").says("network_mode: host");
@@ -405,7 +405,7 @@ pub fn in_networks_of_its_own(_: &Place) {
     // Who has a port is told by its name, where it is one of ours.
     let twin = format!(
         "  twin:\n    image: {0}\n    command: [sleep, '9']\n    ports: ['{port}:1']\n",
-        image(&project).display()
+        image(&project, "own").display()
     );
     project.edit("compose.yaml", "  probe:\n", &format!("{twin}  probe:\n"));
     project.run(&["up", "twin"]).exits(7).says(&format!("{port}/tcp is in use by `web` of"));
@@ -453,12 +453,12 @@ pub fn an_environment_of_its_own(_: &Place) {
 }
 
 /// An image of busybox that lies beside a project.
-fn image(project: &Project) -> std::path::PathBuf {
+pub fn image(project: &Project, note: &str) -> std::path::PathBuf {
     let mut blobs = Blobs::default();
     let programs = ["test", "cat", "sleep", "httpd", "wget", "killall"];
     let links = programs.iter().fold(Tar::default(), |tar, name| tar.link(&format!("bin/{name}"), "busybox"));
     let accounts = links.dir("tmp/", 0o1777).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
-    let entry = blobs.image(&[(busybox("own"), plain as Pack), (accounts, plain)]);
+    let entry = blobs.image(&[(busybox(note), plain as Pack), (accounts, plain)]);
     let image = project.root.join("image");
     blobs.layout(&entry, &image);
     image

@@ -14,13 +14,7 @@ use setpoint_runtime::snapshot;
 use crate::place::Subject;
 use crate::rules::{PATIENCE, Rule};
 
-macro_rules! rules {
-    ($($name:ident),+ $(,)?) => {
-        pub const RULES: &[Rule] = &[$((stringify!($name), $name)),+];
-    };
-}
-
-rules![
+pub const RULES: &[Rule] = named![
     a_step_ends_with_its_code_and_its_output_in_order,
     a_step_has_what_it_is_given_and_nothing_else,
     a_step_runs_as_whom_it_is_said,

@@ -10,8 +10,8 @@ use setpoint_model::import::compose::{
     Stored,
 };
 use setpoint_model::manifest::{
-    Base, Before, Command, Env, EnvValue, Hook, Limits, Network, Note, OfService, PacksOnStart, Problem, Run,
-    ServiceFile, Stack, WhenChanged,
+    Base, Before, Command, Env, EnvValue, Hook, Note, OfService, Problem, Run, ServiceFile, Stack,
+    WhenChanged,
 };
 use setpoint_model::names::{HookName, UnitName};
 
@@ -199,26 +199,7 @@ impl Service<'_> {
             completes,
         };
         let hooks = self.hooks();
-        Ok(Env {
-            name: self.name.clone(),
-            at: at.clone(),
-            base,
-            base_at: at.clone(),
-            packs: Vec::new(),
-            packs_on_start: PacksOnStart::default(),
-            workspace: String::new(),
-            user: Some(container.user.clone().unwrap_or_default()),
-            env: BTreeMap::new(),
-            mounts: Vec::new(),
-            host_paths: Vec::new(),
-            ports: Vec::new(),
-            limits: Limits::default(),
-            network: Network::Private,
-            hooks,
-            container,
-            devcontainer: None,
-            service: Some(of),
-        })
+        Ok(Env { hooks, ..Env::of_service(self.name.clone(), at.clone(), (base, at.clone()), container, of) })
     }
 
     fn unit(&self, called: &str) -> Result<UnitName, Problem> {

@@ -62,10 +62,10 @@ pub enum Observed {
 /// How long a shim may take to write down what has ended.
 const SETTLES: Duration = Duration::from_secs(1);
 
-/// Since when a sandbox runs, or does not run any more, where somebody has seen that.
+/// Since when a sandbox is what it was observed to be, where somebody has seen that.
 #[must_use]
-pub fn since(folder: &Path) -> Option<SystemTime> {
-    let name = match observe(folder) {
+pub fn since(folder: &Path, observed: &Observed) -> Option<SystemTime> {
+    let name = match observed {
         Observed::Running(_) => RUNNING,
         Observed::Exited(_) => EXIT,
         Observed::Gone => return None,

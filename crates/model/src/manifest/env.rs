@@ -305,6 +305,39 @@ impl std::fmt::Display for Purpose {
 }
 
 impl Env {
+    /// A service, as it is where nothing else is said: in a network of its own, with nothing of the host. `base` is what
+    /// it is built on, and where that is said.
+    #[must_use]
+    pub fn of_service(
+        name: UnitName,
+        at: Location,
+        base: (Base, Location),
+        container: Container,
+        of: OfService,
+    ) -> Self {
+        let (base, base_at) = base;
+        Self {
+            name,
+            at,
+            base,
+            base_at,
+            packs: Vec::new(),
+            packs_on_start: PacksOnStart::default(),
+            workspace: String::new(),
+            user: Some(container.user.clone().unwrap_or_default()),
+            env: BTreeMap::new(),
+            mounts: Vec::new(),
+            host_paths: Vec::new(),
+            ports: Vec::new(),
+            limits: Limits::default(),
+            network: Network::Private,
+            hooks: BTreeMap::new(),
+            container,
+            devcontainer: None,
+            service: Some(of),
+        }
+    }
+
     /// Whether it is there for others, and nobody works inside it.
     #[must_use]
     pub fn is_service(&self) -> bool {

@@ -11,13 +11,11 @@ use setpoint_model::reconcile::{
     Action, Cause, Decision, Event, Fault, Health, History, Jitter, Seen, Situation, Time, decide,
 };
 
-use super::{Deed, Shared, lock, look};
+use super::{Deed, PASS, Shared, lock, look};
 use crate::engine::{self, Engine, EngineError, UnitId};
 use crate::lock::{LockError, UnitLock};
-use crate::store::{self, Kept, OperationOutcome, StoreError, TxId};
+use crate::store::{self, NewUnit, OperationOutcome, StoreError, TxId, Writer};
 
-/// How often everything is looked at, whatever happens.
-const PASS: Duration = Duration::from_secs(30);
 /// How often a unit is looked at that nothing tells of: its check, the units that it waits for, an engine that tells
 /// nothing.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,8 +42,10 @@ impl Wake {
 }
 
 /// Keeps a unit as it is wanted, until nobody wants anything of it or the daemon stops.
-pub(super) fn run(shared: &Shared<'_>, id: store::UnitId, wake: &Wake) {
-    let mut actor = Actor { shared, id, ended_unseen: None, told: None };
+pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Wake) {
+    let on_engine = UnitId::new(&unit.unit.project_root, &unit.unit.name);
+    let mut actor =
+        Actor { shared, row: unit.id, unit: unit.unit, on_engine, ended_unseen: None, told: None };
     while !shared.cancel.asked() {
         let (watch, at_most) = match actor.pass() {
             Ok(Next::Gone) => return,
@@ -71,7 +71,9 @@ enum Next {
 
 struct Actor<'a> {
     shared: &'a Shared<'a>,
-    id: store::UnitId,
+    row: store::UnitId,
+    unit: NewUnit,
+    on_engine: UnitId,
     /// When it was first found ended, where nobody saw the end.
     ended_unseen: Option<Time>,
     /// What was last told of it.
@@ -82,44 +84,39 @@ impl Actor<'_> {
     /// Looks once, and does what is to be done.
     fn pass(&mut self) -> Result<Next, String> {
         let words = |error: StoreError| error.to_string();
-        let Some(kept) = lock(&self.shared.store).kept(self.id).map_err(words)? else {
-            return Ok(Next::Gone);
-        };
-        let unit = &kept.unit.unit;
-        let kind = EngineKind::ALL.into_iter().find(|kind| kind.as_str() == unit.engine);
-        let kind = kind.ok_or_else(|| format!("there is no engine `{}`", unit.engine))?;
-        let engine = engine::open(kind, self.shared.roots, self.shared.variables);
-        let mine = UnitId::new(&unit.project_root, &unit.name);
         // While somebody else works on it, nothing that is seen counts.
+        let (root, name) = (&self.unit.project_root, &self.unit.name);
         let taken =
-            UnitLock::acquire(self.shared.roots, &unit.project_root, &unit.name, "setpoint daemon", |_| {
-                ControlFlow::Break(())
-            });
+            UnitLock::acquire(self.shared.roots, root, name, "setpoint daemon", |_| ControlFlow::Break(()));
         let _lock = match taken {
             Ok(lock) => lock,
             Err(LockError::Held { .. }) => return Ok(Next::Wait { watch: None, at_most: BUSY }),
             Err(error) => return Err(error.to_string()),
         };
-        // What was wanted before the lock was had may not be wanted now.
-        let Some(kept) = lock(&self.shared.store).kept(self.id).map_err(words)? else {
+        let Some(kept) = lock(&self.shared.store).kept(self.row).map_err(words)? else {
             return Ok(Next::Gone);
         };
+        let kind = EngineKind::ALL.into_iter().find(|kind| kind.as_str() == kept.unit.unit.engine);
+        let kind = kind.ok_or_else(|| format!("there is no engine `{}`", kept.unit.unit.engine))?;
+        let engine = engine::open(kind, self.shared.roots, self.shared.variables);
         let now = look::now();
         let situation =
             look::situation(engine.as_ref(), &kept, look::rules(&kept)?, now, &mut self.ended_unseen);
         let (decision, history) = decide(&situation, now, jitter());
         if let Some(action) = &decision.action {
             let what = format!("{} ({})", verb(action), decision.cause);
-            self.act(engine.as_ref(), &mine, &kept, action, &what, &history).map_err(words)?;
+            self.act(engine.as_ref(), kept.intent.generation, action, &what, &history).map_err(words)?;
             self.told = None;
             // What came of it is looked at at once.
             return Ok(Next::Wait { watch: None, at_most: Duration::ZERO });
         }
         if history != situation.history {
-            self.remember(&kept, &history).map_err(words)?;
+            let generation = kept.intent.generation;
+            let remember = |writer: &Writer<'_>| writer.put_history(self.row, generation, &json(&history));
+            lock(&self.shared.store).write(remember).map_err(words)?;
         }
         self.tell_rest(&decision, now);
-        let watch = engine.watch(&mine).unwrap_or_default();
+        let watch = engine.watch(&self.on_engine).unwrap_or_default();
         let at_most = at_most(&situation, &decision, watch.is_some(), now);
         Ok(Next::Wait { watch, at_most })
     }
@@ -128,21 +125,18 @@ impl Actor<'_> {
     fn act(
         &self,
         engine: &dyn Engine,
-        mine: &UnitId,
-        kept: &Kept,
+        generation: u64,
         action: &Action,
         what: &str,
         history: &History,
     ) -> Result<(), StoreError> {
         let operation = TxId::new(crate::random::hex());
-        let generation = kept.intent.generation;
-        let text = json(history);
         lock(&self.shared.store).write(|writer| {
-            writer.put_history(self.id, generation, &text)?;
-            writer.begin(&operation, self.id, what, Timestamp::now())
+            writer.put_history(self.row, generation, &json(history))?;
+            writer.begin(&operation, self.row, what, Timestamp::now())
         })?;
         let event =
-            self.carry_out(engine, mine, action).unwrap_or_else(|(fault, why)| Event::Failed { fault, why });
+            self.carry_out(engine, action).unwrap_or_else(|(fault, why)| Event::Failed { fault, why });
         let (outcome, why) = match &event {
             Event::Failed { why, .. } | Event::Broken { why } => {
                 (OperationOutcome::Failed, Some(why.as_str()))
@@ -157,24 +151,20 @@ impl Actor<'_> {
         }
         lock(&self.shared.store).write(|writer| {
             writer.finish(&operation, outcome, why, Timestamp::now())?;
-            writer.put_history(self.id, generation, &json(&after))
+            writer.put_history(self.row, generation, &json(&after))
         })?;
         Ok(())
     }
 
-    fn carry_out(
-        &self,
-        engine: &dyn Engine,
-        mine: &UnitId,
-        action: &Action,
-    ) -> Result<Event, (Fault, String)> {
-        let stop = |grace: u64| engine.stop(mine, Duration::from_millis(grace), self.shared.cancel);
+    fn carry_out(&self, engine: &dyn Engine, action: &Action) -> Result<Event, (Fault, String)> {
+        let unit = &self.on_engine;
+        let stop = |grace: u64| engine.stop(unit, Duration::from_millis(grace), self.shared.cancel);
         let failed = |fault: Fault| move |error: EngineError| (fault, error.to_string());
         match action {
-            Action::Start => engine.start_again(mine).map(|()| Event::Started).map_err(failed(Fault::Start)),
+            Action::Start => engine.start_again(unit).map(|()| Event::Started).map_err(failed(Fault::Start)),
             Action::Restart { grace } => {
                 stop(*grace).map_err(failed(Fault::Stop))?;
-                engine.start_again(mine).map(|()| Event::Started).map_err(failed(Fault::Start))
+                engine.start_again(unit).map(|()| Event::Started).map_err(failed(Fault::Start))
             }
             Action::Stop { grace } => stop(*grace).map(|()| Event::Stopped).map_err(failed(Fault::Stop)),
             // What is declared is looked at when the user says so.
@@ -182,11 +172,6 @@ impl Actor<'_> {
                 Ok(Event::Broken { why: "it is not there; `setpoint up` makes it".to_owned() })
             }
         }
-    }
-
-    fn remember(&self, kept: &Kept, history: &History) -> Result<(), StoreError> {
-        let text = json(history);
-        lock(&self.shared.store).write(|writer| writer.put_history(self.id, kept.intent.generation, &text))
     }
 
     /// Tells what is waited for, once.
@@ -213,10 +198,8 @@ impl Actor<'_> {
     }
 
     fn tell(&self, what: String) {
-        let unit = lock(&self.shared.store).kept(self.id).ok().flatten().map(|kept| kept.unit.unit);
-        if let Some(unit) = unit {
-            (self.shared.tell)(&Deed { unit: unit.name, project_root: unit.project_root, what });
-        }
+        let (unit, project_root) = (self.unit.name.clone(), self.unit.project_root.clone());
+        (self.shared.tell)(&Deed { unit, project_root, what });
     }
 }
 

@@ -165,14 +165,14 @@ pub fn run(
             actors.retain(|_, (_, actor)| !actor.is_finished());
             actors.values().for_each(|(wake, _)| wake.ring());
             for kept in kept {
-                let id = kept.unit.id;
-                if actors.contains_key(&id) {
+                let unit = kept.unit;
+                if actors.contains_key(&unit.id) {
                     continue;
                 }
                 // As soon as there are descriptors again, it has one.
                 let Ok(wake) = Wake::new().map(Arc::new) else { continue };
                 let (own, shared) = (Arc::clone(&wake), &shared);
-                actors.insert(id, (wake, scope.spawn(move || actor::run(shared, id, &own))));
+                actors.insert(unit.id, (wake, scope.spawn(move || actor::run(shared, unit, &own))));
             }
         }
         actors.values().for_each(|(wake, _)| wake.ring());

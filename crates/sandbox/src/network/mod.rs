@@ -39,6 +39,13 @@ impl Subnet {
         Self { first: Ipv4Addr::from_bits(address.to_bits() & mask(prefix)), prefix: prefix.min(32) }
     }
 
+    /// Reads a range as it is written: an address in it, and its prefix.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        Some(Self::of(address.parse().ok()?, prefix.parse().ok().filter(|prefix| *prefix <= 32)?))
+    }
+
     /// Whether an address lies in it.
     #[must_use]
     pub fn contains(self, address: Ipv4Addr) -> bool {
@@ -300,8 +307,7 @@ mod tests {
     use super::*;
 
     fn subnet(text: &str) -> Subnet {
-        let (address, prefix) = text.split_once('/').unwrap();
-        Subnet::of(address.parse().unwrap(), prefix.parse().unwrap())
+        Subnet::parse(text).unwrap()
     }
 
     #[test]

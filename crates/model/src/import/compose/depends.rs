@@ -7,6 +7,7 @@ use super::node::{Data, Node};
 use super::report::Report;
 use super::source::Place;
 use super::types::{Condition, Dependency};
+use crate::circle::circles;
 
 /// Reads `depends_on`: a list of names, or a map.
 pub(super) fn read(report: &mut Report, node: &Node) -> BTreeMap<String, (Dependency, Place)> {
@@ -88,55 +89,14 @@ pub(super) fn check(
             false
         });
     }
-    let mut done = BTreeSet::new();
-    for service in needs.keys() {
-        let mut way = Vec::new();
-        if let Some(cycle) = cycle(needs, service, &mut way, &mut done) {
-            let at = &needs[&cycle[0]][cycle.get(1).unwrap_or(&cycle[0])].1;
-            let chain = cycle.join(" → ");
-            report.problem(
-                at.problem(
-                    "dependency-cycle",
-                    format!("these services need each other: {chain} → {}", cycle[0]),
-                )
+    let needed = |name: &String| needs.get(name).into_iter().flat_map(BTreeMap::keys).collect();
+    for circle in circles(needs.keys(), needed) {
+        let at = &needs[circle[0]][*circle.get(1).unwrap_or(&circle[0])].1;
+        let chain: String = circle.iter().map(|name| format!("{name} → ")).collect();
+        report.problem(
+            at.problem("dependency-cycle", format!("these services need each other: {chain}{}", circle[0]))
                 .why("none of them could be the first to start")
                 .hint("remove one of these dependencies"),
-            );
-        }
+        );
     }
-}
-
-/// The services that need each other in a circle, if one is reached from here. It is looked for without recursion,
-/// since a chain may be as long as there are services.
-fn cycle(
-    needs: &Needs,
-    from: &str,
-    way: &mut Vec<String>,
-    done: &mut BTreeSet<String>,
-) -> Option<Vec<String>> {
-    if done.contains(from) {
-        return None;
-    }
-    let next = |name: &str| {
-        needs.get(name).map(|needed| needed.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
-    };
-    let mut open = vec![next(from)];
-    way.push(from.to_owned());
-    while let Some(rest) = open.last_mut() {
-        let Some(name) = rest.pop() else {
-            open.pop();
-            done.extend(way.pop());
-            continue;
-        };
-        if let Some(begin) = way.iter().position(|earlier| *earlier == name) {
-            let cycle = way[begin..].to_vec();
-            done.extend(way.iter().cloned());
-            return Some(cycle);
-        }
-        if !done.contains(&name) {
-            open.push(next(&name));
-            way.push(name);
-        }
-    }
-    None
 }

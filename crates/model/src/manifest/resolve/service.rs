@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::document::{Document, steps};
-use super::super::env::{Base, Env, Network, OfService, PacksOnStart};
+use super::super::env::{Base, Env, Network, OfService};
 use super::super::env_value::EnvValue;
 use super::super::nearest::nearest;
 use super::super::problem::Problem;
 use super::super::shape::{BaseWord, ConditionWord, HealthSection, RestartWord, ServiceSection, StepRun};
 use super::super::tree::Step;
 use super::{check_argv, env, only_one, variables};
+use crate::circle::circles;
 use crate::container::{
     Attachment, Container, ContainerMount, Health, HealthTest, MountSource, NetworkMode, PublishedPort,
 };
@@ -111,24 +112,10 @@ pub(super) fn service(
         completes: section.one_shot,
     };
     Env {
-        at: document.key_location(&place),
-        base,
-        base_at,
-        packs: Vec::new(),
-        packs_on_start: PacksOnStart::default(),
-        workspace: String::new(),
-        user: Some(container.user.clone().unwrap_or_default()),
-        env: BTreeMap::new(),
         mounts: env::mounts(section.mounts, "", &key("mounts"), document),
-        host_paths: Vec::new(),
-        ports: Vec::new(),
         limits: env::limits(&section.limits, &key("limits"), document),
         network,
-        hooks: BTreeMap::new(),
-        container,
-        devcontainer: None,
-        service: Some(of),
-        name,
+        ..Env::of_service(name, document.key_location(&place), (base, base_at), container, of)
     }
 }
 
@@ -151,42 +138,22 @@ pub(super) fn check_dependencies(services: &mut BTreeMap<UnitName, Env>, documen
             }
         }
     }
-    for name in services.keys() {
-        if let Some(way) = cycle(services, name) {
-            let way: Vec<String> = way.iter().map(ToString::to_string).collect();
-            // Told once, at the first of them.
-            if way.iter().min() == Some(&name.to_string()) {
-                let what = format!("these services need each other: {}", way.join(" → "));
-                let problem = Problem::new("cycle", what).why("none of them could be the first to start");
-                let place = steps!["service", name.as_str(), "depends_on"];
-                document.at_key(&place, problem.hint("remove one of these dependencies"));
-            }
-        }
+    let needed = |name: &UnitName| {
+        let of = services.get(name).and_then(|env| env.service.as_ref());
+        of.into_iter().flat_map(|of| of.depends_on.keys()).collect()
+    };
+    for circle in circles(services.keys(), needed) {
+        let chain: String = circle.iter().map(|name| format!("{name} → ")).collect();
+        let what = format!("these services need each other: {chain}{}", circle[0]);
+        let problem = Problem::new("cycle", what).why("none of them could be the first to start");
+        let place = steps!["service", circle[0].as_str(), "depends_on"];
+        document.at_key(&place, problem.hint("remove one of these dependencies"));
     }
     for name in awaited {
         if let Some(of) = services.get_mut(&name).and_then(|env| env.service.as_mut()) {
             of.completes = true;
         }
     }
-}
-
-/// A way from a service back to itself.
-fn cycle(services: &BTreeMap<UnitName, Env>, start: &UnitName) -> Option<Vec<UnitName>> {
-    let mut seen = BTreeSet::new();
-    let mut ways = vec![vec![start.clone()]];
-    while let Some(way) = ways.pop() {
-        let of = services.get(way.last()?).and_then(|env| env.service.as_ref());
-        for next in of.into_iter().flat_map(|of| of.depends_on.keys()) {
-            let longer = [way.as_slice(), std::slice::from_ref(next)].concat();
-            if next == start {
-                return Some(longer);
-            }
-            if seen.insert(next.clone()) {
-                ways.push(longer);
-            }
-        }
-    }
-    None
 }
 
 fn dependency(word: ConditionWord) -> Dependency {

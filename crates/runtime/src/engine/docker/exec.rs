@@ -119,13 +119,7 @@ impl Exec {
             let why = "the engine detached it".to_owned();
             return Err(DockerError::Refused { what, why }.into());
         };
-        let (to, pieces) = match spec.io {
-            Io::Inherit => (Sink::Own, None),
-            Io::Captured | Io::Terminal => {
-                let (to, pieces) = Sink::pieces();
-                (to, Some(pieces))
-            }
-        };
+        let (to, pieces) = Sink::of(spec.io);
         let (sender, ending) = channel();
         connected.spawn(follow(connected.api.clone(), id.clone(), output, to, sender));
         let (keys, typed) = pipes::keys();

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::client::Connected;
 use super::error::DockerError;
-use crate::engine::{Ended, EngineError};
+use crate::engine::{Ended, EngineError, Io};
 
 /// How often a window is looked at for a new size.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,10 +36,13 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// A sink with the reader of what goes into it.
-    pub(super) fn pieces() -> (Self, Pieces) {
+    /// The sink of a process that is connected so, with the reader of what goes into it, if somebody is to read.
+    pub(super) fn of(io: Io) -> (Self, Option<Pieces>) {
+        if io == Io::Inherit {
+            return (Self::Own, None);
+        }
         let (pieces, read) = mpsc::channel(PIECES);
-        (Self::Pieces(pieces), Pieces { read, rest: Vec::new(), at: 0 })
+        (Self::Pieces(pieces), Some(Pieces { read, rest: Vec::new(), at: 0 }))
     }
 
     pub(super) async fn put(&self, piece: LogOutput) {

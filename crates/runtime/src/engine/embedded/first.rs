@@ -8,7 +8,7 @@ use setpoint_model::container::{Container, Health, HealthTest};
 use setpoint_sandbox as sandbox;
 
 use super::{UnitFile, unsupported};
-use crate::engine::{Account, EngineError};
+use crate::engine::EngineError;
 use crate::image::Config;
 
 /// The usual times of a health check, which are Docker's.
@@ -23,8 +23,7 @@ const SIGTERM: i32 = 15;
 pub(super) fn main(
     unit: &UnitFile,
     env: BTreeMap<String, String>,
-    account: &Account,
-    groups: Vec<u32>,
+    user: sandbox::User,
 ) -> Result<sandbox::Main, EngineError> {
     let (settings, image) = (&unit.container, &unit.image);
     let argv = argv(settings, image);
@@ -38,7 +37,7 @@ pub(super) fn main(
         argv,
         env: env.clone().into_iter().collect(),
         cwd: working_dir(settings, image),
-        user: sandbox::User { uid: account.uid, gid: account.gid, groups: groups.clone() },
+        user: user.clone(),
         io: sandbox::Io::Captured,
     };
     let check = check(settings, image).map(|(argv, health)| sandbox::Check {
@@ -70,6 +69,11 @@ fn argv(settings: &Container, image: &Config) -> Vec<String> {
 pub(super) fn working_dir(settings: &Container, image: &Config) -> PathBuf {
     let declared = settings.working_dir.as_ref().or(image.workdir.as_ref());
     declared.map_or_else(|| PathBuf::from("/"), |path| PathBuf::from("/").join(path))
+}
+
+/// Whether it is looked at whether all is well.
+pub(super) fn is_checked(settings: &Container, image: &Config) -> bool {
+    check(settings, image).is_some()
 }
 
 /// What is run to find out whether all is well, and when, if anything is.

@@ -2,6 +2,7 @@
 
 mod first;
 mod identity;
+mod kept;
 mod networks;
 mod settings;
 mod steps;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -30,6 +31,8 @@ use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts,
     Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
 };
+use kept::io;
+
 use crate::accounts;
 use crate::cancel::Cancel;
 use crate::events::{Event, Watcher};
@@ -98,14 +101,7 @@ impl Embedded {
     }
 
     fn unit_file(&self, unit: &UnitId) -> Result<Option<UnitFile>, EngineError> {
-        let path = self.folder(unit).join(UNIT_FILE);
-        match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(EngineError::Io { what: "read", path, source }),
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|error| EngineError::Damaged { path, why: error.to_string() }),
-        }
+        kept::read(&self.folder(unit).join(UNIT_FILE))
     }
 
     fn known(&self, unit: &UnitId) -> Result<UnitFile, EngineError> {
@@ -130,16 +126,27 @@ impl Embedded {
         of_container.or(file.image.user.as_ref()).map_or("root", String::as_str)
     }
 
-    /// Removes what a killed creation or removal left. The caller holds the unit's lock.
-    fn sweep(&self, unit: &UnitId) -> Result<(), EngineError> {
-        for kind in [NEW, GONE] {
-            remove_tree(&self.aside(unit, kind))?;
-        }
-        Ok(())
+    /// Starts a unit's sandbox. One that cannot be started is in no network of its own.
+    fn launch(
+        &self,
+        unit: &UnitId,
+        spec: impl FnOnce() -> Result<sandbox::SandboxSpec, EngineError>,
+    ) -> Result<(), EngineError> {
+        let started = spec().and_then(|wanted| Ok(sandbox::start(&wanted, &self.folder(unit))?));
+        let Err(error) = started else { return Ok(()) };
+        networks::pause(self, unit)?;
+        Err(networks::with_owner(self, error))
     }
 
-    fn aside(&self, unit: &UnitId, kind: &str) -> PathBuf {
-        self.state.join(UNITS).join(format!(".{kind}-{}", unit.as_str()))
+    /// Removes what a killed creation or removal left. The caller holds the unit's lock.
+    fn sweep(&self, unit: &UnitId) -> Result<(), EngineError> {
+        kept::remove_tree(&self.new_folder(unit))?;
+        kept::sweep(&self.folder(unit))
+    }
+
+    /// Where a unit is made before it stands in its place.
+    fn new_folder(&self, unit: &UnitId) -> PathBuf {
+        self.state.join(UNITS).join(format!(".{NEW}-{}", unit.as_str()))
     }
 
     fn sandbox_spec(
@@ -195,12 +202,10 @@ impl Embedded {
 
     /// The process that a unit is there for.
     fn main(&self, unit: &UnitId, file: &UnitFile) -> Result<sandbox::Main, EngineError> {
-        let account = self.account_of(unit, file, Self::first_user(file))?;
-        self.refuse_others(&account)?;
-        let groups = accounts::groups(&self.file_inside(unit, file, "etc/group"), &account.name);
+        let (user, home) = self.user_of(unit, file, Self::first_user(file))?;
         let mut env = environment(file);
-        env.entry("HOME".to_owned()).or_insert_with(|| account.home.to_string_lossy().into_owned());
-        first::main(file, env, &account, groups)
+        env.entry("HOME".to_owned()).or_insert(home);
+        first::main(file, env, user)
     }
 
     /// An account of a unit, which may not be made yet.
@@ -218,12 +223,21 @@ impl Embedded {
         }
     }
 
-    /// A sandbox without privileges has a single user.
-    fn refuse_others(&self, account: &Account) -> Result<(), EngineError> {
-        match sandbox::is_rootless() && account.uid != 0 {
-            true => Err(EngineError::SingleUser { user: account.name.clone() }),
-            false => Ok(()),
+    /// Who a process runs as, and his home.
+    fn user_of(
+        &self,
+        unit: &UnitId,
+        file: &UnitFile,
+        user: &str,
+    ) -> Result<(sandbox::User, String), EngineError> {
+        let account = self.account_of(unit, file, user)?;
+        // A sandbox without privileges has a single user.
+        if sandbox::is_rootless() && account.uid != 0 {
+            return Err(EngineError::SingleUser { user: account.name });
         }
+        let groups = accounts::groups(&self.file_inside(unit, file, "etc/group"), &account.name);
+        let home = account.home.to_string_lossy().into_owned();
+        Ok((sandbox::User { uid: account.uid, gid: account.gid, groups }, home))
     }
 
     /// The control group's name is the machine's to share: two states must not meet in it.
@@ -253,34 +267,9 @@ impl Embedded {
 }
 
 const NEW: &str = "new";
-const GONE: &str = "gone";
 
 fn state(unit: &UnitId, state: &'static str) -> EngineError {
     EngineError::State { unit: unit.as_str().to_owned(), state }
-}
-
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EngineError {
-    move |source| EngineError::Io { what, path: path.to_owned(), source }
-}
-
-/// Removes a folder in its place: killed in the middle, what is left is still where it is looked for.
-fn remove_tree(path: &Path) -> Result<(), EngineError> {
-    // What an overlay keeps in its work folders may not be read even by its owner.
-    if sandbox::is_rootless() {
-        open_up(path);
-    }
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn open_up(folder: &Path) {
-    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .for_each(|entry| open_up(&entry.path()));
 }
 
 fn mounts(mounts: &[Mount]) -> impl Iterator<Item = sandbox::Mount> {
@@ -381,7 +370,9 @@ impl Engine for Embedded {
     fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
         let Some(file) = self.unit_file(unit)? else { return Ok(Progress::default()) };
         let folder = self.folder(unit);
-        Ok(match sandbox::observe(&folder) {
+        let observed = sandbox::observe(&folder);
+        let since = sandbox::since(&folder, &observed).and_then(|since| since.try_into().ok());
+        Ok(match observed {
             sandbox::Observed::Running(running) => {
                 let seen = sandbox::health(&folder, &running);
                 let status = seen.as_ref().map_or(Health::Starting, |seen| health(seen.status));
@@ -390,14 +381,12 @@ impl Engine for Embedded {
                     health: file.is_checked.then_some(status),
                     said: seen.map(|seen| seen.said).filter(|said| !said.is_empty()),
                     ended: None,
-                    since: sandbox::since(&folder).and_then(|since| since.try_into().ok()),
+                    since,
                 }
             }
-            sandbox::Observed::Exited(exit) => Progress {
-                ended: Some(exit.ended.code()),
-                since: sandbox::since(&folder).and_then(|since| since.try_into().ok()),
-                ..Progress::default()
-            },
+            sandbox::Observed::Exited(exit) => {
+                Progress { ended: Some(exit.ended.code()), since, ..Progress::default() }
+            }
             sandbox::Observed::Gone => Progress::default(),
         })
     }
@@ -417,23 +406,12 @@ impl Engine for Embedded {
     }
 
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
-        let folder = self.state.join(UNITS);
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(io("read", &folder))?,
-        };
         let mut found = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(io("read", &folder))?.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') {
-                continue;
-            }
-            let id = UnitId(name);
+        for id in kept::entries(&self.state.join(UNITS))?.into_iter().map(UnitId) {
             if let Some(file) = self.unit_file(&id)? {
                 found.push((id, file.labels));
             }
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
 
@@ -476,7 +454,7 @@ impl Engine for Embedded {
         if folder.exists() {
             return Err(state(unit, "exists already"));
         }
-        let new = self.aside(unit, NEW);
+        let new = self.new_folder(unit);
         let make = |path: &Path| {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))
         };
@@ -508,7 +486,7 @@ impl Engine for Embedded {
         if spec.first == FirstProcess::Declared {
             self.main(unit, &file)?;
         }
-        write_unit_file(&new, &file)?;
+        kept::write(&new.join(UNIT_FILE), &file)?;
         fs::rename(&new, &folder).map_err(io("make", &folder))
     }
 
@@ -518,20 +496,17 @@ impl Engine for Embedded {
         file.workspace = spec.workspace.clone();
         file.user = spec.user.clone();
         file.container = spec.container.clone();
-        write_unit_file(&folder, &file)?;
-        let started = self.sandbox_spec(unit, spec, &file).and_then(|wanted| {
-            file.is_checked = wanted.main.as_ref().is_some_and(|main| main.check.is_some());
-            write_unit_file(&folder, &file)?;
-            write_private(&folder.join(STARTED_AS), &wanted)?;
-            Ok(sandbox::start(&wanted, &folder)?)
-        });
-        if let Err(error) = started {
-            networks::pause(self, unit)?;
-            return Err(networks::with_owner(self, error));
-        }
+        file.is_checked =
+            spec.first == FirstProcess::Declared && first::is_checked(&file.container, &file.image);
+        kept::write(&folder.join(UNIT_FILE), &file)?;
+        self.launch(unit, || {
+            let wanted = self.sandbox_spec(unit, spec, &file)?;
+            kept::write(&folder.join(STARTED_AS), &wanted)?;
+            Ok(wanted)
+        })?;
         if file.stood_at.is_none() {
             file.stood_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).ok();
-            write_unit_file(&folder, &file)?;
+            kept::write(&folder.join(UNIT_FILE), &file)?;
         }
         Ok(())
     }
@@ -540,18 +515,11 @@ impl Engine for Embedded {
         if self.running(unit).is_ok() {
             return Ok(());
         }
-        let folder = self.folder(unit);
-        let path = folder.join(STARTED_AS);
-        let bytes = fs::read(&path).map_err(io("read", &path))?;
-        let damaged =
-            |error: serde_json::Error| EngineError::Damaged { path: path.clone(), why: error.to_string() };
-        let wanted: sandbox::SandboxSpec = serde_json::from_slice(&bytes).map_err(damaged)?;
-        networks::resume(self, unit)?;
-        if let Err(error) = sandbox::start(&wanted, &folder) {
-            networks::pause(self, unit)?;
-            return Err(error.into());
-        }
-        Ok(())
+        self.launch(unit, || {
+            let wanted = kept::read(&self.folder(unit).join(STARTED_AS))?;
+            networks::resume(self, unit)?;
+            wanted.ok_or_else(|| state(unit, "was never started"))
+        })
     }
 
     fn watch(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
@@ -568,15 +536,11 @@ impl Engine for Embedded {
         if self.running(unit).is_ok() {
             return Err(state(unit, "is running"));
         }
-        let (folder, gone) = (self.folder(unit), self.aside(unit, GONE));
+        let folder = self.folder(unit);
         // A stop that nobody saw to its end may still be under way.
         sandbox::stop(&folder, Duration::ZERO, &|| true)?;
         networks::forget(self, unit)?;
-        match fs::rename(&folder, &gone) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(io("remove", &folder)(error)),
-            Ok(()) => remove_tree(&gone),
-        }
+        kept::remove(&folder)
     }
 
     fn set_limits(&self, unit: &UnitId, wanted: &Limits) -> Result<(), EngineError> {
@@ -608,11 +572,9 @@ impl Engine for Embedded {
     fn exec(&self, unit: &UnitId, spec: &ExecSpec) -> Result<Box<dyn Process>, EngineError> {
         let file = self.known(unit)?;
         let running = self.running(unit)?;
-        let account = self.account_of(unit, &file, spec.user.as_deref().unwrap_or_default())?;
-        self.refuse_others(&account)?;
-        let groups = accounts::groups(&self.file_inside(unit, &file, "etc/group"), &account.name);
+        let (user, home) = self.user_of(unit, &file, spec.user.as_deref().unwrap_or_default())?;
         let mut env = environment(&file);
-        env.insert("HOME".to_owned(), account.home.to_string_lossy().into_owned());
+        env.insert("HOME".to_owned(), home);
         if spec.io == Io::Terminal {
             env.insert(
                 "TERM".to_owned(),
@@ -635,7 +597,7 @@ impl Engine for Embedded {
                 true => first::working_dir(&file.container, &file.image),
                 false => file.workspace.clone(),
             }),
-            user: sandbox::User { uid: account.uid, gid: account.gid, groups },
+            user,
             io,
         };
         Ok(Box::new(Running::new(sandbox::exec(&running, &inside)?)))
@@ -678,16 +640,6 @@ fn environment(file: &UnitFile) -> BTreeMap<String, String> {
     env.extend(file.container.env.clone());
     env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
     env
-}
-
-fn write_unit_file(folder: &Path, file: &UnitFile) -> Result<(), EngineError> {
-    write_private(&folder.join(UNIT_FILE), file)
-}
-
-/// Writes a file that its owner alone may read, whole or not at all.
-fn write_private(path: &Path, value: &impl Serialize) -> Result<(), EngineError> {
-    let bytes = serde_json::to_vec_pretty(value).map_err(|error| io("write", path)(error.into()))?;
-    crate::secrets::write_private(path, &bytes, false).map_err(io("write", path))
 }
 
 fn health(status: sandbox::Status) -> Health {

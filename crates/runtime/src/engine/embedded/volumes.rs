@@ -9,7 +9,8 @@ use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Volume;
 use setpoint_sandbox as sandbox;
 
-use super::{Embedded, GONE, io, remove_tree, unsupported, write_private};
+use super::kept::{self, io};
+use super::{Embedded, unsupported};
 use crate::engine::{EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 
@@ -72,7 +73,7 @@ fn ensure(engine: &Embedded, name: &str, spec: &UnitSpec) -> Result<PathBuf, Eng
     let declared = spec.volumes.iter().find(|declared| declared.name == name);
     make_private_folder(&volume).map_err(io("make", &volume))?;
     let about = About { version: 1, project_root: declared.map(|_| spec.labels.project_root.clone()) };
-    write_private(&volume.join(ABOUT), &about)?;
+    kept::write(&volume.join(ABOUT), &about)?;
     // Last: a volume with its folder is whole.
     make(&volume)
 }
@@ -109,23 +110,12 @@ pub(super) fn check(engine: &Embedded, spec: &UnitSpec) -> Result<(), EngineErro
 /// The volumes that were made for a project.
 pub(super) fn of_project(state: &Path, project_root: &Path) -> Result<Vec<String>, EngineError> {
     let folder = state.join(VOLUMES);
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(io("read", &folder))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(io("read", &folder))?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let about = fs::read(entry.path().join(ABOUT)).ok();
-        let about: Option<About> = about.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if about.and_then(|about| about.project_root).is_some_and(|of| of == project_root) {
-            names.extend(entry.file_name().into_string());
-        }
-    }
-    names.sort();
+    let mut names = kept::entries(&folder)?;
+    names.retain(|name| {
+        // One whose record is damaged is nobody's in particular.
+        let about = kept::read::<About>(&folder.join(name).join(ABOUT)).ok().flatten();
+        about.and_then(|about| about.project_root).is_some_and(|of| of == project_root)
+    });
     Ok(names)
 }
 
@@ -137,15 +127,7 @@ pub(super) fn remove(engine: &Embedded, name: &str) -> Result<(), EngineError> {
     if let Some(unit) = user(engine, name)? {
         return Err(EngineError::VolumeInUse { volume: name.to_owned(), unit });
     }
-    let volumes = engine.state.join(VOLUMES);
-    let (volume, gone) = (volumes.join(name), volumes.join(format!(".{GONE}-{name}")));
-    // What a removal left that was killed.
-    remove_tree(&gone)?;
-    match fs::rename(&volume, &gone) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io("remove", &volume)(error)),
-        Ok(()) => remove_tree(&gone),
-    }
+    kept::remove(&engine.state.join(VOLUMES).join(name))
 }
 
 /// A unit that has this volume.

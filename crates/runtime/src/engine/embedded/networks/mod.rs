@@ -11,7 +11,7 @@ mod wish;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use setpoint_model::container::PublishedPort;
@@ -19,7 +19,8 @@ use setpoint_model::digest::Digest;
 use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
 
-use super::{Embedded, io, remove_tree};
+use super::Embedded;
+use super::kept::{entries, io, read, remove_tree, write};
 use crate::engine::{Engine as _, EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 use pool::Wish;
@@ -379,36 +380,4 @@ fn members(engine: &Embedded, network: &str) -> Result<BTreeMap<String, Member>,
         }
     }
     Ok(found)
-}
-
-/// What lies in a folder and is whole.
-fn entries(folder: &Path) -> Result<Vec<String>, EngineError> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(io("read", folder))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(io("read", folder))?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
-    match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io("read", path)(error)),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| EngineError::Damaged { path: path.to_owned(), why: error.to_string() }),
-    }
-}
-
-fn write(path: &Path, value: &impl Serialize) -> Result<(), EngineError> {
-    let bytes = serde_json::to_vec(value).map_err(|error| io("write", path)(error.into()))?;
-    crate::secrets::write_private(path, &bytes, false).map_err(io("write", path))
 }

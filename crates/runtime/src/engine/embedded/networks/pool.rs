@@ -71,8 +71,7 @@ mod tests {
     use super::*;
 
     fn subnet(text: &str) -> Subnet {
-        let (address, prefix) = text.split_once('/').unwrap();
-        Subnet::of(address.parse().unwrap(), prefix.parse().unwrap())
+        Subnet::parse(text).unwrap()
     }
 
     #[test]

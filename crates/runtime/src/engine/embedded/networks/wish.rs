@@ -74,8 +74,9 @@ fn wish(name: &str, attachment: &Attachment, spec: &UnitSpec) -> Result<Wish, En
         return Err(refuse("more than one range of addresses".to_owned()));
     }
     let pool = network.pools.first().cloned().unwrap_or_default();
-    let range =
-        |text: Option<&String>| text.map(|text| subnet(text).ok_or_else(|| refuse(not_v4(text)))).transpose();
+    let range = |text: Option<&String>| {
+        text.map(|text| Subnet::parse(text).ok_or_else(|| refuse(not_v4(text)))).transpose()
+    };
     let address = |text: Option<&String>| {
         text.map(|text| text.parse::<Ipv4Addr>().map_err(|_| refuse(not_v4(text)))).transpose()
     };
@@ -113,11 +114,6 @@ fn wish(name: &str, attachment: &Attachment, spec: &UnitSpec) -> Result<Wish, En
 
 fn not_v4(text: &str) -> String {
     format!("`{text}`, which is no address of version 4")
-}
-
-fn subnet(text: &str) -> Option<Subnet> {
-    let (address, prefix) = text.split_once('/')?;
-    Some(Subnet::of(address.parse().ok()?, prefix.parse().ok().filter(|prefix| *prefix <= 32)?))
 }
 
 /// Six pairs of digits.
@@ -171,9 +167,11 @@ mod tests {
 
     #[test]
     fn what_is_declared_is_read() {
-        assert_eq!(subnet("10.1.2.3/16").unwrap().to_string(), "10.1.0.0/16");
+        assert_eq!(Subnet::parse("10.1.2.3/16").unwrap().to_string(), "10.1.0.0/16");
         assert!(
-            subnet("fd00::/64").is_none() && subnet("10.1.2.3").is_none() && subnet("10.0.0.0/33").is_none()
+            Subnet::parse("fd00::/64").is_none()
+                && Subnet::parse("10.1.2.3").is_none()
+                && Subnet::parse("10.0.0.0/33").is_none()
         );
         assert_eq!(mac("02:42:ac:11:00:ff"), Some([2, 0x42, 0xac, 0x11, 0, 0xff]));
         assert_eq!(mac("02:42"), None);
