@@ -91,7 +91,9 @@ fn units_of_a_network_find_each_other_by_their_names(subject: &Subject) {
     answers(&web, "localhost:8000", "web");
     let first = address(&web, "eth0");
     web.stop();
-    assert_eq!(asks(&other, "web:8000"), None);
+    // Podman's own name server loses a name that comes back while it is still busy with its going.
+    let forgotten = || other.says("wget -qO- http://web:8000/ 2>&1").0.contains("bad address");
+    until("nobody is called web", forgotten);
     subject.engine.start(&web.id, &web.spec).unwrap();
     answers(&other, "web:8000", "web");
     assert!(!first.is_empty());
