@@ -289,7 +289,7 @@ impl Drop for Project {
         let gone = self.run(&["uninstall", "--yes"]);
         let is_last = leaks::is_last_project();
         let units: Vec<_> = self.units.borrow().iter().cloned().collect();
-        let left = wait_until(Duration::from_secs(if std::thread::panicking() { 0 } else { 5 }), || {
+        let left = wait_until(Duration::from_secs(if std::thread::panicking() { 0 } else { 20 }), || {
             let mut left = leaks::left(self.place.path(), &units);
             if is_last {
                 left.extend(

@@ -1,18 +1,38 @@
-//! Services that a daemon keeps, on the embedded engine, through the binary itself.
+//! Services that a daemon keeps, through the binary itself.
 
-use std::process::Child;
+use std::fs;
 
 use crate::docker::Scenario;
 use crate::harness::{Project, until};
-use crate::place::Place;
+use crate::place::{Kind, Place};
 use crate::stacks;
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
-    ("what_ends_is_started_again_as_its_policy_says", what_ends_is_started_again),
-    ("what_crashes_again_and_again_waits_longer_and_longer", what_crashes_again_and_again),
-    ("what_the_user_stopped_stays_stopped", what_the_user_stopped),
-    ("services_outlive_the_daemon_and_the_next_one_goes_on", services_outlive_the_daemon),
-    ("what_is_unwell_is_restarted_and_found_by_its_name", what_is_unwell_is_restarted),
+    ("what_ends_is_started_again_as_its_policy_says", |place| {
+        what_ends_is_started_again(place, Kind::Embedded)
+    }),
+    ("what_crashes_again_and_again_waits_longer_and_longer", |place| crashes(place, Kind::Embedded)),
+    ("what_the_user_stopped_stays_stopped", |place| what_the_user_stopped(place, Kind::Embedded)),
+    ("services_outlive_the_daemon_and_the_next_one_goes_on", |place| outlive(place, Kind::Embedded)),
+    ("what_is_unwell_is_restarted_and_found_by_its_name", |place| unwell(place, Kind::Embedded)),
+    ("a_daemon_is_there_while_it_is_needed", a_daemon_is_there_while_it_is_needed),
+];
+
+pub const ON_DOCKER: &[Scenario] = &[
+    ("what_ends_is_started_again_as_its_policy_says", |place| {
+        what_ends_is_started_again(place, Kind::Docker)
+    }),
+    ("what_crashes_again_and_again_waits_longer_and_longer", |place| crashes(place, Kind::Docker)),
+    ("what_the_user_stopped_stays_stopped", |place| what_the_user_stopped(place, Kind::Docker)),
+    ("services_outlive_the_daemon_and_the_next_one_goes_on", |place| outlive(place, Kind::Docker)),
+    ("what_is_unwell_is_restarted_and_found_by_its_name", |place| unwell(place, Kind::Docker)),
+];
+
+pub const ON_PODMAN: &[Scenario] = &[
+    ("what_ends_is_started_again_as_its_policy_says", |place| {
+        what_ends_is_started_again(place, Kind::Podman)
+    }),
+    ("what_the_user_stopped_stays_stopped", |place| what_the_user_stopped(place, Kind::Podman)),
 ];
 
 const STACK: &str = r#"
@@ -22,18 +42,21 @@ services:
     image: IMAGE
     network_mode: host
     user: root
+    init: true
     restart: always
     command: ["sh", "-c", "echo began; exec sleep 100000"]
   job:
     image: IMAGE
     network_mode: host
     user: root
+    init: true
     restart: on-failure
     command: ["sh", "-c", "echo ran; test -e /once || { : > /once; exit 3; }"]
   alone:
     image: IMAGE
     network_mode: host
     user: root
+    init: true
     command: ["sh", "-c", "echo began; exec sleep 100000"]
 "#;
 
@@ -43,6 +66,7 @@ services:
   web:
     image: IMAGE
     user: root
+    init: true
     restart: always
     command: ["sh", "-c", ": > /well; echo began; exec busybox httpd -f -p 8000 -h /"]
     healthcheck: { test: "[ -e /well ]", interval: 300ms, retries: 1 }
@@ -53,55 +77,39 @@ services:
     depends_on: { web: { condition: service_healthy } }
 "#;
 
-fn what_is_unwell_is_restarted(_: &Place) {
-    let project = project(UNWELL);
-    project.up();
-    let page =
-        || project.run(&["exec", "client", "--", "busybox", "wget", "-qO-", "http://web:8000/note"]).stdout;
-    until("the page is there", || page() == "kept");
-    let _daemon = Daemon::start(&project);
-    project.run(&["exec", "web", "--", "busybox", "rm", "/well"]).exits(0);
-    until("it began again", || lines(&project, "web") == 2);
-    until("the page is there again", || page() == "kept");
-    project.run(&["exec", "web", "--", "busybox", "killall", "-9", "busybox"]);
-    until("it began once more", || lines(&project, "web") == 3);
-    until("the page is there once more", || page() == "kept");
-    project.run(&["status", "web"]).exits(0).says("start (it ended with exit");
-    project.run(&["down"]).exits(0);
-}
-
-fn project(stack: &str) -> Project {
-    let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
+fn project(place: &Place, kind: Kind, stack: &str) -> Project {
+    let head = format!("[engine]\ndefault = \"{}\"\n", kind.name());
+    let mut project = Project::new(&format!("setpoint = 1\n{head}[stack]\ncompose = \"compose.yaml\"\n"));
+    match kind {
+        Kind::Docker => project.set("DOCKER_HOST", &place.host(kind)),
+        Kind::Podman => project.set("CONTAINER_HOST", &place.host(kind)),
+        Kind::Embedded | Kind::Repeating => {}
+    }
+    place.engine(kind);
     let image = stacks::image(&project, "kept");
-    project.write("compose.yaml", &stack.replace("IMAGE", &image.to_string_lossy()));
+    let stack = stack.replace("IMAGE", &image.to_string_lossy());
+    // Podman's own first process is a package of its own.
+    let shell = "trap 'exit 0' TERM; sleep 100000 & wait $$!; exit 9";
+    let without_init = || stack.replace("    init: true\n", "").replace("exec sleep 100000", shell);
+    project.write("compose.yaml", &if kind == Kind::Podman { without_init() } else { stack });
     project
 }
 
-/// A daemon that ends with its test.
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(project: &Project) -> Self {
-        let child = project.start(&mut project.command(&["daemon", "run"]));
-        until("a daemon runs", || project.run(&["daemon", "status"]).code == 0);
-        Self(child)
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// The process that is the daemon of a project's state.
+fn daemon(project: &Project) -> rustix::process::Pid {
+    let text = fs::read_to_string(project.state().join("daemon.lock")).unwrap();
+    rustix::process::Pid::from_raw(text.trim().parse().unwrap()).unwrap()
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn kill_daemon(project: &Project) {
+    rustix::process::kill_process(daemon(project), rustix::process::Signal::KILL).unwrap();
+    until("no daemon runs", || project.run(&["daemon", "status"]).code == 5);
 }
 
+/// How often a service has begun.
 fn lines(project: &Project, unit: &str) -> usize {
-    project.run(&["logs", unit]).stdout.lines().count()
+    // A shell tells of what was killed below it.
+    project.run(&["logs", unit]).stdout.lines().filter(|line| *line != "Killed").count()
 }
 
 /// Kills a service's process from inside.
@@ -110,13 +118,34 @@ fn kill(project: &Project, unit: &str) {
     project.run(&["exec", unit, "--", "killall", "-9", "sleep"]);
 }
 
-fn what_ends_is_started_again(_: &Place) {
-    let project = project(STACK);
+fn a_daemon_is_there_while_it_is_needed(place: &Place) {
+    let project = project(place, Kind::Embedded, STACK);
     project.run(&["daemon", "status"]).exits(5).says("no daemon runs");
-    project.up().says("`db` is started again only while `setpoint daemon run` runs").says_not("`alone`");
-    let daemon = Daemon::start(&project);
+    project.run(&["daemon", "stop"]).exits(0).says("no daemon runs");
+    // Nothing is to be kept of what is never started again.
+    project.run(&["up", "alone"]).exits(0);
+    project.run(&["daemon", "status"]).exits(5);
+    project.run(&["up", "db", "--no-daemon"]).exits(0);
+    project.run(&["daemon", "status"]).exits(5);
+    project.run(&["up", "db"]).exits(0).says("nothing to do");
+    project.run(&["daemon", "status"]).exits(0).says("a daemon runs");
     project.run(&["daemon", "run"]).exits(8).says("a daemon runs on this state already");
-    project.run(&["uninstall", "--yes"]).exits(8).says("end `setpoint daemon run` first");
+    let first = daemon(&project);
+    project.run(&["up"]).exits(0);
+    assert_eq!(daemon(&project), first);
+    project.run(&["stop", "db"]).exits(0);
+    project.run(&["daemon", "status"]).exits(0);
+    project.run(&["daemon", "stop"]).exits(0).says("the daemon has ended");
+    project.run(&["daemon", "status"]).exits(5);
+    project.run(&["up"]).exits(0);
+    assert_ne!(daemon(&project), first);
+    project.run(&["down"]).exits(0);
+    until("it ends by itself", || project.run(&["daemon", "status"]).code == 5);
+}
+
+fn what_ends_is_started_again(place: &Place, kind: Kind) {
+    let project = project(place, kind, STACK);
+    project.up();
     until("the job has failed and ended well", || lines(&project, "job") == 2);
     for round in 2..5 {
         kill(&project, "db");
@@ -125,18 +154,16 @@ fn what_ends_is_started_again(_: &Place) {
     let status = project.run(&["status"]);
     status.exits(0).says("completed").says("start (it ended with exit");
     kill(&project, "alone");
-    until("it has ended", || project.run(&["status", "alone"]).stdout.contains("stopped"));
+    until("it has ended", || !project.run(&["status", "alone"]).stdout.contains("running"));
     assert_eq!(lines(&project, "alone"), 1);
-    project.run(&["up"]).exits(0).says("db: nothing to do").says_not("is started again only while");
-    drop(daemon);
+    project.run(&["up"]).exits(0).says("db: nothing to do");
     project.run(&["down"]).exits(0);
 }
 
-fn what_crashes_again_and_again(_: &Place) {
+fn crashes(place: &Place, kind: Kind) {
     let stack = STACK.replace("echo began; exec sleep 100000", "echo began; exit 9");
-    let project = project(&stack);
+    let project = project(place, kind, &stack);
     project.run(&["up", "db"]).exits(0);
-    let _daemon = Daemon::start(&project);
     until("it waits", || project.run(&["status", "db"]).stdout.contains("back-off (try 2 in "));
     assert_eq!(lines(&project, "db"), 2, "the first try came at once");
     until("it waits again", || project.run(&["status", "db"]).stdout.contains("back-off (try 3 in "));
@@ -147,14 +174,13 @@ fn what_crashes_again_and_again(_: &Place) {
     project.run(&["down"]).exits(0);
 }
 
-fn what_the_user_stopped(_: &Place) {
-    let project = project(STACK);
-    project.run(&["up", "db"]).exits(0);
-    let daemon = Daemon::start(&project);
+fn what_the_user_stopped(place: &Place, kind: Kind) {
+    let project = project(place, kind, STACK);
+    project.run(&["up", "db", "job"]).exits(0);
     project.run(&["stop", "db"]).exits(0);
-    daemon.kill();
+    kill_daemon(&project);
     // Also after the daemon has come back.
-    let _daemon = Daemon::start(&project);
+    project.run(&["up", "job"]).exits(0);
     std::thread::sleep(std::time::Duration::from_millis(500));
     project.run(&["status", "db"]).exits(0).says("stopped");
     assert_eq!(lines(&project, "db"), 1);
@@ -164,20 +190,45 @@ fn what_the_user_stopped(_: &Place) {
     project.run(&["down", "db"]).exits(0);
     std::thread::sleep(std::time::Duration::from_millis(500));
     project.run(&["status", "db"]).exits(0).says("absent");
+    project.run(&["down"]).exits(0);
 }
 
-fn services_outlive_the_daemon(_: &Place) {
-    let project = project(STACK);
+fn outlive(place: &Place, kind: Kind) {
+    let project = project(place, kind, STACK);
     project.run(&["up", "db"]).exits(0);
     for round in 2..6 {
-        Daemon::start(&project).kill();
+        kill_daemon(&project);
         project.run(&["status", "db"]).exits(0).says("running");
         kill(&project, "db");
-        let daemon = Daemon::start(&project);
-        until("it began again", || lines(&project, "db") >= round);
-        daemon.kill();
-        // The user's word forgives what was told of the crashes.
+        until("it has ended", || !project.run(&["status", "db"]).stdout.contains("running"));
+        // The user's word forgives what was told of the crashes, and starts a daemon.
         project.run(&["up", "db"]).exits(0);
+        assert_eq!(lines(&project, "db"), round);
     }
+    // So does a daemon that somebody starts himself.
+    kill_daemon(&project);
+    kill(&project, "db");
+    until("it has ended", || !project.run(&["status", "db"]).stdout.contains("running"));
+    let mut child = project.start(&mut project.command(&["daemon", "run"]));
+    until("it began again", || lines(&project, "db") == 6);
+    project.run(&["daemon", "stop"]).exits(0);
+    assert!(child.wait().unwrap().success());
+    project.run(&["status", "db"]).exits(0).says("running");
+    project.run(&["down"]).exits(0);
+}
+
+fn unwell(place: &Place, kind: Kind) {
+    let project = project(place, kind, UNWELL);
+    project.up();
+    let page =
+        || project.run(&["exec", "client", "--", "busybox", "wget", "-qO-", "http://web:8000/note"]).stdout;
+    until("the page is there", || page() == "kept");
+    project.run(&["exec", "web", "--", "busybox", "rm", "/well"]).exits(0);
+    until("it began again", || lines(&project, "web") == 2);
+    until("the page is there again", || page() == "kept");
+    project.run(&["exec", "web", "--", "busybox", "killall", "-9", "busybox"]);
+    until("it began once more", || lines(&project, "web") == 3);
+    until("the page is there once more", || page() == "kept");
+    project.run(&["status", "web"]).exits(0).says("start (it ended with exit");
     project.run(&["down"]).exits(0);
 }

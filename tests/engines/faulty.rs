@@ -12,7 +12,7 @@ use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
     Account, BaseSource, Engine, EngineError, ExecSpec, HostFacts, ImageFacts, Labels, OwnChanges, Process,
-    Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -124,7 +124,7 @@ impl Engine for Faulty {
     fn start_again(&self, unit: &UnitId) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.start_again(unit)))
     }
-    fn watch(&self, unit: &UnitId) -> Result<Option<std::os::fd::OwnedFd>, EngineError> {
+    fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
         self.again(|| self.inner.watch(unit))
     }
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {

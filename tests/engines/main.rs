@@ -101,14 +101,19 @@ fn main() -> ExitCode {
             ]
             .concat(),
             Kind::Docker => {
-                let all =
-                    [docker::SCENARIOS, features::SCENARIOS, stacks::SCENARIOS, build_secrets::SCENARIOS]
-                        .concat();
+                let all = [
+                    docker::SCENARIOS,
+                    features::SCENARIOS,
+                    stacks::SCENARIOS,
+                    build_secrets::SCENARIOS,
+                    daemon::ON_DOCKER,
+                ]
+                .concat();
                 all.into_iter()
                     .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
                     .collect()
             }
-            Kind::Podman => vec![build_secrets::ON_PODMAN, rootless::ON_PODMAN],
+            Kind::Podman => [daemon::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]].concat(),
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {

@@ -87,7 +87,6 @@ impl<'a> Unit<'a> {
             first: FirstProcess::Idle,
             entrypoints: Vec::new(),
             container: Default::default(),
-            restart: Default::default(),
             networks: Vec::new(),
             volumes: Vec::new(),
         };

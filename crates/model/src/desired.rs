@@ -27,8 +27,6 @@ pub struct Capabilities {
     pub container: Class,
     /// Whether a unit can have a network of its own that leads out.
     pub private_network: bool,
-    /// Whether it starts a unit again by itself that ended.
-    pub restarts: bool,
 }
 
 /// A file and the digest of its content.
@@ -351,7 +349,8 @@ impl Builder<'_> {
             let key = LeafKey::owned(file.path.clone(), "service");
             self.print.insert(key, Leaf { class, digest: file.digest, shown: None });
         }
-        self.value("restart", class, &restart(service.restart));
+        // The daemon keeps to it, whatever the unit was made as.
+        self.value("restart", Class::Hot, &restart(service.restart));
     }
 
     fn limits(&mut self, limits: &Limits, capabilities: &Capabilities) {

@@ -5,6 +5,7 @@ use clap::Args;
 use setpoint_runtime::engine::{Engine, EngineError, Seen};
 use setpoint_runtime::observe::Unit;
 use setpoint_runtime::project::Project;
+use setpoint_runtime::reconciler;
 use setpoint_runtime::session::Session;
 use setpoint_runtime::store::Store;
 
@@ -57,6 +58,7 @@ impl Down {
                 seconds: began.elapsed().as_secs_f64(),
             });
         }
+        reconciler::tell(&context.roots);
         if self.volumes {
             self.remove_volumes(context, engine.as_ref(), &project)?;
         }

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
-use setpoint_model::reconcile::State;
+use setpoint_model::reconcile::{State, StoppedBy};
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler;
@@ -168,6 +168,8 @@ fn words_of(state: &State) -> Option<String> {
         State::Held { reason } => format!("held: {reason}"),
         State::NeedsOperator { why } => format!("needs you: {why}"),
         State::RemovedOutside => "removed outside".to_owned(),
+        // However its process ended then.
+        State::Stopped { by: StoppedBy::User } => "stopped".to_owned(),
         _ => return None,
     })
 }

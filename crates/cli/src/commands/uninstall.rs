@@ -10,21 +10,21 @@ use setpoint_model::manifest::EngineKind;
 use setpoint_runtime::apply::STOP_GRACE;
 use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
-use setpoint_runtime::reconciler;
 
-use super::SUCCESS;
+use super::{SUCCESS, daemon};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 27] = [
+const OF_STATE: [&str; 28] = [
     "bases",
     "blobs",
     "cache_dirs",
     "cas",
     "daemon.lock",
+    "daemon.log",
     "daemon.sock",
     "dsl",
     "engines",
@@ -73,10 +73,6 @@ struct Uninstalled {
 
 impl Uninstall {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
-        if reconciler::is_running(&context.roots) {
-            let message = "a daemon keeps the services of this state";
-            return Err(Failure::new(Exit::State, "daemon", message).hint("end `setpoint daemon run` first"));
-        }
         let units = units(context)?;
         let (own, foreign) = contents(context)?;
         if units.is_empty() && own.is_empty() {
@@ -84,6 +80,7 @@ impl Uninstall {
         } else {
             self.consent(context, &units, &own)?;
             context.stop_on_signals()?;
+            daemon::end(context)?;
             remove_units(context, &units)?;
             for error in context.engines().iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err()) {
                 context.output.progress(format!("{error}\nWhat it keeps of pipelines is left there."));

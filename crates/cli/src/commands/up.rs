@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use setpoint_model::container::NetworkMode;
 use setpoint_model::explain::describe;
-use setpoint_model::import::compose::{Condition, RestartPolicy};
+use setpoint_model::import::compose::Condition;
 use setpoint_model::manifest::{EngineKind, Env, Network, Note};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
@@ -15,7 +15,7 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::{self, Rules};
 use setpoint_runtime::store::Store;
 
-use super::{SUCCESS, plan};
+use super::{SUCCESS, daemon, plan};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -48,6 +48,9 @@ pub(crate) struct Up {
     /// Also look whether secrets from files and commands have changed
     #[arg(long)]
     refresh_secrets: bool,
+    /// Have no daemon started that keeps services running; who needs one is left alone until one runs
+    #[arg(long)]
+    no_daemon: bool,
 }
 
 impl Up {
@@ -128,7 +131,9 @@ impl Up {
         }
         self.consent(context, engine, &unit, &look)?;
         let done = carry_out(context, &unit, &mut store, look, &settings)?;
-        keep(context, &unit, &mut store)?;
+        if keep(context, &unit, &mut store)? && !self.no_daemon {
+            daemon::ensure(context)?;
+        }
         Ok(done)
     }
 
@@ -269,21 +274,14 @@ fn tell_notes(context: &Context, project: &Project, engine: &dyn Engine) {
         context.output.progress(format!("note: {note}"));
     }
     let capabilities = engine.capabilities();
-    let is_kept = capabilities.restarts || reconciler::is_running(&context.roots);
     for env in project.manifest.envs.values() {
-        let restarts = env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No);
-        let tell = |text: String| {
-            context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
-        };
-        if restarts && !is_kept {
-            tell(format!("`{}` is started again only while `setpoint daemon run` runs", env.name));
-        }
         if has_own_network(env) && !capabilities.private_network {
-            tell(format!(
+            let text = format!(
                 "nothing leads out of the networks of `{}`: the {} engine needs root's rights and `iptables` or `nft` \
                  for that",
                 env.name, capabilities.engine
-            ));
+            );
+            context.output.progress(format!("note: {}", Note { at: env.at.clone(), text }));
         }
     }
 }
@@ -296,13 +294,13 @@ fn has_own_network(env: &Env) -> bool {
     }
 }
 
-/// From now on a daemon keeps it as it is, where the engine does not do that by itself.
-fn keep(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<(), Failure> {
-    let Some(row) = store.unit(&unit.project.root, &unit.env.name)? else { return Ok(()) };
-    let rules = Rules::of(unit.env, unit.stop_grace()).filter(|_| !unit.engine.capabilities().restarts);
+/// From now on a daemon keeps it as it is; says whether it is one to be kept.
+fn keep(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<bool, Failure> {
+    let Some(row) = store.unit(&unit.project.root, &unit.env.name)? else { return Ok(false) };
+    let rules = Rules::of(unit.env, unit.stop_grace());
     reconciler::want_up(store, row.id, rules.as_ref())?;
     reconciler::tell(&context.roots);
-    Ok(())
+    Ok(rules.is_some())
 }
 
 /// Applies a look, and says what came of it.

@@ -87,7 +87,6 @@ impl Unit<'_> {
                 (None, Some(_)) => FirstProcess::Declared,
                 _ => FirstProcess::Idle,
             },
-            restart: self.env.service.as_ref().map(|of| of.restart).unwrap_or_default(),
             networks: self.env.service.iter().flat_map(|of| of.networks.clone()).collect(),
             volumes: self.env.service.iter().flat_map(|of| of.volumes.clone()).collect(),
             entrypoints: self.env.devcontainer.iter().flat_map(|of| of.entrypoints.clone()).collect(),

@@ -17,7 +17,7 @@ use setpoint_model::container::{Build, Container, Feature};
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
-use setpoint_model::import::compose::{self, RestartPolicy};
+use setpoint_model::import::compose;
 use setpoint_model::manifest::{EngineKind, Limits, Network};
 use setpoint_model::names::UnitName;
 use setpoint_model::pipeline::key;
@@ -214,8 +214,6 @@ pub struct UnitSpec {
     pub entrypoints: Vec<String>,
     /// What else it is made with.
     pub container: Container,
-    /// When the engine starts it again by itself.
-    pub restart: RestartPolicy,
     /// The networks that it is in, which are made where they are not there.
     pub networks: Vec<compose::Network>,
     /// The named volumes that it has, which are made where they are not there.
@@ -246,6 +244,15 @@ pub enum Health {
     Healthy,
     /// It is not.
     Unhealthy,
+}
+
+/// What tells of a unit, once.
+#[derive(Debug)]
+pub struct Watch {
+    /// Becomes readable when the unit ends.
+    pub fd: OwnedFd,
+    /// Whether it does so too when the unit's health changes.
+    pub tells_health: bool,
 }
 
 /// What keeps a unit running.
@@ -491,11 +498,12 @@ pub trait Engine: Send + Sync {
     /// If it was never started, or cannot be; then nothing of it runs.
     fn start_again(&self, unit: &UnitId) -> Result<(), EngineError>;
 
-    /// What becomes readable when a running unit ends; nothing if it does not run, or the engine has no such thing.
+    /// What becomes readable when something happens to a unit; nothing where there is nothing to wait for. What was
+    /// seen of the unit before this is not told.
     ///
     /// # Errors
     /// If the engine cannot be asked.
-    fn watch(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError>;
+    fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError>;
 
     /// Stops a unit: asks, waits this long, kills. Nothing to do is no error.
     ///

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use setpoint_model::manifest::EngineKind;
 use setpoint_model::reconcile::{
     Action, Cause, Decision, Event, Fault, Health, History, Jitter, Seen, Situation, Time, decide,
 };
 
 use super::{Deed, PASS, Shared, lock, look};
-use crate::engine::{self, Engine, EngineError, UnitId};
+use crate::engine::{Engine, EngineError, UnitId, Watch};
 use crate::lock::{LockError, UnitLock};
 use crate::store::{self, NewUnit, OperationOutcome, StoreError, TxId, Writer};
 
@@ -66,7 +65,7 @@ enum Next {
     /// Nothing is wanted of the unit any more.
     Gone,
     /// Look again when this becomes readable, or after this time.
-    Wait { watch: Option<OwnedFd>, at_most: Duration },
+    Wait { watch: Option<Watch>, at_most: Duration },
 }
 
 struct Actor<'a> {
@@ -96,16 +95,15 @@ impl Actor<'_> {
         let Some(kept) = lock(&self.shared.store).kept(self.row).map_err(words)? else {
             return Ok(Next::Gone);
         };
-        let kind = EngineKind::ALL.into_iter().find(|kind| kind.as_str() == kept.unit.unit.engine);
-        let kind = kind.ok_or_else(|| format!("there is no engine `{}`", kept.unit.unit.engine))?;
-        let engine = engine::open(kind, self.shared.roots, self.shared.variables);
+        let engine = self.shared.engine(&kept.unit.unit.engine)?;
+        // Before looking, so that nothing is missed between the two.
+        let watch = engine.watch(&self.on_engine).unwrap_or_default();
         let now = look::now();
-        let situation =
-            look::situation(engine.as_ref(), &kept, look::rules(&kept)?, now, &mut self.ended_unseen);
+        let situation = look::situation(engine, &kept, look::rules(&kept)?, now, &mut self.ended_unseen);
         let (decision, history) = decide(&situation, now, jitter());
         if let Some(action) = &decision.action {
             let what = format!("{} ({})", verb(action), decision.cause);
-            self.act(engine.as_ref(), kept.intent.generation, action, &what, &history).map_err(words)?;
+            self.act(engine, kept.intent.generation, action, &what, &history).map_err(words)?;
             self.told = None;
             // What came of it is looked at at once.
             return Ok(Next::Wait { watch: None, at_most: Duration::ZERO });
@@ -116,8 +114,7 @@ impl Actor<'_> {
             lock(&self.shared.store).write(remember).map_err(words)?;
         }
         self.tell_rest(&decision, now);
-        let watch = engine.watch(&self.on_engine).unwrap_or_default();
-        let at_most = at_most(&situation, &decision, watch.is_some(), now);
+        let at_most = at_most(&situation, &decision, watch.as_ref(), now);
         Ok(Next::Wait { watch, at_most })
     }
 
@@ -204,10 +201,12 @@ impl Actor<'_> {
 }
 
 /// How long to wait for the next look, if nothing happens before.
-fn at_most(situation: &Situation, decision: &Decision, is_watched: bool, now: Time) -> Duration {
+fn at_most(situation: &Situation, decision: &Decision, watch: Option<&Watch>, now: Time) -> Duration {
     let wake_at = decision.wake_at.map(|at| Duration::from_millis(at.saturating_sub(now).max(1)));
     let tells_nothing = match &situation.observed.seen {
-        Seen::Running { health, .. } => !is_watched || *health != Some(Health::NoCheck),
+        Seen::Running { health, .. } => {
+            watch.is_none_or(|watch| *health != Some(Health::NoCheck) && !watch.tells_health)
+        }
         Seen::Unknown => true,
         Seen::Absent | Seen::Ended { .. } => false,
     };
@@ -215,8 +214,9 @@ fn at_most(situation: &Situation, decision: &Decision, is_watched: bool, now: Ti
     wake_at.unwrap_or(look).min(look)
 }
 
-fn wait(wake: &Wake, watch: Option<&OwnedFd>, at_most: Duration) {
-    let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake.0.as_fd()).chain(watch.map(AsFd::as_fd)).collect();
+fn wait(wake: &Wake, watch: Option<&Watch>, at_most: Duration) {
+    let watched = watch.map(|watch| watch.fd.as_fd());
+    let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake.0.as_fd()).chain(watched).collect();
     let mut polled: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     let timeout = Timespec::try_from(at_most).ok();

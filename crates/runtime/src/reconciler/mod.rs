@@ -14,15 +14,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use setpoint_model::import::compose::{Dependency, RestartPolicy};
-use setpoint_model::manifest::Env;
+use setpoint_model::manifest::{EngineKind, Env};
 use setpoint_model::names::UnitName;
 use setpoint_model::reconcile::{self, Fault, History};
 
 pub use look::state;
-pub use post::{is_running, tell};
+pub use post::{end, is_running, tell};
 
 use self::actor::Wake;
 use crate::cancel::Cancel;
+use crate::engine::{self, Engine};
 use crate::paths::Roots;
 use crate::store::{self, Kept, Store, StoreError, Wanted};
 
@@ -133,10 +134,26 @@ pub fn want_stopped(store: &mut Store, unit: store::UnitId) -> Result<(), StoreE
 /// What all actors share.
 struct Shared<'a> {
     roots: &'a Roots,
-    variables: &'a BTreeMap<String, String>,
+    engines: BTreeMap<&'static str, Box<dyn Engine>>,
     store: Mutex<Store>,
     cancel: &'a Cancel,
     tell: &'a (dyn Fn(&Deed) + Sync),
+}
+
+impl Shared<'_> {
+    /// The engine of this name; all actors have the same one.
+    fn engine(&self, name: &str) -> Result<&dyn Engine, String> {
+        self.engines.get(name).map(Box::as_ref).ok_or_else(|| format!("there is no engine `{name}`"))
+    }
+}
+
+/// How long a daemon is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// Until it is asked to stop.
+    UntilAsked,
+    /// Until it is asked to, or nothing is left to be kept.
+    WhileNeeded,
 }
 
 /// Keeps all units of a state as they are wanted, until it is asked to stop. What runs goes on running then.
@@ -146,11 +163,14 @@ struct Shared<'a> {
 pub fn run(
     roots: &Roots,
     variables: &BTreeMap<String, String>,
+    stay: Stay,
     cancel: &Cancel,
     tell: &(dyn Fn(&Deed) + Sync),
 ) -> Result<(), ReconcilerError> {
-    let post = post::Post::take(roots)?;
-    let shared = Shared { roots, variables, store: Mutex::new(Store::open(roots)?), cancel, tell };
+    let mut post = post::Post::take(roots)?;
+    let engines = EngineKind::ALL.map(|kind| (kind.as_str(), engine::open(kind, roots, variables)));
+    let store = Mutex::new(Store::open(roots)?);
+    let shared = Shared { roots, engines: engines.into(), store, cancel, tell };
     std::thread::scope(|scope| {
         let mut actors: BTreeMap<store::UnitId, (Arc<Wake>, ScopedJoinHandle<'_, ()>)> = BTreeMap::new();
         let mut looked = None::<Instant>;
@@ -162,6 +182,17 @@ pub fn run(
             looked = Some(Instant::now());
             // A disk that is away for a moment ends no daemon, nor an actor.
             let Ok(kept) = lock(&shared.store).all_kept() else { continue };
+            if kept.is_empty() && stay == Stay::WhileNeeded {
+                // Whoever wants something kept first says so, and then looks for a daemon.
+                drop(post);
+                if lock(&shared.store).all_kept().is_ok_and(|kept| kept.is_empty()) {
+                    break;
+                }
+                let Ok(again) = post::Post::take(roots) else { break };
+                post = again;
+                looked = None;
+                continue;
+            }
             actors.retain(|_, (_, actor)| !actor.is_finished());
             actors.values().for_each(|(wake, _)| wake.ring());
             for kept in kept {

@@ -1,7 +1,7 @@
 //! One daemon for a state, and how others tell it that something has changed.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ReconcilerError;
 use crate::paths::Roots;
@@ -17,6 +18,8 @@ const LOCK: &str = "daemon.lock";
 const SOCKET: &str = "daemon.sock";
 /// How long it may take to ask whether there is a daemon.
 const ASKED: Duration = Duration::from_millis(100);
+/// How long a daemon may take to end.
+const ENDS: Duration = Duration::from_secs(30);
 
 /// The right to be the daemon of a state, and what wakes it.
 #[derive(Debug)]
@@ -42,6 +45,9 @@ impl Post {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
+        let mut file = &lock;
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(failed)?;
         // What a daemon left that was killed.
         match std::fs::remove_file(roots.state.join(SOCKET)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -70,6 +76,31 @@ pub fn is_running(roots: &Roots) -> bool {
     // Asking leaves nothing behind.
     let lock = File::open(roots.state.join(LOCK));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Asks the daemon of a state to end, if one runs, and waits until it has; says whether one ran. What it keeps runs on.
+///
+/// # Errors
+/// If it cannot be asked, or does not end.
+pub fn end(roots: &Roots) -> io::Result<bool> {
+    if !is_running(roots) {
+        return Ok(false);
+    }
+    let text = std::fs::read_to_string(roots.state.join(LOCK))?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("it has not said which process it is"))?;
+    match kill_process(pid, Signal::TERM) {
+        Err(error) if error != rustix::io::Errno::SRCH => return Err(error.into()),
+        _ => {}
+    }
+    let began = Instant::now();
+    while is_running(roots) {
+        if began.elapsed() > ENDS {
+            return Err(io::Error::other(format!("process {} does not end", text.trim())));
+        }
+        std::thread::sleep(ASKED / 10);
+    }
+    Ok(true)
 }
 
 /// Tells the daemon of a state that something has changed, if one runs.

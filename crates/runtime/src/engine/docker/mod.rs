@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod features;
 mod files;
+mod happenings;
 mod images;
 mod labels;
 mod pipes;
@@ -21,7 +22,6 @@ mod upload;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ use setpoint_model::pipeline::key;
 
 use super::{
     Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts, Labels,
-    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -88,6 +88,7 @@ pub struct Docker {
     /// Where archives are spread.
     images: ImageStore,
     steps: Arc<steps::Steps>,
+    happenings: happenings::Happenings,
 }
 
 impl Docker {
@@ -96,7 +97,8 @@ impl Docker {
     pub fn new(flavor: Flavor, roots: &Roots, variables: BTreeMap<String, String>) -> Self {
         let steps = Arc::new(steps::Steps::new(&roots.state, flavor));
         let images = ImageStore::new(&roots.state);
-        Self { flavor, client: Arc::new(Client::new(flavor, variables)), images, steps }
+        let client = Arc::new(Client::new(flavor, variables));
+        Self { flavor, client, images, steps, happenings: happenings::Happenings::default() }
     }
 
     fn connected(&self) -> Result<&Connected, EngineError> {
@@ -200,7 +202,6 @@ impl Engine for Docker {
             ports: Class::Recreate,
             container: Class::Recreate,
             private_network: true,
-            restarts: true,
         }
     }
 
@@ -378,8 +379,9 @@ impl Engine for Docker {
         Ok(connected.quick("start a container", connected.api.start_container(&name, None))?)
     }
 
-    fn watch(&self, _unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
-        Ok(None)
+    fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
+        let fd = self.happenings.of(self.connected()?, &labels::container_name(unit.as_str()));
+        Ok(fd.map(|fd| Watch { fd, tells_health: true }))
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {

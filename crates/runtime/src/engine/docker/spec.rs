@@ -11,7 +11,6 @@ use bollard::models::{
 use setpoint_model::container::{
     Attachment, Container, ContainerMount, Health, HealthTest, MountSource, NetworkMode,
 };
-use setpoint_model::import::compose::RestartPolicy;
 use setpoint_model::manifest::{Limits, Network};
 
 use super::labels;
@@ -143,7 +142,6 @@ fn host_config(spec: &UnitSpec) -> HostConfig {
             _ => HostConfigCgroupnsModeEnum::PRIVATE,
         }),
         runtime: settings.runtime.clone(),
-        restart_policy: restart(spec.restart),
         log_config: settings.logging.as_ref().map(|logging| HostConfigLogConfig {
             typ: logging.driver.clone(),
             config: Some(logging.options.clone().into_iter().collect()),
@@ -156,17 +154,6 @@ fn host_config(spec: &UnitSpec) -> HostConfig {
 fn shared(mode: &str) -> String {
     mode.strip_prefix("unit:")
         .map_or_else(|| mode.to_owned(), |unit| format!("container:{}", labels::container_name(unit)))
-}
-
-fn restart(policy: RestartPolicy) -> Option<bollard::models::RestartPolicy> {
-    use bollard::models::RestartPolicyNameEnum as Name;
-    let (name, most) = match policy {
-        RestartPolicy::No => return None,
-        RestartPolicy::Always => (Name::ALWAYS, None),
-        RestartPolicy::OnFailure { max } => (Name::ON_FAILURE, max),
-        RestartPolicy::UnlessStopped => (Name::UNLESS_STOPPED, None),
-    };
-    Some(bollard::models::RestartPolicy { name: Some(name), maximum_retry_count: most.map(i64::from) })
 }
 
 /// The limits that are declared for the unit, else those among its container's settings.

@@ -11,7 +11,6 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -29,7 +28,7 @@ use setpoint_sandbox as sandbox;
 
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts,
-    Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
 };
 use kept::io;
 
@@ -344,7 +343,6 @@ impl Engine for Embedded {
             container: Class::Restart,
             // One that nothing leads out of is nobody's first choice.
             private_network: !sandbox::is_rootless() && networks::leads_out(),
-            restarts: false,
         }
     }
 
@@ -522,8 +520,9 @@ impl Engine for Embedded {
         })
     }
 
-    fn watch(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
-        Ok(self.running(unit).ok().and_then(|running| sandbox::watch(&running).ok()))
+    fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
+        let fd = self.running(unit).ok().and_then(|running| sandbox::watch(&running).ok());
+        Ok(fd.map(|fd| Watch { fd, tells_health: false }))
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
