@@ -25,4 +25,5 @@ mod session;
 #[path = "../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;
+mod systemd;
 mod warm;

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::docker::Scenario;
 use crate::harness::{Project, until};
+use crate::leaks;
 use crate::place::{Kind, Place};
 use crate::stacks;
 
@@ -16,6 +17,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("services_outlive_the_daemon_and_the_next_one_goes_on", |place| outlive(place, Kind::Embedded)),
     ("what_is_unwell_is_restarted_and_found_by_its_name", |place| unwell(place, Kind::Embedded)),
     ("a_daemon_is_there_while_it_is_needed", a_daemon_is_there_while_it_is_needed),
+    ("after_a_restart_of_the_machine_all_is_as_declared", after_a_restart_of_the_machine),
 ];
 
 pub const ON_DOCKER: &[Scenario] = &[
@@ -77,6 +79,51 @@ services:
     depends_on: { web: { condition: service_healthy } }
 "#;
 
+const ORDERED: &str = r#"
+name: ordered
+services:
+  db:
+    image: IMAGE
+    user: root
+    restart: always
+    command: ["sh", "-c", "rm -f /well; sleep 1; echo db >> /log/all; : > /well; exec sleep 100000"]
+    healthcheck: { test: "[ -e /well ]", interval: 200ms, retries: 100 }
+    volumes: ["log:/log"]
+  web:
+    image: IMAGE
+    user: root
+    restart: always
+    command: ["sh", "-c", "echo web >> /log/all; exec sleep 100000"]
+    depends_on: { db: { condition: service_healthy } }
+    volumes: ["log:/log"]
+  off:
+    image: IMAGE
+    user: root
+    restart: always
+    command: ["sh", "-c", "echo off >> /log/all; exec sleep 100000"]
+    depends_on: { web: { condition: service_started } }
+    volumes: ["log:/log"]
+volumes: { log: {} }
+"#;
+
+fn after_a_restart_of_the_machine(place: &Place) {
+    let project = project(place, Kind::Embedded, ORDERED);
+    project.up();
+    let told = || project.run(&["exec", "web", "--", "cat", "/log/all"]).stdout;
+    until("all have begun", || told() == "db\nweb\noff\n");
+    project.run(&["stop", "off"]).exits(0);
+    loses_power(&project);
+    project.run(&["status"]).exits(0).says_not("running");
+    let mut child = project.start(&mut project.command(&["daemon", "run"]));
+    until("all is as declared", || told() == "db\nweb\noff\ndb\nweb\n");
+    project.run(&["status", "off"]).exits(0).says("stopped");
+    project.run(&["up", "off"]).exits(0);
+    until("it has begun again", || told() == "db\nweb\noff\ndb\nweb\noff\n");
+    project.run(&["daemon", "stop"]).exits(0);
+    assert!(child.wait().unwrap().success());
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+}
+
 fn project(place: &Place, kind: Kind, stack: &str) -> Project {
     let head = format!("[engine]\ndefault = \"{}\"\n", kind.name());
     let mut project = Project::new(&format!("setpoint = 1\n{head}[stack]\ncompose = \"compose.yaml\"\n"));
@@ -93,6 +140,24 @@ fn project(place: &Place, kind: Kind, stack: &str) -> Project {
     let without_init = || stack.replace("    init: true\n", "").replace("exec sleep 100000", shell);
     project.write("compose.yaml", &if kind == Kind::Podman { without_init() } else { stack });
     project
+}
+
+/// Leaves of a project what a machine leaves that lost its power: files, of an earlier boot.
+fn loses_power(project: &Project) {
+    let place = project.state().parent().unwrap().to_owned();
+    kill_daemon(project);
+    leaks::kill(&place, false);
+    until("no process is left", || leaks::processes(&place).is_empty());
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for unit in fs::read_dir(project.state().join("units/v1")).unwrap() {
+        for file in fs::read_dir(unit.unwrap().path()).unwrap().map(|file| file.unwrap().path()) {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            if text.contains(boot.trim()) {
+                let earlier = "00000000-0000-0000-0000-000000000000";
+                fs::write(&file, text.replace(boot.trim(), earlier)).unwrap();
+            }
+        }
+    }
 }
 
 /// The process that is the daemon of a project's state.

@@ -1,3 +1,5 @@
+mod install;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -37,6 +39,14 @@ enum What {
     },
     /// Say whether a daemon runs
     Status,
+    /// Have systemd start the daemon with this machine, and now
+    Install {
+        /// Only show the unit that would be written
+        #[arg(long)]
+        print: bool,
+    },
+    /// Have systemd start it no more, and end it
+    Uninstall,
     /// End the daemon; what it keeps runs on, and is not started again until there is one
     Stop,
 }
@@ -56,6 +66,21 @@ impl Daemon {
                 // It outlives the terminal that it was started in; where it has no such thing, nothing is lost.
                 let _ = rustix::process::setsid();
                 keep(context, Stay::WhileNeeded)
+            }
+            What::Install { print: true } => {
+                context.output.line(install::unit(context)?.trim_end());
+                Ok(SUCCESS)
+            }
+            What::Install { print: false } => {
+                install::install(context)?.iter().for_each(|done| context.output.note(done));
+                Ok(SUCCESS)
+            }
+            What::Uninstall => {
+                context.output.note(match install::uninstall(context)? {
+                    Some(path) => format!("removed {}", path.display()),
+                    None => "systemd knows of no daemon for this state".to_owned(),
+                });
+                Ok(SUCCESS)
             }
             What::Stop => {
                 let ended = end(context)?;
@@ -107,6 +132,12 @@ pub(super) fn ensure(context: &Context) -> Result<(), Failure> {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
+}
+
+/// Ends the daemon for good.
+pub(super) fn remove(context: &Context) -> Result<(), Failure> {
+    install::uninstall(context)?;
+    end(context).map(drop)
 }
 
 /// Ends the daemon, if one runs; says whether one did.

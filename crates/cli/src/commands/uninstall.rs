@@ -80,7 +80,7 @@ impl Uninstall {
         } else {
             self.consent(context, &units, &own)?;
             context.stop_on_signals()?;
-            daemon::end(context)?;
+            daemon::remove(context)?;
             remove_units(context, &units)?;
             for error in context.engines().iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err()) {
                 context.output.progress(format!("{error}\nWhat it keeps of pipelines is left there."));
