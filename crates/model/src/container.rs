@@ -368,7 +368,7 @@ pub struct Logging {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Health {
-    /// What is run; absent is the image's own check.
+    /// What is run or asked; absent is the image's own check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<HealthTest>,
     /// How long between two checks.
@@ -388,7 +388,15 @@ pub struct Health {
     pub start_interval: Option<Duration>,
 }
 
-/// What a check runs.
+impl Health {
+    /// Whether it asks over a network, instead of running something inside.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        matches!(self.test, Some(HealthTest::Http { .. } | HealthTest::Tcp { .. }))
+    }
+}
+
+/// What a check runs, or asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthTest {
@@ -398,6 +406,21 @@ pub enum HealthTest {
     Exec(Vec<String>),
     /// A command for the shell.
     Shell(String),
+    /// A `GET` by HTTP, made within its network. No redirect is followed.
+    Http {
+        /// The port that it listens on.
+        port: u16,
+        /// What is asked for: a path that begins with `/`, and perhaps a query.
+        path: String,
+        /// The answer that is good; absent is every one of 200 to 399.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+    },
+    /// A connection, made within its network.
+    Tcp {
+        /// The port that it listens on.
+        port: u16,
+    },
 }
 
 /// An image that is built.

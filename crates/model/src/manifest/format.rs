@@ -205,6 +205,7 @@ const FORMATS: &[Known] = &[
     known::<super::scalars::Port>(),
     known::<super::scalars::User>(),
     known::<super::scalars::ImageReference>(),
+    known::<super::scalars::HttpPath>(),
     known::<super::scalars::NonEmpty>(),
     known::<super::env_value::EnvName>(),
     known::<super::env_value::EnvValue>(),

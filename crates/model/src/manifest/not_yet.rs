@@ -32,14 +32,6 @@ const NOT_YET: &[NotYet] = &[
         )
     },
     NotYet {
-        hint: Some("use `exec`, with a program of the image"),
-        ..later(&["service", "*", "health", "http"], "`http` checks are not supported by this version yet")
-    },
-    NotYet {
-        hint: Some("use `exec`, with a program of the image"),
-        ..later(&["service", "*", "health", "tcp"], "`tcp` checks are not supported by this version yet")
-    },
-    NotYet {
         hint: Some("put what it does into the command, or into a service that is `one_shot`"),
         ..later(&["service", "*", "first_boot"], "`first_boot` is not supported by this version yet")
     },

@@ -130,6 +130,20 @@ text_format!(
 );
 
 text_format!(
+    /// What is asked for by HTTP: a path, and perhaps a query.
+    HttpPath, "http-path", pattern: Some("^/[!-~]*$"), example: "/healthz",
+    |text: &str| {
+        // What else there may be would end the line of a request, or never reach a server.
+        if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Ok(text.to_owned());
+        }
+        Err(Malformed::new("bad-http-path", format!("`{text}` cannot be asked for by HTTP"))
+            .why("it is a path from `/`, of letters, digits and signs without white space and `#`")
+            .hint("such as `/healthz`; the port stands in `port`"))
+    }
+);
+
+text_format!(
     /// An image by its reference.
     ImageReference, "image", pattern: Some(r"^\S+$"), example: "debian:bookworm",
     |text: &str| {

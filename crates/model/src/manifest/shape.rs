@@ -2,7 +2,7 @@
 //! made from these types, so a key is added here and nowhere else.
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::hook::{CommandText, WhenChanged};
 use super::paths::{HostPath, InputGlob, InsidePath, VisiblePath};
 use super::pipeline::{CacheWord, MatrixKey, OutputGlob, SharedFolder, StepCommand, StepEnvValue, Workdir};
 use super::project_name::ProjectName;
-use super::scalars::{ImageReference, NonEmpty, Port, Timeout, User};
+use super::scalars::{HttpPath, ImageReference, NonEmpty, Port, Timeout, User};
 use crate::names::{PackName, PipelineName, SecretName, StepName, UnitName};
 
 /// What a project is made of. See the reference of the manifest.
@@ -262,13 +262,26 @@ pub(super) enum RestartWord {
     Never,
 }
 
-/// How it is found out whether a service is well.
+/// How it is found out whether a service is well: by exactly one of `exec`, `http` and `tcp`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HealthSection {
     /// What is run inside, and ends well if all is well: a text for `/bin/sh -c`, or a program with its arguments.
     #[schemars(extend("examples" = [["pg_isready"]]))]
     pub(super) exec: Option<StepRun>,
+    /// What is asked for by HTTP, with `port`; any answer of 200 to 399 is good. Asked for within its network, so that
+    /// it may listen there alone.
+    #[schemars(extend("examples" = ["/healthz"]))]
+    pub(super) http: Option<HttpPath>,
+    /// The port that `http` asks.
+    #[schemars(extend("examples" = [8080]))]
+    pub(super) port: Option<NonZeroU16>,
+    /// The only answer to `http` that is good.
+    #[schemars(range(min = 100, max = 599), extend("examples" = [204]))]
+    pub(super) status: Option<u16>,
+    /// The port that has to take a connection, made within its network.
+    #[schemars(extend("examples" = [5432]))]
+    pub(super) tcp: Option<NonZeroU16>,
     /// How long between two of them. Default: `30s`.
     pub(super) interval: Option<Timeout>,
     /// How long one may take. Default: `30s`.

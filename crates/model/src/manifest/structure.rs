@@ -73,7 +73,7 @@ impl<'w> Walk<'w, '_> {
             Data::Text(text) => self.format(first, node, text),
             Data::Integer(number) => {
                 self.format(first, node, &number.to_string());
-                self.minimum(first, node, *number);
+                self.bounds(first, node, *number);
             }
             Data::Float(_) | Data::Flag(_) => {}
             Data::List(items) => {
@@ -99,12 +99,15 @@ impl<'w> Walk<'w, '_> {
         }
     }
 
-    fn minimum(&mut self, schema: &Json, node: &Node, number: i64) {
-        let Some(minimum) = schema.get("minimum").and_then(Json::as_i64) else { return };
-        if number < minimum {
-            let what = format!("{} must be at least {minimum}, not {number}", self.subject());
-            self.report(node.span, Problem::new("bad-number", what));
-        }
+    fn bounds(&mut self, schema: &Json, node: &Node, number: i64) {
+        let bound = |name: &str| schema.get(name).and_then(Json::as_i64);
+        let wanted = match (bound("minimum"), bound("maximum")) {
+            (Some(minimum), _) if number < minimum => format!("at least {minimum}"),
+            (_, Some(maximum)) if number > maximum => format!("at most {maximum}"),
+            _ => return,
+        };
+        let what = format!("{} must be {wanted}, not {number}", self.subject());
+        self.report(node.span, Problem::new("bad-number", what));
     }
 
     fn table(&mut self, schema: &'w Json, node: &Node) {

@@ -265,6 +265,7 @@ fn health(health: &Health) -> String {
         Some(HealthTest::Off) => "off".to_owned(),
         Some(HealthTest::Exec(words)) => format!("{words:?}"),
         Some(HealthTest::Shell(command)) => format!("sh: {command}"),
+        Some(HealthTest::Http { .. } | HealthTest::Tcp { .. }) => unreachable!("Compose has no such checks"),
     }];
     for (name, time) in [
         ("every", health.interval),

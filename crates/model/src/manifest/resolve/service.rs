@@ -7,13 +7,11 @@ use super::super::env::{Base, Env, Network, OfService};
 use super::super::env_value::EnvValue;
 use super::super::nearest::nearest;
 use super::super::problem::Problem;
-use super::super::shape::{BaseWord, ConditionWord, HealthSection, RestartWord, ServiceSection, StepRun};
+use super::super::shape::{BaseWord, ConditionWord, RestartWord, ServiceSection, StepRun};
 use super::super::tree::Step;
-use super::{check_argv, env, only_one, variables};
+use super::{check_argv, env, health, only_one, variables};
 use crate::circle::circles;
-use crate::container::{
-    Attachment, Container, ContainerMount, Health, HealthTest, MountSource, NetworkMode, PublishedPort,
-};
+use crate::container::{Attachment, Container, ContainerMount, MountSource, NetworkMode, PublishedPort};
 use crate::import::compose::{Condition, Dependency, Network as DeclaredNetwork, RestartPolicy, Volume};
 use crate::names::UnitName;
 
@@ -88,7 +86,7 @@ pub(super) fn service(
                 NetworkMode::Networks(BTreeMap::from([(default_network.clone(), attachment)]))
             }
         }),
-        health: section.health.map(|health| check(health, &key("health"), document)),
+        health: section.health.map(|section| health::check(section, network, &key("health"), document)),
         stop_signal: section.stop_signal.map(|signal| signal.0),
         stop_grace: section.stop_grace.map(|grace| grace.0),
         ..Container::default()
@@ -165,24 +163,8 @@ fn dependency(word: ConditionWord) -> Dependency {
     Dependency { condition, restart: false, required: true }
 }
 
-fn check(section: HealthSection, place: &[Step], document: &mut Document<'_>) -> Health {
-    if section.exec.is_none() && !document.lacks(place) {
-        let problem = Problem::new("missing-key", "this check says nothing of what it runs");
-        document.at_key(place, problem.hint("add `exec`"));
-    }
-    let exec = [place, &["exec".into()]].concat();
-    Health {
-        test: section.exec.map(|run| HealthTest::Exec(argv(run, &exec, document))),
-        interval: section.interval.map(|time| time.0),
-        timeout: section.timeout.map(|time| time.0),
-        retries: section.retries.map(Into::into),
-        start_period: section.start_period.map(|time| time.0),
-        start_interval: None,
-    }
-}
-
 /// The program and its arguments.
-fn argv(run: StepRun, place: &[Step], document: &mut Document<'_>) -> Vec<String> {
+pub(super) fn argv(run: StepRun, place: &[Step], document: &mut Document<'_>) -> Vec<String> {
     match run {
         StepRun::Text(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.0],
         StepRun::Argv(argv) => {

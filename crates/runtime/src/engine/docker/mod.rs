@@ -33,6 +33,7 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
+use setpoint_model::container::Health as Check;
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
@@ -211,6 +212,11 @@ impl Engine for Docker {
                 "an environment on the host's own system",
                 "declare an `image`, or take `engine.default` out",
             ));
+        }
+        if spec.container.health.as_ref().is_some_and(Check::asks) {
+            return Err(
+                self.unsupported("a health check by HTTP or TCP", "use `exec`, with a program of the image")
+            );
         }
         if !spec.mounts.is_empty() && !self.connected()?.endpoint.is_local() {
             let host = &self.connected()?.endpoint.host;

@@ -287,7 +287,8 @@ fn health(health: &Health) -> HealthConfig {
         duration.map(|duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     };
     let test = health.test.as_ref().map(|test| match test {
-        HealthTest::Off => vec!["NONE".to_owned()],
+        // It asks nobody over a network itself.
+        HealthTest::Off | HealthTest::Http { .. } | HealthTest::Tcp { .. } => vec!["NONE".to_owned()],
         HealthTest::Exec(argv) => std::iter::once("CMD".to_owned()).chain(argv.iter().cloned()).collect(),
         HealthTest::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
     });

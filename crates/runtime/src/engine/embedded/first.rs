@@ -82,7 +82,7 @@ fn check(settings: &Container, image: &Config) -> Option<(Vec<String>, Health)> 
     let (declared, brought) =
         (settings.health.as_ref().unwrap_or(&none), image.health.as_ref().unwrap_or(&none));
     let argv = match declared.test.as_ref().or(brought.test.as_ref())? {
-        HealthTest::Off => return None,
+        HealthTest::Off | HealthTest::Http { .. } | HealthTest::Tcp { .. } => return None,
         HealthTest::Exec(argv) => argv.clone(),
         HealthTest::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
     };
