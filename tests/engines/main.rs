@@ -15,6 +15,7 @@ macro_rules! named {
 }
 
 mod api;
+mod asked;
 mod build_secrets;
 mod daemon;
 mod docker;
@@ -77,8 +78,12 @@ fn main() -> ExitCode {
         // Only root makes networks.
         let of_networks = if rustix::process::geteuid().is_root() { networks::RULES } else { &[] };
         let of_walls = if kind == Kind::Podman || of_networks.is_empty() { &[] } else { networks::OF_WALLS };
+        // These two refuse them by name.
+        let asks = !of_networks.is_empty() && !matches!(kind, Kind::Docker | Kind::Podman);
+        let of_asking = if asks { asked::RULES } else { &[] };
         let of_units =
-            [rules::RULES, services::RULES, of_health, of_networks, of_walls, layouts::RULES].concat();
+            [rules::RULES, services::RULES, of_health, of_networks, of_walls, of_asking, layouts::RULES]
+                .concat();
         for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {
             let place = Arc::clone(&place);
             let test = move || {
@@ -96,6 +101,7 @@ fn main() -> ExitCode {
                     stack_example::ON_THE_EMBEDDED_ENGINE,
                     ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
                     ("a_stack_has_networks_of_its_own", stacks::in_networks_of_its_own),
+                    ("a_stack_waits_for_servers_that_are_asked", asked::on_the_embedded_engine),
                     ("an_environment_has_a_network_of_its_own", stacks::an_environment_of_its_own),
                 ],
             ]

@@ -31,7 +31,7 @@ pub const RULES: &[Rule] = named![
 pub const OF_WALLS: &[Rule] = named![units_of_different_networks_do_not_reach_each_other,];
 
 /// Held by each rule: Podman's server of names does not stand several networks that come and go at once.
-fn alone() -> MutexGuard<'static, ()> {
+pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -52,16 +52,16 @@ fn answers(unit: &Unit<'_>, at: &str, word: &str) {
 }
 
 /// Its own name on every engine, for every test.
-fn called(unit: &Unit<'_>, name: &str) -> String {
+pub fn called(unit: &Unit<'_>, name: &str) -> String {
     format!("{name}_{}", unit.root.file_name().unwrap().to_string_lossy().to_lowercase())
 }
 
-fn network(name: &str) -> Network {
+pub fn network(name: &str) -> Network {
     Network { name: name.to_owned(), ..Network::default() }
 }
 
 /// A unit in these networks, with these names in each.
-fn joins<'a>(mut unit: Unit<'a>, networks: &[&Network], names: &[&str]) -> Unit<'a> {
+pub fn joins<'a>(mut unit: Unit<'a>, networks: &[&Network], names: &[&str]) -> Unit<'a> {
     let aliases: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
     let attachment = Attachment { aliases, ..Attachment::default() };
     let all: BTreeMap<_, _> = networks.iter().map(|of| (of.name.clone(), attachment.clone())).collect();

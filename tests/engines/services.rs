@@ -35,7 +35,7 @@ pub const RULES: &[Rule] = named![
 pub const OF_HEALTH: &[Rule] =
     named![a_health_check_tells_how_it_is, a_health_check_that_takes_too_long_has_failed,];
 
-fn words(text: &[&str]) -> Vec<String> {
+pub fn words(text: &[&str]) -> Vec<String> {
     text.iter().map(|&word| word.to_owned()).collect()
 }
 
@@ -55,7 +55,7 @@ pub fn that_runs<'a>(subject: &'a Subject, script: &str) -> Unit<'a> {
 pub const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 const LISTENS: &str = "trap 'echo asked; exit 3' TERM; echo began; while :; do sleep 0.1; done";
 
-fn progress(unit: &Unit<'_>) -> Progress {
+pub fn progress(unit: &Unit<'_>) -> Progress {
     unit.subject.engine.progress(&unit.id).unwrap()
 }
 
@@ -324,12 +324,12 @@ fn memory_is_empty_at_every_start(subject: &Subject) {
 }
 
 /// The first process starts in the project's folder.
-fn in_workspace(settings: &mut Container) {
+pub fn in_workspace(settings: &mut Container) {
     settings.working_dir = Some("/workspace".to_owned());
     settings.env = BTreeMap::new();
 }
 
-fn with<'a>(mut unit: Unit<'a>, change: impl FnOnce(&mut Container)) -> Unit<'a> {
+pub fn with<'a>(mut unit: Unit<'a>, change: impl FnOnce(&mut Container)) -> Unit<'a> {
     change(&mut unit.spec.container);
     unit
 }

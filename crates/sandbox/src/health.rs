@@ -1,17 +1,20 @@
-//! Whether the main process of a sandbox is well: its check is run now and then, and what came of it lies in the
+//! Whether the main process of a sandbox is well: its check is made now and then, and what came of it lies in the
 //! sandbox's folder.
 
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::ask::ask;
 use crate::channel::Channel;
 use crate::error::SandboxError;
 use crate::exec::exec;
-use crate::spec::{Check, Ended};
+use crate::setup;
+use crate::spec::{Check, Ended, ExecSpec, Network, Test};
 use crate::syscalls::{self, Fork};
 use crate::unit::{self, Observed, Running};
 
@@ -71,7 +74,7 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Starts the process; it waits to be told what runs.
-    pub(crate) fn new(check: &Check) -> Result<Self, SandboxError> {
+    pub(crate) fn new(check: &Check, network: &Network) -> Result<Self, SandboxError> {
         let failed = |error: io::Error| SandboxError::io("start", "the health check", error);
         let (ours, theirs) = Channel::pair().map_err(failed)?;
         match syscalls::fork().map_err(failed)? {
@@ -80,7 +83,7 @@ impl Checker {
                 drop(ours);
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
                 if let Ok(Some((running, folder))) = theirs.receive::<(Running, PathBuf)>() {
-                    watch(check, &running, &folder);
+                    watch(check, network, &running, &folder);
                 }
                 std::process::exit(0)
             }
@@ -101,7 +104,16 @@ impl Drop for Checker {
 }
 
 /// Checks, for as long as the sandbox runs.
-fn watch(check: &Check, running: &Running, folder: &Path) {
+fn watch(check: &Check, network: &Network, running: &Running, folder: &Path) {
+    // All that this process does from then on is to ask.
+    let is_own = matches!(network, Network::Own(_) | Network::Of(_)) && matches!(check.test, Test::Ask(_));
+    if is_own && setup::enter_network(running).is_err() {
+        return;
+    }
+    let addresses: Vec<IpAddr> = match network {
+        Network::Own(own) => own.interfaces.iter().map(|interface| interface.address.into()).collect(),
+        _ => Vec::new(),
+    };
     let began = Instant::now();
     let mut health = Health {
         status: Status::Starting,
@@ -115,9 +127,14 @@ fn watch(check: &Check, running: &Running, folder: &Path) {
     while unit::is_alive(running) {
         std::thread::sleep(if starts(&health) { check.start_interval } else { check.interval });
         let starts = starts(&health);
-        // With the limits that it has now.
-        let Observed::Running(now) = unit::observe(folder) else { return };
-        let (well, said) = run(check, &now);
+        let (well, said) = match &check.test {
+            Test::Ask(whom) => ask(whom, &addresses, check.timeout),
+            Test::Run(process) => {
+                // With the limits that it has now.
+                let Observed::Running(now) = unit::observe(folder) else { return };
+                run(process, check.timeout, &now)
+            }
+        };
         health.said = said;
         if well {
             (health.status, health.failures) = (Status::Healthy, 0);
@@ -132,9 +149,9 @@ fn watch(check: &Check, running: &Running, folder: &Path) {
     }
 }
 
-/// Runs the check once: whether it ended well, and what it said.
-fn run(check: &Check, running: &Running) -> (bool, String) {
-    let mut process = match exec(running, &check.process) {
+/// Runs a command: whether it ended well in this time, and what it said.
+fn run(command: &ExecSpec, at_most: Duration, running: &Running) -> (bool, String) {
+    let mut process = match exec(running, command) {
         Ok(process) => process,
         Err(error) => return (false, error.to_string()),
     };
@@ -151,7 +168,7 @@ fn run(check: &Check, running: &Running) -> (bool, String) {
     let ended = loop {
         match process.wait(Some(TICK)) {
             Ok(Some(ended)) => break Some(ended),
-            Ok(None) if began.elapsed() < check.timeout => {}
+            Ok(None) if began.elapsed() < at_most => {}
             Ok(None) | Err(_) => break None,
         }
     };
@@ -165,6 +182,6 @@ fn run(check: &Check, running: &Running) -> (bool, String) {
     match ended {
         Some(ended) if !said.is_finished() => (ended == Ended::Code(0), String::new()),
         Some(ended) => (ended == Ended::Code(0), said.join().unwrap_or_default()),
-        None => (false, format!("it took longer than {:?}", check.timeout)),
+        None => (false, format!("it took longer than {at_most:?}")),
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! `unsafe` stands in `syscalls.rs` only.
 
+mod ask;
 mod cgroup;
 mod channel;
 mod error;
@@ -39,8 +40,8 @@ pub use network::{Bridge, Subnet, hardware_address, is_up, known_subnets, make_b
 pub use output::{Output, output};
 pub use shim::main_shim;
 pub use spec::{
-    Check, Ended, ExecSpec, Home, Interface, Io, Limits, Main, Memory, Mount, Names, Network, Overlay,
-    OwnNetwork, Port, Protocol, Root, SandboxSpec, User,
+    Ask, Check, Ended, ExecSpec, Get, Home, Interface, Io, Limits, Main, Memory, Mount, Names, Network,
+    Overlay, OwnNetwork, Port, Protocol, Root, SandboxSpec, Test, User,
 };
 pub use terminal::{RawTerminal, attach, window};
 pub use unit::{Exit, Observed, Running, observe, set_limits, since, start, stop, watch};

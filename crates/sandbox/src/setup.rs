@@ -10,7 +10,7 @@ use crate::cgroup::Cgroup;
 use crate::error::SandboxError;
 use crate::network::Outside;
 use crate::spec::{Network, SandboxSpec};
-use crate::unit::{self, Observed};
+use crate::unit::{self, Observed, Running};
 use crate::{ids, root, syscalls};
 
 /// In the parent of the first process: makes the control group, and the process namespace for the next child.
@@ -67,10 +67,15 @@ pub(crate) fn become_first(
 /// Moves into the network of another sandbox.
 fn enter_network_of(folder: &Path) -> Result<(), SandboxError> {
     let Observed::Running(running) = unit::observe(folder) else { return Err(SandboxError::NotRunning) };
+    enter_network(&running)
+}
+
+/// Moves into the network of what runs.
+pub(crate) fn enter_network(running: &Running) -> Result<(), SandboxError> {
     let path = format!("/proc/{}/ns/net", running.pid);
     let network = std::fs::File::open(&path).map_err(|error| SandboxError::io("open", &path, error))?;
     // The number may have been somebody else's by then.
-    if !unit::is_alive(&running) {
+    if !unit::is_alive(running) {
         return Err(SandboxError::NotRunning);
     }
     rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))

@@ -66,7 +66,8 @@ fn run(channel: &Channel) -> i32 {
         Err(error) => return answer(channel, &Err(error)),
     };
     // Before the namespaces are made that only children of this process are to be in.
-    let checker = match order.spec.main.as_ref().and_then(|main| main.check.as_ref()).map(Checker::new) {
+    let check = order.spec.main.as_ref().and_then(|main| main.check.as_ref());
+    let checker = match check.map(|check| Checker::new(check, &order.spec.network)) {
         None => None,
         Some(Ok(checker)) => Some(checker),
         Some(Err(error)) => return answer(channel, &Err(error)),

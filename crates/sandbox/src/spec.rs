@@ -47,11 +47,11 @@ pub struct Main {
     pub check: Option<Check>,
 }
 
-/// A command that is run now and then, and says by its end whether all is well.
+/// What is done now and then to find out whether all is well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What runs, as [`Io::Captured`].
-    pub process: ExecSpec,
+    /// What is done.
+    pub test: Test,
     /// How long between two of them.
     pub interval: Duration,
     /// How long one may take.
@@ -62,6 +62,33 @@ pub struct Check {
     pub start_period: Duration,
     /// How long between two of them in that time.
     pub start_interval: Duration,
+}
+
+/// What a check does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Test {
+    /// It runs a command inside, as [`Io::Captured`], which says by its end whether all is well.
+    Run(ExecSpec),
+    /// It asks somebody who listens inside.
+    Ask(Ask),
+}
+
+/// Somebody who listens inside: on the loopback, or on an address of the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// On which port.
+    pub port: u16,
+    /// What is asked for; without it a connection is answer enough.
+    pub get: Option<Get>,
+}
+
+/// A request by HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Get {
+    /// The path, and perhaps a query: of visible characters.
+    pub path: String,
+    /// The answer that is good; any of 200 to 399 if absent.
+    pub status: Option<u16>,
 }
 
 /// Where a sandbox's file system comes from.

@@ -11,7 +11,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{
     Check, Ended, ExecSpec, Io, Limits, Main, Memory, Mount, Network, Observed, Root, SandboxError,
-    SandboxSpec, Status, User,
+    SandboxSpec, Status, Test, User,
 };
 
 fn main() {
@@ -362,7 +362,7 @@ fn main_process_that_says_much(place: &Place) {
 
 fn health(place: &Place) {
     let check = Check {
-        process: shell("cat /tmp/health; test -e /tmp/health || sleep 1000", Io::Captured),
+        test: Test::Run(shell("cat /tmp/health; test -e /tmp/health || sleep 1000", Io::Captured)),
         interval: Duration::from_millis(50),
         timeout: Duration::from_millis(200),
         retries: 2,

@@ -40,8 +40,11 @@ pub(super) fn main(
         user: user.clone(),
         io: sandbox::Io::Captured,
     };
-    let check = check(settings, image).map(|(argv, health)| sandbox::Check {
-        process: process(argv),
+    let check = check(settings, image).map(|(test, health)| sandbox::Check {
+        test: match test {
+            Test::Run(argv) => sandbox::Test::Run(process(argv)),
+            Test::Ask(ask) => sandbox::Test::Ask(ask),
+        },
         interval: health.interval.unwrap_or(INTERVAL),
         timeout: health.timeout.unwrap_or(TIMEOUT),
         retries: health.retries.unwrap_or(RETRIES),
@@ -76,15 +79,29 @@ pub(super) fn is_checked(settings: &Container, image: &Config) -> bool {
     check(settings, image).is_some()
 }
 
-/// What is run to find out whether all is well, and when, if anything is.
-fn check(settings: &Container, image: &Config) -> Option<(Vec<String>, Health)> {
+/// What a check does.
+#[derive(Debug, PartialEq, Eq)]
+enum Test {
+    /// It runs a program with its arguments.
+    Run(Vec<String>),
+    /// It asks somebody.
+    Ask(sandbox::Ask),
+}
+
+/// What is done to find out whether all is well, and when, if anything is.
+fn check(settings: &Container, image: &Config) -> Option<(Test, Health)> {
     let none = Health::default();
     let (declared, brought) =
         (settings.health.as_ref().unwrap_or(&none), image.health.as_ref().unwrap_or(&none));
-    let argv = match declared.test.as_ref().or(brought.test.as_ref())? {
-        HealthTest::Off | HealthTest::Http { .. } | HealthTest::Tcp { .. } => return None,
-        HealthTest::Exec(argv) => argv.clone(),
-        HealthTest::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
+    let test = match declared.test.as_ref().or(brought.test.as_ref())? {
+        HealthTest::Off => return None,
+        HealthTest::Exec(argv) => Test::Run(argv.clone()),
+        HealthTest::Shell(text) => Test::Run(vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()]),
+        HealthTest::Tcp { port } => Test::Ask(sandbox::Ask { port: *port, get: None }),
+        HealthTest::Http { port, path, status } => {
+            let get = sandbox::Get { path: path.clone(), status: *status };
+            Test::Ask(sandbox::Ask { port: *port, get: Some(get) })
+        }
     };
     // As on Docker, nothing at all is the usual.
     let some = |time: &Duration| !time.is_zero();
@@ -96,7 +113,7 @@ fn check(settings: &Container, image: &Config) -> Option<(Vec<String>, Health)> 
         start_period: declared.start_period.or(brought.start_period),
         start_interval: declared.start_interval.or(brought.start_interval).filter(some),
     };
-    Some((argv, health))
+    Some((test, health))
 }
 
 /// The number of a signal, by its number or its name with or without `SIG`.
@@ -158,9 +175,9 @@ mod tests {
             ..Config::default()
         };
         let declared = |health: Health| Container { health: Some(health), ..Container::default() };
-        let (argv, health) =
+        let (test, health) =
             check(&declared(Health { interval: second, ..Health::default() }), &image).unwrap();
-        assert_eq!(argv, ["/bin/sh", "-c", "true"]);
+        assert_eq!(test, Test::Run(words("/bin/sh -c true")));
         assert_eq!((health.interval, health.timeout, health.retries), (second, second, None));
         let none = Some(Duration::ZERO);
         let zeros = Health { interval: none, timeout: none, retries: Some(0), ..Health::default() };

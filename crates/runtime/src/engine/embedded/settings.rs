@@ -1,6 +1,6 @@
 //! Which settings of a container this engine has.
 
-use setpoint_model::container::{Container, Health, MountSource, NetworkMode};
+use setpoint_model::container::{Container, MountSource, NetworkMode};
 use setpoint_model::import::compose::Volume;
 use setpoint_model::manifest::Limits;
 use setpoint_sandbox as sandbox;
@@ -48,9 +48,6 @@ pub(super) fn check(spec: &UnitSpec) -> Result<(), EngineError> {
     }
     if let Some(name) = settings.stop_signal.as_ref().filter(|name| first::signal(name).is_none()) {
         return Err(first::not_a_signal(name));
-    }
-    if settings.health.as_ref().is_some_and(Health::asks) {
-        return Err(unsupported("a health check by HTTP or TCP", "use `exec`, with a program of the image"));
     }
     settings.mounts.iter().try_for_each(|mount| check_mount(&mount.target, &mount.source))?;
     spec.volumes.iter().try_for_each(check_volume)
