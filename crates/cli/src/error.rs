@@ -176,11 +176,7 @@ impl From<FactsError> for Failure {
 
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
-        let hint = match &error {
-            SecretError::NotSet { variable, .. } => Some(format!("{variable}=... setpoint up")),
-            SecretError::Command { .. } | SecretError::Io { .. } => None,
-        };
-        Self { hint, ..Self::new(Exit::Engine, "secret", error.to_string()) }
+        Self { hint: error.hint(), ..Self::new(Exit::Engine, "secret", error.to_string()) }
     }
 }
 

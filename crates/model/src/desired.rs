@@ -178,6 +178,17 @@ fn build_settings(build: &Build) -> Vec<(String, String)> {
     settings
 }
 
+/// The digest of a derived secret: of its text, and of the secrets that it is derived from.
+#[must_use]
+pub fn derived_digest(text: &str, inputs: &[(&SecretName, Digest)]) -> Digest {
+    let mut encoder = Encoder::new("setpoint.derived", FORMAT);
+    encoder.text(text).list(inputs.len());
+    for (name, digest) in inputs {
+        encoder.text(name.as_str()).digest(*digest);
+    }
+    encoder.finish()
+}
+
 /// Whether a variable of this name may hold something that is not for everybody's eyes.
 fn may_be_secret(name: &str) -> bool {
     let name = name.to_uppercase();

@@ -1,5 +1,6 @@
 //! What has to be read of the world to know what is declared: the digests of scripts, inputs, bases, secrets.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,12 @@ use setpoint_model::desired::{Facts, FileDigest, build_inputs};
 use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Stored;
 use setpoint_model::manifest::{Base, Env};
-use setpoint_model::names::{HookName, PackName};
+use setpoint_model::names::{HookName, PackName, SecretName};
 
 use crate::build::{self, Context, ContextError};
 use crate::cas::{self, CasError, Files, Globs, InvalidPattern, StatCache};
 use crate::engine::{BaseSource, Engine, EngineError};
-use crate::secrets::{SecretError, Secrets, Values};
+use crate::secrets::SecretError;
 
 /// Why the facts could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +74,8 @@ pub struct Reader<'a> {
     pub engine: &'a dyn Engine,
     /// Digests of files that were read before.
     pub cache: &'a mut StatCache,
-    /// The project's secrets.
-    pub secrets: &'a Secrets,
-    /// Their values, of those that may be looked at.
-    pub values: &'a Values,
+    /// Keyed digests of the secrets whose values may be looked at.
+    pub secrets: BTreeMap<SecretName, Digest>,
 }
 
 impl Reader<'_> {
@@ -99,9 +98,7 @@ impl Reader<'_> {
             }
             facts.base_digest = self.engine.base_digest(&base)?;
         }
-        for (name, value) in self.values {
-            facts.secrets.insert(name.clone(), self.secrets.digest(value)?);
-        }
+        facts.secrets = self.secrets.clone();
         Ok(facts)
     }
 

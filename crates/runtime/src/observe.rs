@@ -1,6 +1,6 @@
 //! Looking: what is declared, what was recorded, what the engine sees, and the plan that follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::events::Watcher;
 use crate::facts::{Reader, base_source};
 use crate::paths::Roots;
 use crate::project::Project;
-use crate::secrets::{SecretError, Secrets, Values};
+use crate::secrets::{SecretError, Secrets, Sources};
 use crate::store::{self, Store};
 
 /// A unit of a project, with the rooms that know something of it.
@@ -107,14 +107,9 @@ impl Unit<'_> {
     /// What the declaration is completed with.
     fn facts(&self) -> Result<Facts, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
-        let secrets = self.secrets();
-        let values = if self.refresh_secrets {
-            self.resolve_secrets()?
-        } else {
-            secrets.from_environment(&self.project.manifest.secrets, self.variables)
-        };
+        let secrets = self.secret_digests()?;
         let (root, engine) = (&self.project.root, self.engine);
-        let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
+        let mut reader = Reader { root, engine, cache: &mut cache, secrets };
         let facts = reader.read(self.env, self.user())?;
         // A cache that cannot be kept costs time at the next look, and nothing else.
         let _ = cache.save();
@@ -138,21 +133,37 @@ impl Unit<'_> {
     /// If one cannot be read.
     pub fn digests_now(&self, paths: Vec<String>) -> Result<Vec<Digest>, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
-        let (secrets, values) = (self.secrets(), Values::new());
         let (root, engine) = (&self.project.root, self.engine);
-        let mut reader = Reader { root, engine, cache: &mut cache, secrets: &secrets, values: &values };
+        let mut reader = Reader { root, engine, cache: &mut cache, secrets: BTreeMap::new() };
         Ok(reader.digests(paths)?)
     }
 
-    /// The values of the secrets that the environment and its hooks refer to.
-    pub(crate) fn resolve_secrets(&self) -> Result<Values, SecretError> {
+    /// The secrets that the unit and its hooks refer to.
+    pub(crate) fn wanted_secrets(&self) -> BTreeSet<&SecretName> {
         let of_hooks = self.env.hooks.values().flat_map(|hook| hook.env.values());
-        let mut wanted: Vec<SecretName> =
-            self.env.env.values().chain(of_hooks).flat_map(EnvValue::secrets).cloned().collect();
-        wanted.sort();
-        wanted.dedup();
+        self.env.env.values().chain(of_hooks).flat_map(EnvValue::secrets).collect()
+    }
+
+    /// What the values of secrets come from.
+    pub(crate) fn secret_sources(&self) -> Sources<'_> {
         let declared = &self.project.manifest.secrets;
-        self.secrets().resolve(declared, &wanted, self.variables, self.home.as_deref())
+        Sources { declared, variables: self.variables, home: self.home.as_deref() }
+    }
+
+    /// Keyed digests of the secrets that may be looked at now. Nothing is generated.
+    fn secret_digests(&self) -> Result<BTreeMap<SecretName, Digest>, SecretError> {
+        let (secrets, sources) = (self.secrets(), self.secret_sources());
+        let mut values = secrets.at_hand(&sources)?;
+        if self.refresh_secrets {
+            for name in self.wanted_secrets() {
+                match secrets.resolve(&sources, [name]) {
+                    Ok(found) => values.extend(found),
+                    Err(SecretError::NotGenerated { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        secrets.digests(sources.declared, &values)
     }
 
     /// The project's secrets.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use setpoint_model::manifest::EngineKind;
+use setpoint_model::names::SecretName;
 use setpoint_runtime::apply::STOP_GRACE;
 use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
@@ -48,6 +49,8 @@ const OF_STATE: [&str; 28] = [
     "units",
     "locks",
 ];
+/// The database of the state.
+const DATABASE: &str = "state.db";
 /// What services keep, within the root of the state: nobody's to remove but the user's.
 const VOLUMES: &str = "volumes";
 /// The files that are ours within the root of the configuration.
@@ -103,6 +106,9 @@ impl Uninstall {
         for Found { labels, .. } in units {
             text.push_str(&format!("\n  {} of {}", labels.unit, labels.project_root.display()));
         }
+        for (root, name) in generated(context) {
+            text.push_str(&format!("\n  the generated secret `{name}` of {}, for good", root.display()));
+        }
         for root in [&context.roots.state, &context.roots.config] {
             if own.iter().any(|path| path.starts_with(root)) {
                 text.push_str(&format!("\n  what is in {}", root.display()));
@@ -121,6 +127,14 @@ impl Uninstall {
         Err(Failure::new(Exit::Consent, "consent", format!("{text}\nNothing was done."))
             .hint("`setpoint uninstall --yes` agrees to it"))
     }
+}
+
+/// The secrets that nobody else has. A state that cannot be read is in nobody's way: it is removed.
+fn generated(context: &Context) -> Vec<(PathBuf, SecretName)> {
+    if !context.roots.state.join(DATABASE).exists() {
+        return Vec::new();
+    }
+    context.store().and_then(|store| Ok(store.all_generated()?)).unwrap_or_default()
 }
 
 /// What of the roots is ours, the locks last, and what is not.

@@ -47,7 +47,7 @@ pub use problem::{Location, Problem};
 pub use project_name::ProjectName;
 pub use scalars::parse_duration;
 pub use schema::json_schema;
-pub use secret::{Secret, SecretSource};
+pub use secret::{Form, Secret, SecretSource, needed as needed_secrets};
 pub use set::set_layer;
 
 use crate::names::{PipelineName, SecretName, UnitName};

@@ -49,20 +49,6 @@ const NOT_YET: &[NotYet] = &[
         hint: Some("what an agent's socket or a setting needs can come by `mounts` and `env`"),
         ..later(&["env", "*", "forward"], "`forward` is not supported by this version yet")
     },
-    NotYet {
-        hint: Some("take it from outside, by `env`, `file` or `command`"),
-        ..later(
-            &["secret", "*", "generate"],
-            "`generate` is not supported by this version yet: it needs services",
-        )
-    },
-    NotYet {
-        hint: Some("take it from outside, by `env`, `file` or `command`"),
-        ..later(
-            &["secret", "*", "derive"],
-            "`derive` is not supported by this version yet: it needs services",
-        )
-    },
 ];
 
 /// Reports what is not supported yet, and takes it out of the document.

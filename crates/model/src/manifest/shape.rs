@@ -16,6 +16,7 @@ use super::paths::{HostPath, InputGlob, InsidePath, VisiblePath};
 use super::pipeline::{CacheWord, MatrixKey, OutputGlob, SharedFolder, StepCommand, StepEnvValue, Workdir};
 use super::project_name::ProjectName;
 use super::scalars::{HttpPath, ImageReference, NonEmpty, Port, Timeout, User};
+use super::secret::Form;
 use crate::names::{PackName, PipelineName, SecretName, StepName, UnitName};
 
 /// What a project is made of. See the reference of the manifest.
@@ -119,6 +120,12 @@ pub(super) struct SecretSection {
     /// The command that prints it, as a list, without a shell.
     #[schemars(length(min = 1), extend("examples" = [["pass", "show", "token"]]))]
     pub(super) command: Option<Vec<String>>,
+    /// The form of a value that is made by chance, once, and then kept.
+    pub(super) generate: Option<Form>,
+    /// A text with other secrets in it, such as `user:{{ secret.password }}`; with the functions `hmac`, `sha256`,
+    /// `base64`, `hex` and `bcrypt`.
+    #[schemars(extend("examples" = ["admin:{{ bcrypt(secret.password) }}"]))]
+    pub(super) derive: Option<NonEmpty>,
 }
 
 /// An environment. At most one of `base`, `image`, `build` and `rootfs`; none is base `host`.

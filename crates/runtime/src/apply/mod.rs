@@ -121,11 +121,10 @@ impl Unit<'_> {
         }
         let spec = self.spec(&look)?;
         self.engine.check(&spec)?;
-        let values = self.resolve_secrets()?;
-        self.secrets().keep(&values)?;
+        let values = self.resolve_secrets(store)?;
         let mut look = look;
-        for (name, value) in &values {
-            look.desired.resolve_secret(name, self.secrets().digest(value)?);
+        for (name, digest) in self.secrets().digests(&self.project.manifest.secrets, &values)? {
+            look.desired.resolve_secret(&name, digest);
         }
         let row = self.row(store, &look)?;
         let steps = look.plan.steps.clone();

@@ -17,6 +17,7 @@ use crate::facts::base_source;
 use crate::observe::{Look, Unit};
 use crate::paths::expand_home;
 use crate::random;
+use crate::secrets::Values;
 use crate::store::{self, NewUnit, Store, UnitKind};
 
 /// Where ports are published that name no address.
@@ -140,6 +141,25 @@ impl Unit<'_> {
             mounts.push(Mount { source, target: PathBuf::from(&file.target), read_only: true });
         }
         Ok(mounts)
+    }
+
+    /// The values of the secrets that the unit needs, kept for what comes after: those that are generated are made now.
+    pub(super) fn resolve_secrets(&self, store: &mut Store) -> Result<Values, ApplyError> {
+        let (secrets, sources) = (self.secrets(), self.secret_sources());
+        let wanted = self.wanted_secrets();
+        let root = &self.project.root;
+        let before = store.generated(root)?;
+        let generated = secrets.generate(sources.declared, wanted.iter().copied(), &before)?;
+        let new: Vec<_> = generated.into_iter().filter(|(name, _)| !before.contains(name)).collect();
+        if !new.is_empty() {
+            let at = Timestamp::now();
+            store.write(|writer| {
+                new.iter().try_for_each(|(name, digest)| writer.record_generated(root, name, *digest, at))
+            })?;
+        }
+        let values = secrets.resolve(&sources, wanted)?;
+        secrets.keep(&values)?;
+        Ok(values)
     }
 
     /// What else the engine makes the container with: as declared, with paths of the host in full, and the ports.

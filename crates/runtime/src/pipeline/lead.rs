@@ -1,6 +1,6 @@
 //! The one thread that leads a run: it does what the schedule says, and tells of everything in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Scope;
@@ -23,7 +23,7 @@ use super::{Finished, Options, Runner, artifacts};
 use crate::cancel::Cancel;
 use crate::engine::StepSpec;
 use crate::runs::{RunLog, project_id};
-use crate::secrets::{Mask, Secrets, Values, expand};
+use crate::secrets::{Mask, Secrets, Sources, Values, expand};
 use crate::snapshot::Snapshots;
 use crate::source::Tree;
 use crate::store::StoreError;
@@ -441,13 +441,12 @@ impl<'a> Lead<'a> {
         }
         let has_ended = |at: &usize| self.schedule.outcome(*at).is_some();
         let to_run = self.keys.wanted.iter().filter(|at| !has_ended(at)).map(|at| self.step(*at));
-        let mut names: Vec<SecretName> =
-            to_run.flat_map(|step| step.env.values()).flat_map(|value| value.secrets()).cloned().collect();
-        names.sort();
-        names.dedup();
+        let names: BTreeSet<&SecretName> =
+            to_run.flat_map(|step| step.env.values()).flat_map(|value| value.secrets()).collect();
         let secrets = Secrets::new(self.runner.roots, self.runner.project_root);
-        self.values =
-            secrets.resolve(self.runner.secrets, &names, self.runner.variables, self.runner.home)?;
+        let runner = self.runner;
+        let sources = Sources { declared: runner.secrets, variables: runner.variables, home: runner.home };
+        self.values = secrets.resolve(&sources, names)?;
         let shared = Shared {
             roots: self.runner.roots,
             engine: self.runner.engine,

@@ -5,6 +5,7 @@
 
 pub mod cache;
 mod error;
+mod generated;
 mod intents;
 mod journal;
 mod migrate;

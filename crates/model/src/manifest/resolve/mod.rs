@@ -5,6 +5,7 @@ mod health;
 mod hooks;
 mod matrix;
 mod pipeline;
+mod secret;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +18,8 @@ use super::hook::Command;
 use super::nearest::nearest;
 use super::problem::Problem;
 use super::project_name::ProjectName;
-use super::secret::{Secret, SecretSource};
-use super::shape::{ComposeFiles, ManifestFile, ProjectSection, ScriptsSection, SecretSection, StackSection};
+use super::secret::Secret;
+use super::shape::{ComposeFiles, ManifestFile, ProjectSection, ScriptsSection, StackSection};
 use super::tree::{Data, Step};
 use super::{Manifest, Note, Project, Stack};
 use crate::names::{HookName, SecretName, UnitName};
@@ -31,12 +32,13 @@ pub(super) fn manifest(
     is_beside_code: bool,
 ) -> Manifest {
     let engine: EngineKind = file.engine.default;
-    let secrets = file
+    let secrets: BTreeMap<SecretName, Secret> = file
         .secret
         .0
         .into_iter()
-        .filter_map(|(name, section)| Some((name.clone(), secret(&name, section, document)?)))
+        .filter_map(|(name, section)| Some((name.clone(), secret::secret(&name, section, document)?)))
         .collect();
+    secret::check_circles(&secrets, document);
     let envs =
         file.env.0.into_iter().map(|(name, section)| (name.clone(), env::env(name, section, document)));
     let mut envs: BTreeMap<UnitName, Env> = envs.collect();
@@ -116,31 +118,6 @@ fn duplicate(what: String) -> Problem {
     Problem::new("duplicate", what).hint("keep one of them")
 }
 
-/// The sources that a secret can have.
-const SOURCES: [&str; 5] = ["env", "file", "command", "generate", "derive"];
-
-fn secret(name: &SecretName, section: SecretSection, document: &mut Document<'_>) -> Option<Secret> {
-    let place = steps!["secret", name.as_str()];
-    let given = only_one(&place, &SOURCES, document, |first, second| {
-        Problem::new("two-sources", format!("the secret `{name}` has two sources: `{first}` and `{second}`"))
-    });
-    if given == 0 && !document.lacks(&place) {
-        let problem = Problem::new("missing-source", format!("the secret `{name}` has no source"));
-        document.at_key(&place, problem.hint("say where its value comes from: `env`, `file` or `command`"));
-    }
-    if let Some(argv) = &section.command {
-        let place = steps!["secret", name.as_str(), "command"];
-        check_argv(argv, &place, document);
-    }
-    let source = match (section.env, section.file, section.command) {
-        (Some(EnvName(name)), ..) => SecretSource::Env { name },
-        (_, Some(path), _) => SecretSource::File { path: path.0 },
-        (.., Some(argv)) => SecretSource::Command { argv },
-        (None, None, None) => return None,
-    };
-    Some(Secret { source, at: document.key_location(&place) })
-}
-
 /// Reports where more than one of these keys is given, at each but the first, and returns how many are.
 fn only_one(
     table: &[Step],
@@ -184,18 +161,14 @@ fn variables(
     table: &[Step],
     document: &mut Document<'_>,
 ) -> BTreeMap<String, EnvValue> {
-    let declared = document.keys(&steps!["secret"]);
     let values =
         section.0.into_iter().map(|(EnvName(name), value)| (name, value)).collect::<BTreeMap<_, _>>();
     for (name, value) in &values {
         let place = [table, &[name.as_str().into()]].concat();
-        for secret in value.secrets().filter(|secret| !declared.iter().any(|name| name == secret.as_str())) {
-            let problem = Problem::new("unknown-secret", format!("the secret `{secret}` is not declared"));
-            let hint = match nearest(secret.as_str(), declared.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("declare it as `[secret.{secret}]` with `env`, `file` or `command`"),
-            };
-            document.report(reference_span(&place, secret, document), problem.hint(hint));
+        for secret in value.secrets() {
+            if let Some(problem) = secret::undeclared(secret, document) {
+                document.report(reference_span(&place, secret, document), problem);
+            }
         }
     }
     values
