@@ -37,6 +37,7 @@ mod place;
 mod registry;
 mod rootless;
 mod rules;
+mod secrets;
 mod services;
 mod stack_example;
 mod stacks;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         let scenarios: Vec<docker::Scenario> = match kind {
             Kind::Embedded => [
                 daemon::ON_THE_EMBEDDED_ENGINE,
+                secrets::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
                     stacks::SCENARIOS,
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
+                    secrets::ON_DOCKER,
                 ]
                 .concat();
                 all.into_iter()

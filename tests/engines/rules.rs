@@ -86,6 +86,7 @@ impl<'a> Unit<'a> {
             limits: Limits::default(),
             first: FirstProcess::Idle,
             entrypoints: Vec::new(),
+            secret_env: Default::default(),
             container: Default::default(),
             networks: Vec::new(),
             volumes: Vec::new(),

@@ -114,6 +114,7 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
         match error {
+            EngineError::Secret(error) => error.into(),
             EngineError::State { .. } => {
                 Self::new(Exit::NotFound, "unit-state", message).hint("`setpoint up` starts it")
             }
@@ -167,6 +168,7 @@ impl From<FactsError> for Failure {
         match error {
             FactsError::Engine(error) => error.into(),
             FactsError::Secret(error) => error.into(),
+            FactsError::Problem(problem) => ApplyError::Problem(problem).into(),
             FactsError::Build(error) => Self::new(Exit::Manifest, "inputs", error.to_string())
                 .hint("a Dockerfile is named from the folder of its context, in a devcontainer.json from that of the file"),
             other => Self::new(Exit::Manifest, "inputs", other.to_string()),

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::container::{Build, Feature};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
-use crate::import::compose::{Network as DeclaredNetwork, RestartPolicy};
+use crate::import::compose::{Network as DeclaredNetwork, RestartPolicy, Stored};
 use crate::manifest::{
-    Base, Before, Command, Env, EnvValue, Hook, Limits, Network, PacksOnStart, Run, WhenChanged,
+    Base, Before, Command, Env, EnvValue, FileSource, Hook, Limits, Network, OfService, PacksOnStart, Run,
+    WhenChanged,
 };
 use crate::names::{HookName, PackName, SecretName};
 use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
+use crate::template::Template;
 
 /// What an engine can change, and at what cost. The difference between engines is this data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,10 @@ pub struct Facts {
     pub hooks: BTreeMap<HookName, Vec<FileDigest>>,
     /// The files that are put into a service, by their names.
     pub files: Vec<FileDigest>,
+    /// The templates of a service's files, by their paths.
+    pub templates: BTreeMap<String, TemplateFile>,
+    /// The project's version, if a template asks for it.
+    pub version: Option<String>,
     /// The files that the image is built from: the Dockerfile first.
     pub build: Vec<FileDigest>,
     /// The file that an image of this machine is read from: an archive, or the index of a layout.
@@ -65,6 +71,17 @@ pub struct Facts {
     pub user: String,
 }
 
+/// A template that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateFile {
+    /// The digest of its text.
+    pub digest: Digest,
+    /// Its text.
+    pub text: String,
+    /// The same, read.
+    pub template: Template,
+}
+
 /// Builds the leaves of an environment.
 #[must_use]
 pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired {
@@ -74,7 +91,7 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
     builder.mounts(env, capabilities);
     builder.container(env, capabilities);
     builder.limits(&env.limits, capabilities);
-    builder.session(env);
+    builder.session(env, capabilities);
     builder.packs(env);
     for (name, hook) in &env.hooks {
         builder.hook(*name, hook);
@@ -86,6 +103,7 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
         base_digest: base_digest_key(env),
         hooks: env.hooks.iter().map(|(name, hook)| (*name, DesiredHook { always: hook.always })).collect(),
         packs_at_start: env.packs_on_start == PacksOnStart::Always,
+        secrets_class: if env.is_service() { Class::Restart } else { Class::Hot },
         incomplete: env.devcontainer.as_ref().is_some_and(|of| !of.complete),
     }
 }
@@ -360,8 +378,37 @@ impl Builder<'_> {
             let key = LeafKey::owned(file.path.clone(), "service");
             self.print.insert(key, Leaf { class, digest: file.digest, shown: None });
         }
+        self.service_files(service, capabilities);
         // The daemon keeps to it, whatever the unit was made as.
         self.value("restart", Class::Hot, &restart(service.restart));
+    }
+
+    /// What is put into files of a service is read when it starts; that there is such a file, is mounted.
+    fn service_files(&mut self, service: &OfService, capabilities: &Capabilities) {
+        for file in &service.files {
+            let mode = file.mode.map(|mode| format!(", {mode:04o}")).unwrap_or_default();
+            let owner = file.owner.as_ref().map(|owner| format!(", {owner}")).unwrap_or_default();
+            let what = match &file.source {
+                FileSource::Template { path, .. } => path.clone(),
+                FileSource::Secret(name) => format!("secret {name}"),
+                FileSource::Stored(Stored::Content(text)) => {
+                    let digest = Encoder::new("setpoint.leaf", FORMAT).text(text).finish();
+                    format!("its content, {}", digest.short())
+                }
+                FileSource::Stored(_) => continue,
+            };
+            self.value(
+                &format!("files {}", file.target),
+                capabilities.mounts,
+                &format!("{what}{mode}{owner}"),
+            );
+        }
+        for (path, file) in &self.facts.templates.clone() {
+            self.file(LeafKey::owned(path.clone(), "service"), Class::Restart, file.digest);
+        }
+        if let Some(version) = self.facts.version.clone() {
+            self.value("version", Class::Restart, &version);
+        }
     }
 
     fn limits(&mut self, limits: &Limits, capabilities: &Capabilities) {
@@ -377,15 +424,23 @@ impl Builder<'_> {
         }
     }
 
-    fn session(&mut self, env: &Env) {
+    fn session(&mut self, env: &Env, capabilities: &Capabilities) {
+        // What a service is given is given to its first process, when it starts.
+        let (declared, class) = match env.is_service() {
+            true => (capabilities.container, Class::Restart),
+            false => (Class::Hot, Class::Hot),
+        };
         for (name, value) in &env.env {
-            self.value(&format!("env.{name}"), Class::Hot, &value.to_string());
+            self.value(&format!("env.{name}"), declared, &value.to_string());
         }
-        let used: BTreeSet<_> = env.env.values().flat_map(EnvValue::secrets).cloned().collect();
+        let of_files = env.service.iter().flat_map(OfService::secrets);
+        let of_templates = self.facts.templates.values().flat_map(|file| file.template.secrets());
+        let of_env = env.env.values().flat_map(EnvValue::secrets);
+        let used: BTreeSet<_> = of_env.chain(of_files).chain(of_templates).cloned().collect();
         for name in used {
             let key = LeafKey::new(format!("secret.{name}"));
             match self.facts.secrets.get(&name) {
-                Some(digest) => self.print.insert(key, secret_leaf(*digest)),
+                Some(digest) => self.print.insert(key, secret_leaf(*digest, class)),
                 None => {
                     self.unresolved.insert(key);
                 }
@@ -502,11 +557,11 @@ impl Desired {
     pub fn resolve_secret(&mut self, name: &SecretName, digest: Digest) {
         let key = LeafKey::new(format!("secret.{name}"));
         if self.unresolved.remove(&key) {
-            self.fingerprint.insert(key, secret_leaf(digest));
+            self.fingerprint.insert(key, secret_leaf(digest, self.secrets_class));
         }
     }
 }
 
-fn secret_leaf(digest: Digest) -> Leaf {
-    Leaf { class: Class::Hot, digest, shown: Some(format!("(keyed digest {})", digest.short())) }
+fn secret_leaf(digest: Digest, class: Class) -> Leaf {
+    Leaf { class, digest, shown: Some(format!("(keyed digest {})", digest.short())) }
 }

@@ -24,6 +24,8 @@ pub struct Desired {
     pub hooks: BTreeMap<HookName, DesiredHook>,
     /// Whether packs run at every start, or only when they are stale.
     pub packs_at_start: bool,
+    /// What a change of a secret's value costs.
+    pub secrets_class: Class,
     /// Whether some of the declaration is known only once the base is there: an image may bring settings of its own.
     pub incomplete: bool,
 }

@@ -24,6 +24,8 @@ pub struct Template {
     /// The text, with names of secrets as Jinja can read them.
     text: String,
     secrets: BTreeSet<SecretName>,
+    /// Whether it asks for the project's version.
+    versioned: bool,
 }
 
 /// What is wrong with a template, or could not be filled in.
@@ -67,14 +69,22 @@ impl Template {
     /// Where it is no template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let (text, secrets) = readable(text);
-        environment(&Given::default()).template_from_str(&text).map_err(|error| wrong(&error))?;
-        Ok(Self { text, secrets })
+        let environment = environment(&Given::default());
+        let read = environment.template_from_str(&text).map_err(|error| wrong(&error))?;
+        let versioned = read.undeclared_variables(false).contains("version");
+        Ok(Self { text, secrets, versioned })
     }
 
     /// The secrets that it names.
     #[must_use]
     pub fn secrets(&self) -> &BTreeSet<SecretName> {
         &self.secrets
+    }
+
+    /// Whether it asks for the project's version.
+    #[must_use]
+    pub fn asks_version(&self) -> bool {
+        self.versioned
     }
 
     /// The whole text.

@@ -10,8 +10,8 @@ use setpoint_model::import::compose::{
     Stored,
 };
 use setpoint_model::manifest::{
-    Base, Before, Command, Env, EnvValue, Hook, Note, OfService, Problem, Run, ServiceFile, Stack,
-    WhenChanged,
+    Base, Before, Command, Env, EnvValue, FileSource, Hook, Note, OfService, Problem, Run, ServiceFile,
+    Stack, WhenChanged,
 };
 use setpoint_model::names::{HookName, UnitName};
 
@@ -236,7 +236,13 @@ impl Service<'_> {
                     Problem::new("unknown-file", what).at(self.service.at.clone())
                 })?;
                 let (name, target) = (format!("{kind} {}", used.source), used.target.clone());
-                Ok(ServiceFile { name, target, source, mode: used.mode })
+                Ok(ServiceFile {
+                    name,
+                    target,
+                    source: FileSource::Stored(source),
+                    mode: used.mode,
+                    owner: None,
+                })
             };
             uses.iter().map(file).collect::<Result<Vec<_>, Problem>>()
         };

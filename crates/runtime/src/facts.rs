@@ -1,17 +1,17 @@
 //! What has to be read of the world to know what is declared: the digests of scripts, inputs, bases, secrets.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use setpoint_model::container::Build;
-use setpoint_model::desired::{Facts, FileDigest, build_inputs};
+use setpoint_model::desired::{Facts, FileDigest, TemplateFile, build_inputs};
 use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Stored;
-use setpoint_model::manifest::{Base, Env};
-use setpoint_model::names::{HookName, PackName, SecretName};
+use setpoint_model::manifest::{Base, Env, FileSource, Location, OfService, Problem};
+use setpoint_model::names::{HookName, PackName};
+use setpoint_model::template::{Template, TemplateError};
 
 use crate::build::{self, Context, ContextError};
 use crate::cas::{self, CasError, Files, Globs, InvalidPattern, StatCache};
@@ -51,6 +51,17 @@ pub enum FactsError {
     /// The files of an image's build could not be looked at.
     #[error(transparent)]
     Build(#[from] ContextError),
+    /// A template of a service's file could not be read.
+    #[error("cannot read the template {}: {source}", path.display())]
+    Template {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something is wrong with a file that is declared.
+    #[error("{}", .0.what)]
+    Problem(#[from] Box<Problem>),
     /// A secret could not be digested.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -74,8 +85,6 @@ pub struct Reader<'a> {
     pub engine: &'a dyn Engine,
     /// Digests of files that were read before.
     pub cache: &'a mut StatCache,
-    /// Keyed digests of the secrets whose values may be looked at.
-    pub secrets: BTreeMap<SecretName, Digest>,
 }
 
 impl Reader<'_> {
@@ -98,7 +107,6 @@ impl Reader<'_> {
             }
             facts.base_digest = self.engine.base_digest(&base)?;
         }
-        facts.secrets = self.secrets.clone();
         Ok(facts)
     }
 
@@ -127,6 +135,7 @@ struct Wanted {
     build: Option<Build>,
     image: Option<String>,
     files: Vec<(String, PathBuf)>,
+    templates: Vec<String>,
 }
 
 impl Wanted {
@@ -149,10 +158,12 @@ impl Wanted {
         });
         let packs = env.packs.iter().map(|pack| pack.name.clone()).collect();
         let files = env.service.iter().flat_map(|of| &of.files).filter_map(|file| match &file.source {
-            Stored::File(path) => Some((file.name.clone(), PathBuf::from(path))),
+            FileSource::Stored(Stored::File(path)) => Some((file.name.clone(), PathBuf::from(path))),
             _ => None,
         });
-        Self { packs, hooks: hooks.collect(), build, image, files: files.collect() }
+        let templates = env.service.iter().flat_map(OfService::templates).map(|(path, _)| path.to_owned());
+        let templates = templates.collect();
+        Self { packs, hooks: hooks.collect(), build, image, files: files.collect(), templates }
     }
 
     fn read(&self, root: &Path, files: &mut Files<'_>) -> Result<Result<Facts, FactsError>, CasError> {
@@ -181,6 +192,12 @@ impl Wanted {
             let digest = files.script_digest(&root.join(path))?.digest;
             facts.files.push(FileDigest { path: format!("{name} ({})", path.display()), digest });
         }
+        for path in &self.templates {
+            match read_template(root, path) {
+                Ok(template) => facts.templates.insert(path.clone(), template),
+                Err(error) => return Ok(Err(error)),
+            };
+        }
         for name in &self.packs {
             let path = format!("{PACKS}/{name}.sh");
             let inputs = match pack_inputs(root, &path) {
@@ -200,6 +217,26 @@ impl Wanted {
         }
         Ok(Ok(facts))
     }
+}
+
+/// A template of a service's file.
+fn read_template(root: &Path, path: &str) -> Result<TemplateFile, FactsError> {
+    let file = root.join(path);
+    let text = fs::read_to_string(&file).map_err(|source| FactsError::Template { path: file, source })?;
+    let template = Template::parse(&text).map_err(|error| in_template(path, &text, &error))?;
+    Ok(TemplateFile { digest: Digest::of_bytes(text.as_bytes()), template, text })
+}
+
+/// What is wrong with a template, with its place.
+pub(crate) fn in_template(path: &str, text: &str, error: &TemplateError) -> Box<Problem> {
+    let source_line = text.lines().nth(error.line.saturating_sub(1) as usize).unwrap_or_default();
+    let length = u32::try_from(source_line.chars().count()).unwrap_or_default();
+    let (file, source_line) = (path.to_owned(), source_line.to_owned());
+    let at = Location { file, line: error.line, column: 1, length, source_line };
+    let problem = Problem::new("bad-template", format!("this template cannot be filled in: {error}")).at(at);
+    Box::new(
+        problem.hint("it knows `secret.NAME`, `env.NAME` of the service, `project`, `version` and `unit`"),
+    )
 }
 
 /// Scripts first, then what the patterns fit.

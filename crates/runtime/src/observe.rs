@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::desired::{Facts, desired};
 use setpoint_model::digest::Digest;
-use setpoint_model::manifest::{Env, EnvValue};
+use setpoint_model::manifest::{Env, EnvValue, OfService};
 use setpoint_model::names::{HookName, SecretName};
 use setpoint_model::plan::{
     Desired, Observed, Options, PhaseOutcome, Plan, Recorded, RecordedPhase, Report, plan,
@@ -107,10 +107,13 @@ impl Unit<'_> {
     /// What the declaration is completed with.
     fn facts(&self) -> Result<Facts, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
-        let secrets = self.secret_digests()?;
         let (root, engine) = (&self.project.root, self.engine);
-        let mut reader = Reader { root, engine, cache: &mut cache, secrets };
-        let facts = reader.read(self.env, self.user())?;
+        let mut reader = Reader { root, engine, cache: &mut cache };
+        let mut facts = reader.read(self.env, self.user())?;
+        facts.secrets = self.secret_digests(&facts)?;
+        if facts.templates.values().any(|file| file.template.asks_version()) {
+            facts.version = self.project.manifest.project.version.clone();
+        }
         // A cache that cannot be kept costs time at the next look, and nothing else.
         let _ = cache.save();
         Ok(facts)
@@ -134,14 +137,17 @@ impl Unit<'_> {
     pub fn digests_now(&self, paths: Vec<String>) -> Result<Vec<Digest>, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
         let (root, engine) = (&self.project.root, self.engine);
-        let mut reader = Reader { root, engine, cache: &mut cache, secrets: BTreeMap::new() };
+        let mut reader = Reader { root, engine, cache: &mut cache };
         Ok(reader.digests(paths)?)
     }
 
-    /// The secrets that the unit and its hooks refer to.
-    pub(crate) fn wanted_secrets(&self) -> BTreeSet<&SecretName> {
+    /// The secrets that the unit, its hooks and its files refer to.
+    pub(crate) fn wanted_secrets<'f>(&'f self, facts: &'f Facts) -> BTreeSet<&'f SecretName> {
         let of_hooks = self.env.hooks.values().flat_map(|hook| hook.env.values());
-        self.env.env.values().chain(of_hooks).flat_map(EnvValue::secrets).collect()
+        let of_variables = self.env.env.values().chain(of_hooks).flat_map(EnvValue::secrets);
+        let of_files = self.env.service.iter().flat_map(OfService::secrets);
+        let of_templates = facts.templates.values().flat_map(|file| file.template.secrets());
+        of_variables.chain(of_files).chain(of_templates).collect()
     }
 
     /// What the values of secrets come from.
@@ -151,11 +157,11 @@ impl Unit<'_> {
     }
 
     /// Keyed digests of the secrets that may be looked at now. Nothing is generated.
-    fn secret_digests(&self) -> Result<BTreeMap<SecretName, Digest>, SecretError> {
+    fn secret_digests(&self, facts: &Facts) -> Result<BTreeMap<SecretName, Digest>, SecretError> {
         let (secrets, sources) = (self.secrets(), self.secret_sources());
         let mut values = secrets.at_hand(&sources)?;
         if self.refresh_secrets {
-            for name in self.wanted_secrets() {
+            for name in self.wanted_secrets(facts) {
                 match secrets.resolve(&sources, [name]) {
                     Ok(found) => values.extend(found),
                     Err(SecretError::NotGenerated { .. }) => {}

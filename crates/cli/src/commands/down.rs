@@ -128,6 +128,8 @@ fn remove(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<Vec<&
         Failure::new(Exit::State, "state", message)
     };
     Session::forget(&context.roots, &unit.id).map_err(|error| kept("what sessions are given", error))?;
+    let forgotten = unit.secrets().forget_unit(&unit.id);
+    forgotten.map_err(|error| kept("the files that were made", error))?;
     match std::fs::remove_dir_all(unit.logs()) {
         Ok(()) => removed.push("its logs"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -19,7 +19,7 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 28] = [
+const OF_STATE: [&str; 27] = [
     "bases",
     "blobs",
     "cache_dirs",
@@ -40,7 +40,6 @@ const OF_STATE: [&str; 28] = [
     "scratch",
     "sdk",
     "secrets",
-    "service-files",
     "sessions",
     "snapshots",
     "source",

@@ -13,7 +13,7 @@ use super::problem::Location;
 use crate::container::{Build, Container, Feature};
 use crate::import::compose::{Dependency, Network as DeclaredNetwork, RestartPolicy, Stored, Volume};
 use crate::import::devcontainer::UserEnvProbe;
-use crate::names::{HookName, PackName, UnitName};
+use crate::names::{HookName, PackName, SecretName, UnitName};
 
 /// What runs environments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -109,17 +109,53 @@ pub struct OfService {
     pub completes: bool,
 }
 
-/// A file that is put into a service: a config or a secret.
+/// A file that is put into a service: a config, a secret, or what is made of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFile {
-    /// What it is called: `config app`, `secret db-password`.
+    /// What it is called: `config app`, `secret db-password`, `file /etc/app.conf`.
     pub name: String,
     /// Where it appears: an absolute path.
     pub target: String,
     /// Where it comes from.
-    pub source: Stored,
+    pub source: FileSource,
     /// Its access rights.
     pub mode: Option<u32>,
+    /// Whose it is: a name or `uid[:gid]`; nobody said is who runs the service.
+    pub owner: Option<String>,
+}
+
+/// Where a file comes from that is put into a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSource {
+    /// A compose file says it.
+    Stored(Stored),
+    /// It is the value of a secret.
+    Secret(SecretName),
+    /// It is made of a template.
+    Template {
+        /// The template, from the project's folder.
+        path: String,
+        /// Where it is declared.
+        at: Location,
+    },
+}
+
+impl OfService {
+    /// The templates of its files.
+    pub fn templates(&self) -> impl Iterator<Item = (&str, &Location)> {
+        self.files.iter().filter_map(|file| match &file.source {
+            FileSource::Template { path, at } => Some((path.as_str(), at)),
+            FileSource::Stored(_) | FileSource::Secret(_) => None,
+        })
+    }
+
+    /// The secrets that are files of it.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        self.files.iter().filter_map(|file| match &file.source {
+            FileSource::Secret(name) => Some(name),
+            FileSource::Stored(_) | FileSource::Template { .. } => None,
+        })
+    }
 }
 
 /// What an environment has of its devcontainer.json, beyond what a manifest can say.
@@ -291,6 +327,8 @@ pub enum Purpose {
     Rootfs(UnitName),
     /// The image of an environment, where it is a layout or an archive on this machine.
     Image(UnitName),
+    /// The template of a service's file.
+    Template(UnitName),
 }
 
 impl std::fmt::Display for Purpose {
@@ -299,6 +337,7 @@ impl std::fmt::Display for Purpose {
             Self::Pack(name) => write!(f, "the script of the pack `{name}`"),
             Self::Hook(name) => write!(f, "the script of the hook `{name}`"),
             Self::Image(name) => write!(f, "the image of `{name}`"),
+            Self::Template(name) => write!(f, "a template of `{name}`"),
             Self::Rootfs(name) => write!(f, "the root file system of `{name}`"),
         }
     }
@@ -376,6 +415,11 @@ impl Env {
             | Base::Features { .. }
             | Base::DevContainer { .. } => None,
         };
-        rootfs.into_iter().chain(packs).chain(hooks).collect()
+        let templates = self.service.iter().flat_map(OfService::templates).map(|(path, at)| NeededFile {
+            path: path.to_owned(),
+            at: at.clone(),
+            purpose: Purpose::Template(self.name.clone()),
+        });
+        rootfs.into_iter().chain(packs).chain(hooks).chain(templates).collect()
     }
 }

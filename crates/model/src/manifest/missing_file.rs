@@ -25,6 +25,7 @@ impl Problem {
                 "one word with a `/` is a script of the project; write it, or write the command as a list"
                     .to_owned()
             }
+            (None, Purpose::Template(_)) => "write it, or take the file out of `files`".to_owned(),
             (None, Purpose::Rootfs(_) | Purpose::Image(_)) => {
                 "name a folder or an archive that is there".to_owned()
             }

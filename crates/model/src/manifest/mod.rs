@@ -35,8 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use byte_size::ByteSize;
 pub use env::{
-    Base, EngineKind, Env, Limits, MountDecl, NeededFile, Network, OfDevContainer, OfService, PackUse,
-    PacksOnStart, PortDecl, Purpose, ServiceFile,
+    Base, EngineKind, Env, FileSource, Limits, MountDecl, NeededFile, Network, OfDevContainer, OfService,
+    PackUse, PacksOnStart, PortDecl, Purpose, ServiceFile,
 };
 pub use env_value::{EnvValue, Part};
 pub use format::Malformed;

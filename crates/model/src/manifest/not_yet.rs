@@ -35,14 +35,6 @@ const NOT_YET: &[NotYet] = &[
         hint: Some("put what it does into the command, or into a service that is `one_shot`"),
         ..later(&["service", "*", "first_boot"], "`first_boot` is not supported by this version yet")
     },
-    NotYet {
-        hint: Some("use `mounts`, with a file of the project"),
-        ..later(&["service", "*", "files"], "`files` are not supported by this version yet")
-    },
-    NotYet {
-        hint: Some("run it in the command, or by `setpoint exec`"),
-        ..later(&["service", "*", "hooks"], "`hooks` of a service are not supported by this version yet")
-    },
     later(&["alerts"], "alerts are not supported by this version yet"),
     later(&["release"], "releases are not supported by this version yet"),
     NotYet {

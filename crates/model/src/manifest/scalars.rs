@@ -110,6 +110,36 @@ impl<'de> Deserialize<'de> for Port {
 
 in_schema!(Timeout, Port);
 
+/// Access rights of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct FileMode(pub(super) u32);
+
+impl Format for FileMode {
+    const NAME: &'static str = "file-mode";
+    const PATTERN: Option<&'static str> = Some("^0?[0-7]{3}$");
+    const DESCRIPTION: &'static str = "Access rights, as three octal digits.";
+    const EXAMPLE: &'static str = "0640";
+    fn parse(text: &str) -> Result<Self, Malformed> {
+        let digits = text.strip_prefix('0').filter(|digits| digits.len() == 3).unwrap_or(text);
+        let is_octal = digits.len() == 3 && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        u32::from_str_radix(digits, 8).ok().filter(|_| is_octal).map(Self).ok_or_else(|| {
+            Malformed::new("bad-mode", format!("`{text}` are no access rights"))
+                .why("they are three octal digits: for its owner, its group, and everybody")
+                .hint("such as `0640`")
+        })
+    }
+}
+
+impl TryFrom<String> for FileMode {
+    type Error = Malformed;
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        Self::parse(&text)
+    }
+}
+
+in_schema!(FileMode);
+
 text_format!(
     /// Whose account: a name or a number, and a group behind a `:` if it is another one.
     User, "user", pattern: Some("^([a-z_][a-z0-9_.-]*|[0-9]+)(:([a-z_][a-z0-9_.-]*|[0-9]+))?$"), example: "dev",
@@ -170,6 +200,17 @@ text_format!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn access_rights_are_octal() {
+        assert_eq!(
+            ["0640", "400", "0777"].map(|text| FileMode::parse(text).map(|mode| mode.0)),
+            [Ok(0o640), Ok(0o400), Ok(0o777)]
+        );
+        for text in ["", "0", "64", "0648", "+40", "04755", "u=rw"] {
+            assert!(FileMode::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

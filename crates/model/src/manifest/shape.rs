@@ -15,7 +15,7 @@ use super::hook::{CommandText, WhenChanged};
 use super::paths::{HostPath, InputGlob, InsidePath, VisiblePath};
 use super::pipeline::{CacheWord, MatrixKey, OutputGlob, SharedFolder, StepCommand, StepEnvValue, Workdir};
 use super::project_name::ProjectName;
-use super::scalars::{HttpPath, ImageReference, NonEmpty, Port, Timeout, User};
+use super::scalars::{FileMode, HttpPath, ImageReference, NonEmpty, Port, Timeout, User};
 use super::secret::Form;
 use crate::names::{PackName, PipelineName, SecretName, StepName, UnitName};
 
@@ -243,6 +243,43 @@ pub(super) struct ServiceSection {
     pub(super) stop_signal: Option<NonEmpty>,
     /// How long it may take to end before it is killed. Default: `10s`.
     pub(super) stop_grace: Option<Timeout>,
+    /// Secrets that it reads as files: each is `/run/secrets/<name>`, its user's alone.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["db-password"]]))]
+    pub(super) secrets: Vec<SecretName>,
+    /// Files that are made for it of templates.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[{ "template": "deploy/app.conf.j2", "target": "/etc/app.conf" }]]))]
+    pub(super) files: Vec<FileEntry>,
+    /// What runs in it in the course of its life.
+    #[serde(default)]
+    pub(super) hooks: ServiceHooksSection,
+}
+
+/// A file that is made of a template, and can only be read inside.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "template": "deploy/app.conf.j2", "target": "/etc/app.conf", "mode": "0440" }]))]
+pub(super) struct FileEntry {
+    /// The template: `{{ secret.NAME }}`, `{{ env.NAME }}`, `{{ project }}`, `{{ version }}`, `{{ unit }}`, and what
+    /// else Jinja has.
+    pub(super) template: HostPath,
+    /// Where it appears inside.
+    pub(super) target: InsidePath,
+    /// Its access rights. Default: `0400`.
+    pub(super) mode: Option<FileMode>,
+    /// Whose it is. Default: who runs the service.
+    pub(super) owner: Option<User>,
+}
+
+/// What runs in a service in the course of its life: a text for `/bin/sh -c`, or a program with its arguments.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceHooksSection {
+    /// Once, after it was made and started.
+    pub(super) post_create: Option<StepRun>,
+    /// After every start by `setpoint up`.
+    pub(super) post_start: Option<StepRun>,
 }
 
 /// What a service must have come to.

@@ -35,6 +35,7 @@ fn desired() -> Desired {
         hooks: HookName::ALL.into_iter().map(|hook| (hook, DesiredHook::default())).collect(),
         base_digest: LeafKey::new("env.dev.base digest"),
         packs_at_start: true,
+        secrets_class: Class::Hot,
         incomplete: false,
     }
 }

@@ -4,6 +4,7 @@
 //! process that dies in between leaves a record that says less than was done, never more: the next plan does the
 //! step again, and every step may be repeated.
 
+mod files;
 mod prepare;
 mod probe;
 mod recording;
@@ -121,7 +122,8 @@ impl Unit<'_> {
         }
         let spec = self.spec(&look)?;
         self.engine.check(&spec)?;
-        let values = self.resolve_secrets(store)?;
+        let values = self.resolve_secrets(store, &look.facts)?;
+        let made = self.made_files(&look, &values)?;
         let mut look = look;
         for (name, digest) in self.secrets().digests(&self.project.manifest.secrets, &values)? {
             look.desired.resolve_secret(&name, digest);
@@ -150,6 +152,7 @@ impl Unit<'_> {
             settings,
             spec,
             values,
+            made,
             edited: Vec::new(),
             cut: false,
             probed: None,
@@ -183,6 +186,8 @@ struct Applier<'a, 'u> {
     settings: &'a Settings<'a>,
     spec: UnitSpec,
     values: Values,
+    /// The files that are made for a service.
+    made: Vec<files::Made>,
     edited: Vec<String>,
     /// What the user's own shell gives him, once it was asked.
     probed: Option<BTreeMap<String, String>>,
@@ -289,8 +294,13 @@ impl Applier<'_, '_> {
             }
             Step::Stop => engine.stop(id, self.unit.stop_grace(), cancel)?,
             Step::Remove => engine.remove(id)?,
-            Step::Create => engine.create(id, &self.spec)?,
+            Step::Create => {
+                self.write_files()?;
+                engine.create(id, &self.spec)?;
+            }
             Step::Start => {
+                self.write_files()?;
+                self.give_files()?;
                 engine.start(id, &self.spec)?;
                 self.keep_session()?;
             }

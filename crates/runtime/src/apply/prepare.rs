@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use setpoint_model::container::{Container, MountSource, NetworkMode, PublishedPort};
+use setpoint_model::desired::Facts;
 use setpoint_model::fingerprint::{Class, Fingerprint};
-use setpoint_model::import::compose::Stored;
 use setpoint_model::manifest::{Hook, Location, Network, Problem};
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Plan, Step};
@@ -91,6 +91,7 @@ impl Unit<'_> {
             networks: self.env.service.iter().flat_map(|of| of.networks.clone()).collect(),
             volumes: self.env.service.iter().flat_map(|of| of.volumes.clone()).collect(),
             entrypoints: self.env.devcontainer.iter().flat_map(|of| of.entrypoints.clone()).collect(),
+            secret_env: if self.env.is_service() { self.env.env.clone() } else { BTreeMap::new() },
             container,
             mounts,
             workspace: PathBuf::from(&self.env.workspace),
@@ -101,52 +102,10 @@ impl Unit<'_> {
         })
     }
 
-    /// The files that are put into a service. Those that are no files yet become some, for its owner alone.
-    fn service_files(&self) -> Result<Vec<Mount>, ApplyError> {
-        let mut mounts = Vec::new();
-        for file in self.env.service.iter().flat_map(|of| &of.files) {
-            let problem = |what: String, hint: &str| {
-                let problem = Problem::new("service-file", what).at(self.env.at.clone());
-                ApplyError::Problem(Box::new(problem.hint(hint)))
-            };
-            let made = |text: &str| {
-                let folder = self.roots.state.join("service-files/v1").join(self.id.as_str());
-                let path = folder.join(file.name.replace([' ', '/'], "-"));
-                crate::secrets::write_private(&path, text.as_bytes(), false)
-                    .and_then(|()| set_mode(&path, file.mode.unwrap_or(0o444)))
-                    .map_err(|error| {
-                        problem(format!("cannot keep the {}: {error}", file.name), "check the disk")
-                    })?;
-                Ok::<_, ApplyError>(path)
-            };
-            let source = match &file.source {
-                Stored::File(path) => {
-                    let source = self.project.root.join(expand_home(path, self.home.as_deref()));
-                    ensure_source(&source, false, || self.env.at.clone())?;
-                    source
-                }
-                Stored::Content(text) => made(text)?,
-                Stored::Environment(name) => match self.variables.get(name) {
-                    Some(value) => made(value)?,
-                    None => {
-                        let what = format!("the {} comes from {name}, which is not set", file.name);
-                        return Err(problem(what, "set it in your environment"));
-                    }
-                },
-                Stored::External(name) => {
-                    let what = format!("the {} is external (`{name}`), and only a swarm has such", file.name);
-                    return Err(problem(what, "name a file, or a variable of your environment"));
-                }
-            };
-            mounts.push(Mount { source, target: PathBuf::from(&file.target), read_only: true });
-        }
-        Ok(mounts)
-    }
-
     /// The values of the secrets that the unit needs, kept for what comes after: those that are generated are made now.
-    pub(super) fn resolve_secrets(&self, store: &mut Store) -> Result<Values, ApplyError> {
+    pub(super) fn resolve_secrets(&self, store: &mut Store, facts: &Facts) -> Result<Values, ApplyError> {
         let (secrets, sources) = (self.secrets(), self.secret_sources());
-        let wanted = self.wanted_secrets();
+        let wanted = self.wanted_secrets(facts);
         let root = &self.project.root;
         let before = store.generated(root)?;
         let generated = secrets.generate(sources.declared, wanted.iter().copied(), &before)?;
@@ -228,12 +187,12 @@ impl Unit<'_> {
     }
 }
 
-fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
-}
-
 /// Sees to it that there is something to mount.
-fn ensure_source(source: &Path, create: bool, at: impl Fn() -> Location) -> Result<(), ApplyError> {
+pub(super) fn ensure_source(
+    source: &Path,
+    create: bool,
+    at: impl Fn() -> Location,
+) -> Result<(), ApplyError> {
     if source.exists() || (create && std::fs::create_dir_all(source).is_ok()) {
         return Ok(());
     }

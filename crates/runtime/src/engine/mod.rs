@@ -18,7 +18,7 @@ use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
 use setpoint_model::import::compose;
-use setpoint_model::manifest::{EngineKind, Limits, Network};
+use setpoint_model::manifest::{EngineKind, EnvValue, Limits, Network};
 use setpoint_model::names::UnitName;
 use setpoint_model::pipeline::key;
 
@@ -212,6 +212,8 @@ pub struct UnitSpec {
     pub first: FirstProcess,
     /// Scripts that are run before that.
     pub entrypoints: Vec<String>,
+    /// Variables of its first process that hold secrets, which are put in when it starts, from the secret store.
+    pub secret_env: BTreeMap<String, EnvValue>,
     /// What else it is made with.
     pub container: Container,
     /// The networks that it is in, which are made where they are not there.
@@ -645,6 +647,7 @@ impl EngineError {
                 Some("`setpoint down` removes it, and `setpoint up` makes it anew".to_owned())
             }
             Self::Docker(error) => error.hint(),
+            Self::Secret(error) => error.hint(),
             Self::Unsupported { hint, .. } => Some(hint.clone()),
             Self::Build(failed) => Some(failed.hint()),
             Self::VolumeInUse { unit, .. } => Some(format!("`setpoint down {unit}` removes the unit")),
@@ -714,6 +717,9 @@ pub enum EngineError {
     /// Docker, or what speaks its language, refused.
     #[error(transparent)]
     Docker(#[from] docker::DockerError),
+    /// What a unit is to be given cannot be had.
+    #[error(transparent)]
+    Secret(#[from] crate::secrets::SecretError),
     /// An image could not be built.
     #[error(transparent)]
     Build(#[from] Box<BuildFailed>),

@@ -16,10 +16,12 @@ use setpoint_model::digest::Digest;
 use setpoint_model::manifest::{EnvValue, Part};
 use setpoint_model::names::SecretName;
 
+use crate::engine::UnitId;
 use crate::paths::Roots;
 use crate::random;
 pub use mask::Mask;
 pub use resolve::Sources;
+pub(crate) use resolve::given;
 
 /// What went wrong with a secret. No variant ever carries a value.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +44,8 @@ pub enum SecretError {
         /// How it ended, and what it said.
         why: String,
     },
-    /// It was generated, and what was generated is not there any more.
-    #[error("secret `{name}`: what was generated for it is lost: there is no {}", path.display())]
+    /// A value that was generated, or kept for a unit, is not there any more.
+    #[error("secret `{name}`: its value is lost: there is no {}", path.display())]
     Lost {
         /// Which secret.
         name: SecretName,
@@ -110,6 +112,43 @@ impl Secrets {
     pub fn new(roots: &Roots, project_root: &Path) -> Self {
         let project = Digest::of_bytes(project_root.as_os_str().as_encoded_bytes()).short();
         Self { kept: roots.state.join("secrets/v1").join(project), key: roots.config.join("fingerprint.key") }
+    }
+
+    /// The folder for what a unit is given as files. No secret has such a name.
+    #[must_use]
+    pub fn unit_folder(&self, unit: &UnitId) -> PathBuf {
+        self.kept.join(".units").join(unit.as_str())
+    }
+
+    /// Forgets what a unit was given as files.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub fn forget_unit(&self, unit: &UnitId) -> std::io::Result<()> {
+        match fs::remove_dir_all(self.unit_folder(unit)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Variables with the values of their secrets, as they are kept.
+    ///
+    /// # Errors
+    /// The first secret that has no value here.
+    pub fn variables(
+        &self,
+        declared: &BTreeMap<String, EnvValue>,
+    ) -> Result<BTreeMap<String, String>, SecretError> {
+        let values = self.kept_values(declared.values().flat_map(EnvValue::secrets))?;
+        let of = |(name, value): (&String, &EnvValue)| {
+            let whole = value.resolve(|name| values.get(name).map(String::as_str), &BTreeMap::new());
+            let whole = whole.map_err(|name| SecretError::Lost {
+                name: name.clone(),
+                path: self.kept.join(name.as_str()),
+            })?;
+            Ok((name.clone(), whole))
+        };
+        declared.iter().map(of).collect()
     }
 
     /// Keeps values for sessions to come.
@@ -203,6 +242,22 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8], keep_existing: bool) -> s
         }
     } else {
         temporary.persist(path).map(drop).map_err(|error| error.error)
+    }
+}
+
+/// Gives a file to whoever reads it. Who may not give files away lets others read it instead, by these rights; the folder
+/// that it is in lets nobody in but through a mount.
+pub(crate) fn give(path: &Path, uid: u32, gid: u32, otherwise: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    let metadata = fs::metadata(path)?;
+    if (metadata.uid(), metadata.gid()) == (uid, gid) {
+        return Ok(());
+    }
+    match chown(path, Some(uid), Some(gid)) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            fs::set_permissions(path, fs::Permissions::from_mode(otherwise))
+        }
+        other => other,
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what was read to what is meant: references, defaults, and the rules that span several keys.
 
 mod env;
+mod files;
 mod health;
 mod hooks;
 mod matrix;

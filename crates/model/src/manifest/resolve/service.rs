@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::document::{Document, steps};
 use super::super::env::{Base, Env, Network, OfService};
 use super::super::env_value::EnvValue;
+use super::super::hook::Command;
 use super::super::nearest::nearest;
 use super::super::problem::Problem;
 use super::super::shape::{BaseWord, ConditionWord, RestartWord, ServiceSection, StepRun};
 use super::super::tree::Step;
-use super::{check_argv, env, health, only_one, variables};
+use super::{check_argv, env, files, health, hooks, only_one, variables};
 use crate::circle::circles;
 use crate::container::{Attachment, Container, ContainerMount, MountSource, NetworkMode, PublishedPort};
 use crate::import::compose::{Condition, Dependency, Network as DeclaredNetwork, RestartPolicy, Volume};
-use crate::names::UnitName;
+use crate::names::{HookName, UnitName};
 
 /// The address of the host that a bare port is published on.
 const LOCAL: &str = "127.0.0.1";
@@ -56,10 +57,11 @@ pub(super) fn service(
         source: MountSource::Volume { name: Some(volume_name(name)), no_copy: false, subpath: None },
     });
     let ports = env::ports(&section.ports, network, &key("ports"), document);
+    let (literal, with_secrets) = split(variables(section.env, &key("env"), document), &key("env"), document);
     let container = Container {
         entrypoint: section.entrypoint,
         command,
-        env: literal(variables(section.env, &key("env"), document), &key("env"), document),
+        env: literal,
         user: section.user.map(|user| user.0),
         working_dir: section.workdir.map(|path| path.0),
         // A plain program that is the first process hears of no signal that it does not ask for.
@@ -106,10 +108,21 @@ pub(super) fn service(
             Network::Host | Network::None => Vec::new(),
         },
         volumes,
-        files: Vec::new(),
+        files: files::files(section.secrets, section.files, &place, document),
         completes: section.one_shot,
     };
+    let of_hooks =
+        [(HookName::PostCreate, section.hooks.post_create), (HookName::PostStart, section.hooks.post_start)];
+    let of_hook = |(name, run): (HookName, Option<StepRun>)| {
+        let place = [place.as_slice(), &["hooks".into(), name.as_str().into()]].concat();
+        let at = document.key_location(&place);
+        let argv = argv(run?, &place, document);
+        Some((name, hooks::plain(Command::Argv { argv }, at)))
+    };
+    let hooks = of_hooks.into_iter().filter_map(of_hook).collect();
     Env {
+        env: with_secrets,
+        hooks,
         mounts: env::mounts(section.mounts, "", &key("mounts"), document),
         limits: env::limits(&section.limits, &key("limits"), document),
         network,
@@ -174,25 +187,25 @@ pub(super) fn argv(run: StepRun, place: &[Step], document: &mut Document<'_>) ->
     }
 }
 
-/// The variables as they are. What a container is made with can be read by whoever can look at it, so no secret is.
-fn literal(
+/// The variables as they are, and those that hold secrets: what a container is made with can be read by whoever can look
+/// at it, so these are no part of that.
+fn split(
     values: BTreeMap<String, EnvValue>,
     place: &[Step],
     document: &mut Document<'_>,
-) -> BTreeMap<String, String> {
-    let mut literal = BTreeMap::new();
+) -> (BTreeMap<String, String>, BTreeMap<String, EnvValue>) {
+    let (mut literal, mut with_secrets) = (BTreeMap::new(), BTreeMap::new());
     for (name, value) in values {
-        match value.as_literal() {
-            Some(text) => {
-                literal.insert(name, text.to_owned());
-            }
-            None => {
-                let what = format!("`{name}` of a service cannot hold a secret, nor another variable, yet");
-                let problem = Problem::new("not-supported-yet", what);
-                let hint = "put the value into a file of yours, and show that by `mounts`";
-                document.at_value(&[place, &[name.as_str().into()]].concat(), problem.hint(hint));
-            }
+        if let Some(text) = value.as_literal() {
+            literal.insert(name, text.to_owned());
+        } else if value.asks_inside() {
+            let what = format!("`{name}` of a service cannot hold another variable");
+            let problem = Problem::new("no-variable-inside", what);
+            let hint = "write its value, or put the command into a shell that fills it in";
+            document.at_value(&[place, &[name.as_str().into()]].concat(), problem.hint(hint));
+        } else {
+            with_secrets.insert(name, value);
         }
     }
-    literal
+    (literal, with_secrets)
 }

@@ -15,6 +15,7 @@ mod images;
 mod labels;
 mod pipes;
 mod resources;
+mod secrets;
 mod session;
 mod spec;
 mod steps;
@@ -85,6 +86,7 @@ impl Flavor {
 #[derive(Debug)]
 pub struct Docker {
     flavor: Flavor,
+    roots: Roots,
     client: Arc<Client>,
     /// Where archives are spread.
     images: ImageStore,
@@ -99,7 +101,8 @@ impl Docker {
         let steps = Arc::new(steps::Steps::new(&roots.state, flavor));
         let images = ImageStore::new(&roots.state);
         let client = Arc::new(Client::new(flavor, variables));
-        Self { flavor, client, images, steps, happenings: happenings::Happenings::default() }
+        let happenings = happenings::Happenings::default();
+        Self { flavor, roots: roots.clone(), client, images, steps, happenings }
     }
 
     fn connected(&self) -> Result<&Connected, EngineError> {
@@ -355,7 +358,13 @@ impl Engine for Docker {
         if self.flavor == Flavor::Podman && connected.endpoint.is_rootless() {
             spec::keep_id(&mut body, spec);
         }
+        if !spec.secret_env.is_empty() {
+            self.give_by_file(unit, spec, &mut body)?;
+        }
         connected.quick(what, connected.api.create_container(Some(options.build()), body))?;
+        if !spec.secret_env.is_empty() {
+            self.needs_shell(&name)?;
+        }
         Ok(())
     }
 
@@ -367,6 +376,7 @@ impl Engine for Docker {
         if !spec.user.is_empty() {
             self.resolve(unit, &spec.user)?;
         }
+        self.write_variables(unit, spec)?;
         connected.quick("start a container", connected.api.start_container(&name, None))?;
         if spec.first == FirstProcess::Idle {
             std::thread::sleep(SETTLE);

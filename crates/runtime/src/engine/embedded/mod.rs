@@ -22,7 +22,7 @@ use setpoint_model::container::{Container, ContainerMount, MountSource, NetworkM
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
-use setpoint_model::manifest::{Limits, Network};
+use setpoint_model::manifest::{EnvValue, Limits, Network};
 use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
@@ -37,6 +37,7 @@ use crate::cancel::Cancel;
 use crate::events::{Event, Watcher};
 use crate::image::{Config, Credentials, Image, ImageStore, Source};
 use crate::paths::Roots;
+use crate::secrets::Secrets;
 
 const UNITS: &str = "units/v1";
 const UNIT_FILE: &str = "unit.json";
@@ -50,6 +51,7 @@ const EXAMPLES: usize = 5;
 /// Sandboxes of our own.
 #[derive(Debug)]
 pub struct Embedded {
+    roots: Roots,
     state: PathBuf,
     variables: BTreeMap<String, String>,
     /// What the host is, once it was looked at, and the lowest state of its view.
@@ -69,6 +71,9 @@ struct UnitFile {
     image: Config,
     /// What it is made with besides, as it was last started.
     container: Container,
+    /// Variables of its first process that hold secrets.
+    #[serde(default)]
+    secret_env: BTreeMap<String, EnvValue>,
     workspace: PathBuf,
     user: String,
     /// Whether its first process has a health check.
@@ -81,7 +86,13 @@ impl Embedded {
     /// The engine over this state. The variables are the caller's, for registry credentials.
     #[must_use]
     pub fn new(roots: &Roots, variables: BTreeMap<String, String>) -> Self {
-        Self { state: roots.state.clone(), variables, host: OnceLock::new(), host_base: OnceLock::new() }
+        Self {
+            roots: roots.clone(),
+            state: roots.state.clone(),
+            variables,
+            host: OnceLock::new(),
+            host_base: OnceLock::new(),
+        }
     }
 
     fn folder(&self, unit: &UnitId) -> PathBuf {
@@ -131,10 +142,31 @@ impl Embedded {
         unit: &UnitId,
         spec: impl FnOnce() -> Result<sandbox::SandboxSpec, EngineError>,
     ) -> Result<(), EngineError> {
-        let started = spec().and_then(|wanted| Ok(sandbox::start(&wanted, &self.folder(unit))?));
+        let started = spec().and_then(|wanted| {
+            let wanted = self.with_secrets(unit, wanted)?;
+            Ok(sandbox::start(&wanted, &self.folder(unit))?)
+        });
         let Err(error) = started else { return Ok(()) };
         networks::pause(self, unit)?;
         Err(networks::with_owner(self, error))
+    }
+
+    /// What a unit is started as, with the secrets of its variables, which are in no file of the unit.
+    fn with_secrets(
+        &self,
+        unit: &UnitId,
+        mut wanted: sandbox::SandboxSpec,
+    ) -> Result<sandbox::SandboxSpec, EngineError> {
+        let file = self.known(unit)?;
+        let (false, Some(main)) = (file.secret_env.is_empty(), &mut wanted.main) else { return Ok(wanted) };
+        let secrets = Secrets::new(&self.roots, &file.labels.project_root);
+        let variables = secrets.variables(&file.secret_env)?;
+        let check = main.check.as_mut().map(|check| &mut check.process);
+        for process in std::iter::once(&mut main.process).chain(check) {
+            process.env.retain(|(name, _)| !variables.contains_key(name));
+            process.env.extend(variables.clone());
+        }
+        Ok(wanted)
     }
 
     /// Removes what a killed creation or removal left. The caller holds the unit's lock.
@@ -473,6 +505,7 @@ impl Engine for Embedded {
             layers,
             image,
             container: spec.container.clone(),
+            secret_env: spec.secret_env.clone(),
             workspace: spec.workspace.clone(),
             user: spec.user.clone(),
             is_checked: false,
@@ -494,6 +527,7 @@ impl Engine for Embedded {
         file.workspace = spec.workspace.clone();
         file.user = spec.user.clone();
         file.container = spec.container.clone();
+        file.secret_env = spec.secret_env.clone();
         file.is_checked =
             spec.first == FirstProcess::Declared && first::is_checked(&file.container, &file.image);
         kept::write(&folder.join(UNIT_FILE), &file)?;
