@@ -88,6 +88,9 @@ impl Engine for Faulty {
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
         self.again(|| self.inner.volumes(project_root))
     }
+    fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
+        self.again(|| self.inner.volume_ids(names))
+    }
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         self.again(|| self.inner.remove_volume(name))
     }

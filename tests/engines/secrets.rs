@@ -13,6 +13,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("secrets_reach_a_service_and_nothing_else", |_| secrets(&embedded(GIVEN), |_| String::new())),
     ("a_service_that_is_started_again_has_its_secrets", started_again),
     ("a_lost_secret_is_told_and_never_made_anew", |_| lost(&embedded(GIVEN))),
+    ("a_first_boot_is_done_once_for_its_volumes", |_| first_boot(&embedded(BOOTS))),
 ];
 
 pub const ON_DOCKER: &[Scenario] = &[
@@ -20,6 +21,7 @@ pub const ON_DOCKER: &[Scenario] = &[
         secrets(&docker(place, GIVEN), |unit| place.docker(&["inspect", &container(place, unit)]));
     }),
     ("an_image_without_a_shell_takes_secrets_as_files_only", without_a_shell),
+    ("a_first_boot_is_done_once_for_its_volumes", |place| first_boot(&docker(place, BOOTS))),
 ];
 
 /// What the variables of the service's own process are: those of `sleep`, which is not asked, and not of who asks.
@@ -41,6 +43,27 @@ env = { PLAIN = "plain", URL = "db://x:${secret.db-password}@db", ODD = "a '${se
 secrets = ["line"]
 files = [{ template = "app.conf.j2", target = "/etc/app.conf", mode = "0440" }]
 health = { exec = "test -n \"$URL\"", interval = "300ms" }
+"#;
+
+/// Each step tells that it ran; the one in the middle fails until there is a file.
+const BOOTS: &str = r#"
+[secret.db-password]
+generate = "hex16"
+[service.db]
+IMAGE
+network = "host"
+command = "sleep 1; : > /tmp/well; exec sleep 100000"
+volumes = { data = "/data" }
+env = { PASSWORD = "${secret.db-password}" }
+health = { exec = "test -e /tmp/well", interval = "300ms", retries = 50 }
+hooks = { post_create = "echo post_create >> /data/log", post_start = ["sh", "-c", "echo post_start >> /data/log"] }
+
+[service.db.first_boot]
+zeroth = { run = "test ! -e /tmp/well && echo zeroth ${#PASSWORD} >> /data/log" }
+ready = { wait = { exec = "test -e /tmp/well" }, timeout = "30s" }
+seed = { run = ["sh", "-c", "test -e /tmp/well && echo seed >> /data/log"], after = "healthy" }
+gate = { run = "test -e /data/open && echo gate >> /data/log" }
+told = { host = "echo told >> log" }
 "#;
 
 const TEMPLATE: &str = "[{{ project }} {{ version }} {{ unit }}]\npassword = {{ secret.db-password }}\nurl = {{ env.URL }} {{ env.PLAIN }}\n";
@@ -217,6 +240,40 @@ fn lost(project: &Project) {
     project.up();
     assert!(variables(project).contains(&password));
     project.run(&["down"]).exits(0);
+}
+
+fn first_boot(project: &Project) {
+    let log =
+        |project: &Project| says(project, "cat /data/log").split_whitespace().collect::<Vec<_>>().join(" ");
+    project.run(&["plan"]).exits(0).says("run first_boot told on the host: /bin/sh -c 'echo told >> log'");
+    let outcome = project.run(&["up"]);
+    outcome
+        .exits(1)
+        .says("first_boot gate failed in db: exit 1")
+        .says("setpoint.toml:")
+        .says("first_boot gate");
+    assert_eq!(log(project), "zeroth 32 seed");
+    project.run(&["status"]).exits(0).says("not ready: ").says("first_boot gate, first_boot told");
+    project.run(&["why"]).exits(0).says("pending  first_boot gate");
+    says(project, ": > /data/open");
+    let outcome = project.up();
+    outcome.says("first_boot gate").says("first_boot told").says_not("first_boot seed");
+    assert_eq!(
+        (log(project), project.effects()),
+        ("zeroth 32 seed gate post_create post_start".to_owned(), vec!["told".to_owned()])
+    );
+    project.run(&["up"]).exits(0).says("db: nothing to do");
+    // An edit of what was done is nothing to do.
+    project.edit("setpoint.toml", "echo seed", "echo sown");
+    project.run(&["up"]).exits(0).says("db: nothing to do");
+    // The data is what it was done for, and not the container.
+    project.run(&["down"]).exits(0);
+    project.up().says_not("first_boot");
+    assert_eq!(log(project), "zeroth 32 seed gate post_create post_start post_create post_start");
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+    project.run(&["up"]).exits(1).says("first_boot gate failed");
+    assert_eq!(log(project), "zeroth 32 sown");
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
 }
 
 fn without_a_shell(place: &Place) {

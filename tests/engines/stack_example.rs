@@ -30,8 +30,9 @@ fn on_docker(place: &Place) {
 }
 
 fn stands(project: &Project, image: &str, engine: &str) {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/stack/setpoint.toml");
-    let text = fs::read_to_string(example).unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/stack");
+    let text = fs::read_to_string(example.join("setpoint.toml")).unwrap();
+    project.write("httpd.conf.j2", &fs::read_to_string(example.join("httpd.conf.j2")).unwrap());
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for part in ["image = \"busybox:1.36\"", "127.0.0.1:8080:8000", "setpoint = 1\n"] {
         assert!(text.contains(part), "{part}");

@@ -7,8 +7,8 @@ use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
 use crate::import::compose::{Network as DeclaredNetwork, RestartPolicy, Stored};
 use crate::manifest::{
-    Base, Before, Command, Env, EnvValue, FileSource, Hook, Limits, Network, OfService, PacksOnStart, Run,
-    WhenChanged,
+    Act, Base, Before, Command, Env, EnvValue, FileSource, FirstBootStep, Hook, Limits, Network, OfService,
+    PacksOnStart, Run, WhenChanged,
 };
 use crate::names::{HookName, PackName, SecretName};
 use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
@@ -102,10 +102,20 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
         unresolved: builder.unresolved,
         base_digest: base_digest_key(env),
         hooks: env.hooks.iter().map(|(name, hook)| (*name, DesiredHook { always: hook.always })).collect(),
+        first_boot: env.service.iter().flat_map(|of| &of.first_boot).map(first_boot).collect(),
         packs_at_start: env.packs_on_start == PacksOnStart::Always,
         secrets_class: if env.is_service() { Class::Restart } else { Class::Hot },
         incomplete: env.devcontainer.as_ref().is_some_and(|of| !of.complete),
     }
+}
+
+/// A step's name, and what it runs on the host.
+fn first_boot(step: &FirstBootStep) -> (String, Option<String>) {
+    let on_host = match &step.act {
+        Act::Host { argv } => Some(Command::Argv { argv: argv.clone() }.to_string()),
+        Act::Run { .. } | Act::Wait { .. } => None,
+    };
+    (step.name.clone(), on_host)
 }
 
 /// What the leaves of a unit's settings begin with.

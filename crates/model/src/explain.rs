@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::fingerprint::{Change, Class, Difference};
 use crate::names::HookName;
-use crate::plan::{Action, Cause, Desired, Plan, PlannedStep, Report, Step, pack_owner};
+use crate::plan::{Action, Cause, Desired, Plan, PlannedStep, Report, Step, first_boot_owner, pack_owner};
 
 /// A difference with the work that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -113,6 +113,10 @@ pub fn describe(desired: &Desired, step: &Step) -> String {
         Step::Start => "start".to_owned(),
         Step::ApplyHot => "apply settings to the running unit".to_owned(),
         Step::Pack(index) => format!("run {}", pack_owner(&desired.fingerprint.packs[*index].name)),
+        Step::FirstBoot(index) => match &desired.first_boot[*index] {
+            (name, Some(command)) => format!("run {} on the host: {command}", first_boot_owner(name)),
+            (name, None) => format!("run {}", first_boot_owner(name)),
+        },
         Step::Hook(hook) => format!("run {hook}"),
         Step::Record => "bring the record up to date".to_owned(),
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::fingerprint::{Change, Class, Difference, Fingerprint, LeafKey, differences, first_stale_pack};
+use crate::manifest::HoldsFor;
 use crate::names::{HookName, PackName, UnitName};
 
 /// What is declared of one unit, with the digests of all files that it is made of.
@@ -22,6 +23,8 @@ pub struct Desired {
     pub base_digest: LeafKey,
     /// The hooks that are declared, and what they ask for.
     pub hooks: BTreeMap<HookName, DesiredHook>,
+    /// The steps of its first boot, in order: their names, and what those of the host run there.
+    pub first_boot: Vec<(String, Option<String>)>,
     /// Whether packs run at every start, or only when they are stale.
     pub packs_at_start: bool,
     /// What a change of a secret's value costs.
@@ -44,6 +47,8 @@ pub struct Recorded {
     pub fingerprint: Fingerprint,
     /// The hooks that succeeded, or of which nobody knows.
     pub phases: BTreeMap<HookName, RecordedPhase>,
+    /// The steps of its first boot that were done for the data that is there.
+    pub first_boot: BTreeMap<String, HoldsFor>,
 }
 
 /// A hook's record.
@@ -159,6 +164,8 @@ pub enum Step {
     ApplyHot,
     /// Run a pack, by its position in the declared list.
     Pack(usize),
+    /// Do a step of the first boot, by its position in the declared list.
+    FirstBoot(usize),
     /// Run a hook.
     Hook(HookName),
     /// Change the record only: take over leaves that ask for no work, and forget what is no longer declared.
@@ -230,8 +237,19 @@ pub struct Report {
     pub pending: Vec<HookName>,
     /// Hooks of which nobody knows whether they ran.
     pub unknown: Vec<HookName>,
+    /// Steps of the first boot that were not done for the data that is there, by name.
+    pub first_boot: Vec<String>,
     /// Packs that have to run, by position.
     pub stale_packs: std::ops::Range<usize>,
+}
+
+impl Report {
+    /// What has not succeeded yet, as people are told.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<String> {
+        let first_boot = self.first_boot.iter().map(|name| first_boot_owner(name));
+        self.pending.iter().map(ToString::to_string).chain(first_boot).collect()
+    }
 }
 
 /// Plans the least work. See the table in `docs/reference/plan.md`, which is made from this function.
@@ -250,6 +268,7 @@ pub fn plan(
         return (Plan { action: planner.action, steps }, planner.report());
     }
     steps.extend(planner.hot_step());
+    steps.extend(planner.first_boot_steps());
     steps.extend(planner.pack_steps());
     for hook in [HookName::OnCreate, HookName::UpdateContent, HookName::PostCreate, HookName::PostStart] {
         steps.extend(planner.hook(hook));
@@ -356,6 +375,25 @@ impl<'a> Planner<'a> {
             && matches!(self.options.provision, Provision::Needed | Provision::Skip);
         let cause = applies.then(|| self.drift(Class::Hot)).flatten()?;
         Some(PlannedStep { step: Step::ApplyHot, cause })
+    }
+
+    /// What the data of the unit still lacks. What was done for a volume is not done again for a new instance.
+    fn first_boot_steps(&self) -> Vec<PlannedStep> {
+        if !matches!(self.options.provision, Provision::Needed | Provision::Full) {
+            return Vec::new();
+        }
+        let steps = self.missing_first_boot();
+        steps.map(|at| PlannedStep { step: Step::FirstBoot(at), cause: Cause::NeverSucceeded }).collect()
+    }
+
+    fn missing_first_boot(&self) -> impl Iterator<Item = usize> {
+        let is_done = |name: &str| match self.recorded.first_boot.get(name) {
+            Some(HoldsFor::Volumes) => true,
+            Some(HoldsFor::Instance) => !self.makes_an_instance(),
+            None => false,
+        };
+        let all = self.desired.first_boot.iter().enumerate();
+        all.filter(move |(_, (name, _))| !is_done(name)).map(|(at, _)| at)
     }
 
     fn pack_steps(&self) -> Vec<PlannedStep> {
@@ -490,6 +528,7 @@ impl<'a> Planner<'a> {
         Report {
             pending: with(None),
             unknown: with(Some(PhaseOutcome::Unknown)),
+            first_boot: self.missing_first_boot().map(|at| self.desired.first_boot[at].0.clone()).collect(),
             stale_packs: self.stale_packs(),
             differences: self.differences.clone(),
         }
@@ -500,6 +539,12 @@ impl<'a> Planner<'a> {
 #[must_use]
 pub fn pack_owner(name: &PackName) -> String {
     format!("pack {name}")
+}
+
+/// What a step of a first boot is called.
+#[must_use]
+pub fn first_boot_owner(name: &str) -> String {
+    format!("first_boot {name}")
 }
 
 /// The owner of a hook's leaves.

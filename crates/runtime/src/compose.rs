@@ -196,6 +196,7 @@ impl Service<'_> {
             networks: self.networks(),
             volumes: self.volumes(),
             files: self.files()?,
+            first_boot: Vec::new(),
             completes,
         };
         let hooks = self.hooks();

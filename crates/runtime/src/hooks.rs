@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use setpoint_model::manifest::{Before, Command, EnvValue, Hook};
+use setpoint_model::manifest::{Act, Before, Command, EnvValue, FirstBootStep, Hook};
 use setpoint_model::names::{HookName, PackName};
+use setpoint_model::plan::first_boot_owner;
 
 use crate::cancel::Cancel;
 use crate::engine::{Account, Ended, Engine, EngineError, ExecSpec, Io, Process, UnitId};
@@ -57,6 +58,8 @@ pub enum Failure {
     TimedOut(Duration),
     /// It was stopped on request.
     Cancelled,
+    /// The service did not come to what it needs.
+    NotReady(String),
     /// It could not be run.
     Engine(EngineError),
 }
@@ -67,6 +70,7 @@ impl std::fmt::Display for Failure {
             Self::Ended(ended) => ended.fmt(f),
             Self::TimedOut(limit) => write!(f, "timed out after {}s", limit.as_secs_f64()),
             Self::Cancelled => f.write_str("stopped"),
+            Self::NotReady(why) => f.write_str(why),
             Self::Engine(error) => error.fmt(f),
         }
     }
@@ -139,6 +143,36 @@ impl Runner<'_> {
             log = self.supervise(name.as_str(), log, running, hook.timeout)?;
         }
         Ok(())
+    }
+
+    /// Runs the command of a step of a first boot, where it is to run.
+    ///
+    /// # Errors
+    /// [`Failed`] with the end of its output.
+    pub fn first_boot(&self, step: &FirstBootStep) -> Result<(), Failed> {
+        let user = match &step.act {
+            Act::Run { user: Some(user), .. } => user.clone(),
+            _ => self.account.name.clone(),
+        };
+        let spec = ExecSpec {
+            argv: step.act.argv().to_vec(),
+            env: self.session.clone(),
+            cwd: None,
+            user: Some(user),
+            io: Io::Captured,
+        };
+        let started = match &step.act {
+            Act::Host { .. } => host::spawn(&spec, self.project_root),
+            Act::Run { .. } | Act::Wait { .. } => self.engine.exec(self.unit, &spec),
+        };
+        match started {
+            Ok(process) => {
+                let phase = first_boot_owner(&step.name).replace(' ', "-");
+                let log = Log::begin(&self.logs, &phase).ok();
+                self.supervise(&phase, log, vec![(None, process)], step.timeout).map(drop)
+            }
+            Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+        }
     }
 
     /// Runs a pack as root.

@@ -25,6 +25,7 @@ pub mod paths;
 pub mod pipeline;
 pub mod project;
 mod random;
+pub mod readiness;
 pub mod reconciler;
 pub mod record;
 mod remove;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::desired::{Facts, desired};
 use setpoint_model::digest::Digest;
-use setpoint_model::manifest::{Env, EnvValue, OfService};
+use setpoint_model::manifest::{Data, Env, EnvValue, HoldsFor, OfService};
 use setpoint_model::names::{HookName, SecretName};
 use setpoint_model::plan::{
     Desired, Observed, Options, PhaseOutcome, Plan, Recorded, RecordedPhase, Report, plan,
@@ -78,7 +78,8 @@ impl Unit<'_> {
         let files = of_phases + facts.build.len();
         let checked = (files + usize::from(facts.pack_library.is_some()), began.elapsed());
         let seen = engine.observe(&self.id)?;
-        let (row, recorded) = self.recorded(store, &seen)?;
+        let (row, mut recorded) = self.recorded(store, &seen)?;
+        recorded.first_boot = self.first_boot(store, &seen)?;
         let observed = match &seen {
             Seen::Absent => Observed::Absent,
             // What others wait for to end, and that has ended well, is as it should be.
@@ -189,6 +190,28 @@ impl Unit<'_> {
         self.env.user.clone().unwrap_or_else(|| self.engine.default_user(&self.project.root))
     }
 
+    /// The data that a first boot is done for, as it is there.
+    pub(crate) fn data(&self, instance: &str) -> Result<Data, EngineError> {
+        let names: Vec<_> = self.volumes().map(str::to_owned).collect();
+        Ok(Data { volumes: self.engine.volume_ids(&names)?, instance: instance.to_owned() })
+    }
+
+    fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.env.service.iter().flat_map(|of| &of.volumes).map(|volume| volume.name.as_str())
+    }
+
+    /// The steps of the first boot that were done for the data that is there.
+    fn first_boot(&self, store: &Store, seen: &Seen) -> Result<BTreeMap<String, HoldsFor>, ApplyError> {
+        if self.env.service.iter().all(|of| of.first_boot.is_empty()) {
+            return Ok(BTreeMap::new());
+        }
+        let done = store.first_boot(&self.project.root, &self.env.name)?;
+        let instance = seen.labels().map(|labels| labels.instance.as_str()).unwrap_or_default();
+        let (declared, now) = (self.volumes().collect(), self.data(instance)?);
+        let holds = |(name, data): (String, Data)| Some((name, data.holds(&declared, &now)?));
+        Ok(done.into_iter().filter_map(holds).collect())
+    }
+
     /// The record, or, where the state was lost and the engine still has the unit, what its labels tell.
     fn recorded(&self, store: &Store, seen: &Seen) -> Result<(Option<store::Unit>, Recorded), ApplyError> {
         if let Some(row) = store.unit(&self.project.root, &self.env.name)? {
@@ -210,5 +233,6 @@ fn rebuilt(labels: &crate::engine::Labels) -> Recorded {
     Recorded {
         fingerprint: labels.made_of.iter().filter_map(crate::engine::LabelledLeaf::to_leaf).collect(),
         phases: [HookName::OnCreate, HookName::PostCreate].map(|hook| (hook, unknown())).into(),
+        first_boot: BTreeMap::new(),
     }
 }

@@ -1,5 +1,7 @@
 //! Between the rows of the store and the values that a plan is made of.
 
+use std::collections::BTreeMap;
+
 use setpoint_model::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
 use setpoint_model::names::PackName;
 use setpoint_model::plan::{PhaseOutcome, Recorded, RecordedPhase};
@@ -35,7 +37,8 @@ pub fn recorded(rows: &RecordedRows) -> Recorded {
             (row.hook, RecordedPhase { instance: row.instance.clone(), outcome })
         })
         .collect();
-    Recorded { fingerprint, phases }
+    // What was done for the data of a unit outlives its record.
+    Recorded { fingerprint, phases, first_boot: BTreeMap::new() }
 }
 
 /// A leaf as the store keeps it.

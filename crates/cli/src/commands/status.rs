@@ -134,7 +134,7 @@ fn unit_status(
         record: exists.then(|| look.recorded.fingerprint.digest().to_hex()),
         out_of_date: look.plan.is_drift(),
         changes,
-        pending: look.report.pending.iter().map(ToString::to_string).collect(),
+        pending: look.report.unfinished(),
         unknown: look.report.unknown.iter().map(ToString::to_string).collect(),
         last: last.as_ref().map(last_operation),
     })

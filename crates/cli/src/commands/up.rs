@@ -8,10 +8,11 @@ use setpoint_model::manifest::{EngineKind, Env, Network, Note};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::devcontainer::Lock;
-use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
+use setpoint_runtime::engine::{Engine, Progress, Seen, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
+use setpoint_runtime::readiness;
 use setpoint_runtime::reconciler::{self, Rules};
 use setpoint_runtime::store::Store;
 
@@ -201,8 +202,8 @@ fn wait_for_dependencies(
     for (name, dependency) in waited_for.filter(|(_, one)| one.condition != Condition::Started) {
         let id = UnitId::new(&project.root, name);
         let (word, came_to): (_, fn(&Progress) -> Option<Result<(), String>>) = match dependency.condition {
-            Condition::Healthy => ("healthy", is_healthy),
-            _ => ("completed", is_completed),
+            Condition::Healthy => ("healthy", readiness::healthy),
+            _ => ("completed", readiness::completed),
         };
         if came_to(&engine.progress(&id)?) == Some(Ok(())) {
             continue;
@@ -231,34 +232,6 @@ fn wait_for_dependencies(
         }
     }
     Ok(())
-}
-
-fn is_healthy(progress: &Progress) -> Option<Result<(), String>> {
-    match (progress.running, progress.health) {
-        (false, _) => Some(Err(ended(progress))),
-        (true, Some(Health::Healthy)) => Some(Ok(())),
-        (true, Some(Health::Unhealthy)) => {
-            let said = progress.said.iter().flat_map(|said| said.lines().last());
-            let said: String = said.map(|line| format!(": {line}")).collect();
-            Some(Err(format!("its health check fails{said}")))
-        }
-        (true, Some(Health::Starting)) => None,
-        (true, None) => Some(Err("it has no health check".to_owned())),
-    }
-}
-
-fn is_completed(progress: &Progress) -> Option<Result<(), String>> {
-    match progress.ended {
-        Some(0) => Some(Ok(())),
-        Some(_) => Some(Err(ended(progress))),
-        // Nobody saw how it ended.
-        None if !progress.running => Some(Err(ended(progress))),
-        None => None,
-    }
-}
-
-fn ended(progress: &Progress) -> String {
-    progress.ended.map_or_else(|| "it does not run".to_owned(), |code| format!("it ended (exit {code})"))
 }
 
 /// Says which file stands for a manifest that is not there.
@@ -385,23 +358,5 @@ fn tell_unknown(context: &Context, look: &Look, unit: &Unit<'_>) {
             "{name}: the state was lost, so nobody knows whether {hook} ran.\n  \
              `setpoint reprovision {name} --hook {hook}` runs it; `... --mark-done {hook}` says that it did"
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_others_wait_for_comes_to_an_end_even_if_nobody_saw_it() {
-        let runs = Progress { running: true, ..Progress::default() };
-        let ended = |code| Progress { ended: Some(code), ..Progress::default() };
-        assert_eq!(is_completed(&runs), None);
-        assert_eq!(is_completed(&ended(0)), Some(Ok(())));
-        assert_eq!(is_completed(&ended(3)), Some(Err("it ended (exit 3)".to_owned())));
-        assert_eq!(is_completed(&Progress::default()), Some(Err("it does not run".to_owned())));
-        let said = Some("no\nlast".to_owned());
-        let unwell = Progress { health: Some(Health::Unhealthy), said, ..runs };
-        assert_eq!(is_healthy(&unwell), Some(Err("its health check fails: last".to_owned())));
     }
 }

@@ -60,7 +60,7 @@ impl Why {
         let record = look.recorded.fingerprint.digest();
         let output = context.output;
         let name = &env.name;
-        let pending: Vec<String> = look.report.pending.iter().map(ToString::to_string).collect();
+        let pending = look.report.unfinished();
         if output.json {
             let record = exists.then(|| record.to_hex());
             output.value(&json::Why {

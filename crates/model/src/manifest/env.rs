@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::byte_size::ByteSize;
 use super::env_value::EnvValue;
+use super::first_boot::FirstBootStep;
 use super::hook::Hook;
 use super::problem::Location;
 use crate::container::{Build, Container, Feature};
@@ -105,6 +106,8 @@ pub struct OfService {
     pub volumes: Vec<Volume>,
     /// Files that are put into it.
     pub files: Vec<ServiceFile>,
+    /// What is done once for its data, in this order.
+    pub first_boot: Vec<FirstBootStep>,
     /// Whether others wait for its end: then it is done when it has ended well.
     pub completes: bool,
 }

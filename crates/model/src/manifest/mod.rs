@@ -10,6 +10,7 @@ mod byte_size;
 mod document;
 mod env;
 mod env_value;
+mod first_boot;
 mod format;
 mod hook;
 mod missing_file;
@@ -39,6 +40,7 @@ pub use env::{
     PackUse, PacksOnStart, PortDecl, Purpose, ServiceFile,
 };
 pub use env_value::{EnvValue, Part};
+pub use first_boot::{Act, After, Data, FirstBootStep, HoldsFor};
 pub use format::Malformed;
 pub use hook::{Before, Command, Hook, Run, WhenChanged};
 pub use nearest::nearest;

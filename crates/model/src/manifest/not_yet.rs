@@ -32,8 +32,25 @@ const NOT_YET: &[NotYet] = &[
         )
     },
     NotYet {
-        hint: Some("put what it does into the command, or into a service that is `one_shot`"),
-        ..later(&["service", "*", "first_boot"], "`first_boot` is not supported by this version yet")
+        hint: Some("use `run`, with `user = \"root\"` and a `chown` of the image"),
+        ..later(
+            &["service", "*", "first_boot", "*", "owner"],
+            "`owner` of a first boot is not supported by this version yet",
+        )
+    },
+    NotYet {
+        hint: Some("use `exec`, with a program of the image"),
+        ..later(
+            &["service", "*", "first_boot", "*", "wait", "tcp"],
+            "`tcp` of a `wait` is not supported by this version yet",
+        )
+    },
+    NotYet {
+        hint: Some("use `exec`, with a program of the image"),
+        ..later(
+            &["service", "*", "first_boot", "*", "wait", "http"],
+            "`http` of a `wait` is not supported by this version yet",
+        )
     },
     later(&["alerts"], "alerts are not supported by this version yet"),
     later(&["release"], "releases are not supported by this version yet"),

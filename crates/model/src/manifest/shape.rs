@@ -254,6 +254,46 @@ pub(super) struct ServiceSection {
     /// What runs in it in the course of its life.
     #[serde(default)]
     pub(super) hooks: ServiceHooksSection,
+    /// What is done once for its data, in the order in which it is written.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "seed": { "run": "./seed", "after": "healthy" } }]))]
+    pub(super) first_boot: Named<UnitName, FirstBootSection>,
+}
+
+/// A step of a first boot: `run`, `host` or `wait`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FirstBootSection {
+    /// What runs in the service: a text for `/bin/sh -c`, or a program with its arguments.
+    pub(super) run: Option<StepRun>,
+    /// What runs on the host, in the project's folder: a text for `/bin/sh -c`, or a program with its arguments.
+    pub(super) host: Option<StepRun>,
+    /// What is waited for.
+    pub(super) wait: Option<WaitSection>,
+    /// What the service must have come to before. Default: `started`.
+    pub(super) after: Option<AfterWord>,
+    /// Who runs it in the service. Default: who runs the service.
+    pub(super) user: Option<User>,
+    /// How long it may take. Default: as long as it needs; a `wait` takes a minute at most.
+    pub(super) timeout: Option<Timeout>,
+}
+
+/// What a step of a first boot waits for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitSection {
+    /// What runs in the service, again and again, until it ends well.
+    pub(super) exec: Option<StepRun>,
+}
+
+/// What a service must have come to before a step.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AfterWord {
+    /// It has been started.
+    Started,
+    /// Its health check has passed.
+    Healthy,
 }
 
 /// A file that is made of a template, and can only be read inside.

@@ -34,6 +34,7 @@ fn desired() -> Desired {
         unresolved: BTreeSet::new(),
         hooks: HookName::ALL.into_iter().map(|hook| (hook, DesiredHook::default())).collect(),
         base_digest: LeafKey::new("env.dev.base digest"),
+        first_boot: Vec::new(),
         packs_at_start: true,
         secrets_class: Class::Hot,
         incomplete: false,
@@ -46,6 +47,7 @@ fn applied(desired: &Desired, instance: &str) -> Recorded {
     Recorded {
         fingerprint: desired.fingerprint.clone(),
         phases: desired.hooks.keys().map(|hook| (*hook, phase.clone())).collect(),
+        first_boot: BTreeMap::new(),
     }
 }
 
@@ -287,4 +289,33 @@ proptest! {
             prop_assert!(matches!(planned.step, Step::Pack(_) | Step::Hook(_)));
         }
     }
+}
+
+#[test]
+fn a_first_boot_is_done_once_for_its_data() {
+    let mut desired = desired();
+    desired.first_boot = vec![("seed".to_owned(), None), ("told".to_owned(), Some("./tell".to_owned()))];
+    let running = Observed::Running { instance: "i-1".to_owned() };
+    let steps = |recorded: &Recorded, observed: &Observed, options: &Options| -> Vec<Step> {
+        let (plan, report) = plan(&desired, recorded, observed, options);
+        let steps: Vec<Step> = plan.steps.into_iter().map(|planned| planned.step).collect();
+        let booted = steps.iter().filter(|step| matches!(step, Step::FirstBoot(_))).count();
+        assert!(booted == 0 || booted == report.first_boot.len());
+        steps
+    };
+    let (needed, anew) = (Options::default(), Options { recreate: true, ..Options::default() });
+    let mut recorded = applied(&desired, "i-1");
+    assert_eq!(steps(&recorded, &running, &needed)[..2], [Step::FirstBoot(0), Step::FirstBoot(1)]);
+    let skipped = Options { provision: Provision::Skip, ..Options::default() };
+    assert_eq!(steps(&recorded, &running, &skipped), []);
+    // One that failed is where the next one goes on.
+    recorded.first_boot.insert("seed".to_owned(), HoldsFor::Instance);
+    assert_eq!(steps(&recorded, &running, &needed)[0], Step::FirstBoot(1));
+    recorded.first_boot.insert("told".to_owned(), HoldsFor::Volumes);
+    assert_eq!(steps(&recorded, &running, &needed), []);
+    let again = steps(&recorded, &running, &anew);
+    assert!(again.contains(&Step::FirstBoot(0)) && !again.contains(&Step::FirstBoot(1)), "{again:?}");
+    let at = |step: &Step| again.iter().position(|one| one == step);
+    assert!(at(&Step::Start) < at(&Step::FirstBoot(0)));
+    assert!(at(&Step::FirstBoot(0)) < at(&Step::Hook(HookName::PostCreate)));
 }

@@ -5,6 +5,7 @@
 //! step again, and every step may be repeated.
 
 mod files;
+mod first_boot;
 mod prepare;
 mod probe;
 mod recording;
@@ -13,9 +14,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use setpoint_model::manifest::Location;
+use setpoint_model::manifest::{Act, Location};
 use setpoint_model::names::HookName;
-use setpoint_model::plan::{Cause, PlannedStep, Step, pack_owner};
+use setpoint_model::plan::{Cause, PlannedStep, Step, first_boot_owner, pack_owner};
 
 use crate::cancel::Cancel;
 use crate::engine::{EngineError, Pull, Seen, UnitSpec};
@@ -309,7 +310,7 @@ impl Applier<'_, '_> {
                 self.keep_session()?;
             }
             Step::Pack(index) => self.run_phase(step, Some(*index))?,
-            Step::Hook(_) => self.run_phase(step, None)?,
+            Step::Hook(_) | Step::FirstBoot(_) => self.run_phase(step, None)?,
             Step::Record => {}
         }
         Ok(())
@@ -328,7 +329,7 @@ impl Applier<'_, '_> {
 
     fn run_phase(&mut self, step: &Step, pack: Option<usize>) -> Result<(), ApplyError> {
         let unit = self.unit;
-        let on_host = *step == Step::Hook(HookName::Initialize);
+        let on_host = self.is_on_host(step);
         let account = if on_host {
             host::account(unit.home.as_deref())
         } else {
@@ -361,6 +362,10 @@ impl Applier<'_, '_> {
                 let name = &self.look.desired.fingerprint.packs[index].name;
                 runner.pack(name, self.look.facts.pack_library.is_some())
             }
+            (Step::FirstBoot(index), None) => match self.first_boot(*index) {
+                Some(declared) => self.boot(&runner, declared),
+                None => Ok(()),
+            },
             (Step::Hook(hook), None) => match unit.env.hooks.get(hook) {
                 Some(declared) => runner.hook(*hook, declared),
                 None => Ok(()),
@@ -370,12 +375,24 @@ impl Applier<'_, '_> {
         result.map_err(|failed| self.failed(step, failed))
     }
 
+    /// Whether a step runs on the host, and not in the unit.
+    fn is_on_host(&self, step: &Step) -> bool {
+        match step {
+            Step::Hook(hook) => *hook == HookName::Initialize,
+            Step::FirstBoot(index) => {
+                self.first_boot(*index).is_some_and(|step| matches!(step.act, Act::Host { .. }))
+            }
+            _ => false,
+        }
+    }
+
     fn failed(&self, step: &Step, failed: Failed) -> ApplyError {
         let unit = self.unit.env.name.to_string();
         let phase = self.phase(step);
         let at = match step {
             Step::Hook(hook) => self.unit.env.hooks.get(hook).map(|hook| hook.at.clone()),
             Step::Pack(index) => self.unit.env.packs.get(*index).map(|pack| pack.at.clone()),
+            Step::FirstBoot(index) => self.first_boot(*index).map(|step| step.at.clone()),
             _ => None,
         };
         let cancelled = matches!(failed.failure, Failure::Cancelled);
@@ -451,6 +468,7 @@ impl Applier<'_, '_> {
     fn phase(&self, step: &Step) -> String {
         match step {
             Step::Pack(index) => pack_owner(&self.look.desired.fingerprint.packs[*index].name),
+            Step::FirstBoot(index) => first_boot_owner(&self.look.desired.first_boot[*index].0),
             step => label(step),
         }
     }
@@ -467,6 +485,9 @@ impl Applier<'_, '_> {
             }
             Step::Hook(hook) => {
                 self.unit.env.hooks.get(hook).map(|hook| hook.run.to_string()).unwrap_or_default()
+            }
+            Step::FirstBoot(index) => {
+                self.first_boot(*index).map(|step| shell_words::join(step.act.argv())).unwrap_or_default()
             }
             Step::Record => "what asks for no work".to_owned(),
         }
@@ -485,6 +506,7 @@ pub(crate) fn label(step: &Step) -> String {
         Step::Start => "start".to_owned(),
         Step::ApplyHot => "apply".to_owned(),
         Step::Pack(index) => format!("pack-{index}"),
+        Step::FirstBoot(index) => format!("first_boot-{index}"),
         Step::Hook(hook) => hook.to_string(),
         Step::Record => "record".to_owned(),
     }

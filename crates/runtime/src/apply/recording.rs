@@ -59,6 +59,7 @@ impl Applier<'_, '_> {
             Step::Start => self.synchronised(|_, class| matches!(class, Class::Restart | Class::Hot)),
             Step::ApplyHot => self.synchronised(|_, class| class == Class::Hot),
             Step::Pack(index) => self.pack_changes(*index)?,
+            Step::FirstBoot(_) => Changes::default(),
             Step::Hook(hook) => self.hook_changes(*hook)?,
             Step::Record => {
                 let planned: Vec<Step> = self.look.plan.steps.iter().map(|p| p.step.clone()).collect();
@@ -69,6 +70,13 @@ impl Applier<'_, '_> {
                     _ => false,
                 })
             }
+        };
+        let booted = match step {
+            Step::FirstBoot(index) => self
+                .first_boot(*index)
+                .map(|of| Ok::<_, ApplyError>((of.name.clone(), self.data()?)))
+                .transpose()?,
+            _ => None,
         };
         let trim = matches!(step, Step::Record).then_some(declared.packs.len());
         let forget: Vec<_> = self
@@ -85,7 +93,11 @@ impl Applier<'_, '_> {
         let instance = self.spec.labels.instance.clone();
         let (row, operation, creates, step) = (self.row, &self.operation, *step == Step::Create, label(step));
         let at = Timestamp::now();
+        let unit = self.unit;
         self.store.write(|writer| {
+            if let Some((step, data)) = &booted {
+                writer.record_first_boot(&unit.project.root, &unit.env.name, step, data, at)?;
+            }
             if changes.forget_instance {
                 writer.remove_leaves(row, &forget)?;
                 writer.cut_packs(row, 0)?;

@@ -440,6 +440,12 @@ pub trait Engine: Send + Sync {
     /// If the engine cannot be asked.
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError>;
 
+    /// What tells each of these named volumes from a later one of its name; nothing of those that are not there.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError>;
+
     /// Removes a named volume with all that is in it.
     ///
     /// # Errors

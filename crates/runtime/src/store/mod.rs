@@ -5,6 +5,7 @@
 
 pub mod cache;
 mod error;
+mod first_boot;
 mod generated;
 mod intents;
 mod journal;

@@ -2,6 +2,7 @@
 
 mod env;
 mod files;
+mod first_boot;
 mod health;
 mod hooks;
 mod matrix;

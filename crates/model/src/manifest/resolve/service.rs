@@ -10,7 +10,7 @@ use super::super::nearest::nearest;
 use super::super::problem::Problem;
 use super::super::shape::{BaseWord, ConditionWord, RestartWord, ServiceSection, StepRun};
 use super::super::tree::Step;
-use super::{check_argv, env, files, health, hooks, only_one, variables};
+use super::{check_argv, env, files, first_boot, health, hooks, only_one, variables};
 use crate::circle::circles;
 use crate::container::{Attachment, Container, ContainerMount, MountSource, NetworkMode, PublishedPort};
 use crate::import::compose::{Condition, Dependency, Network as DeclaredNetwork, RestartPolicy, Volume};
@@ -109,6 +109,7 @@ pub(super) fn service(
         },
         volumes,
         files: files::files(section.secrets, section.files, &place, document),
+        first_boot: first_boot::steps(section.first_boot, &key("first_boot"), document),
         completes: section.one_shot,
     };
     let of_hooks =

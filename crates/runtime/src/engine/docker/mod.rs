@@ -277,6 +277,10 @@ impl Engine for Docker {
         resources::volumes(self.connected()?, project_root)
     }
 
+    fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
+        resources::volume_ids(self.connected()?, names)
+    }
+
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         resources::remove_volume(self.connected()?, name)
     }

@@ -1,6 +1,6 @@
 //! What containers share: networks and named volumes, made where they are not there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest};
@@ -10,9 +10,13 @@ use setpoint_model::import::compose::{Network, Volume};
 use super::client::Connected;
 use super::error::DockerError;
 use crate::engine::{EngineError, UnitSpec};
+use crate::random;
 
 /// The project's folder that a network or volume was made for.
 const PROJECT: &str = "dev.setpoint.project";
+
+/// What tells a volume from a later one of its name.
+const ID: &str = "dev.setpoint.volume";
 
 /// Sees to it that the networks and volumes of a unit are there.
 pub(super) fn ensure(connected: &Connected, spec: &UnitSpec) -> Result<(), EngineError> {
@@ -90,7 +94,9 @@ fn ensure_volume(connected: &Connected, volume: &Volume, project: &str) -> Resul
         name: Some(volume.name.clone()),
         driver: volume.driver.clone(),
         driver_opts: Some(volume.driver_opts.clone().into_iter().collect()),
-        labels: Some(labels(&volume.labels, project)),
+        labels: Some(HashMap::from_iter(
+            labels(&volume.labels, project).into_iter().chain([(ID.to_owned(), random::hex())]),
+        )),
         ..VolumeCreateRequest::default()
     };
     connected.quick(what, connected.api.create_volume(request))?;
@@ -120,6 +126,21 @@ pub(super) fn volumes(connected: &Connected, project: &Path) -> Result<Vec<Strin
     let mut names: Vec<String> = found.volumes.into_iter().flatten().map(|volume| volume.name).collect();
     names.sort();
     Ok(names)
+}
+
+/// What tells each of these volumes from a later one of its name: what it was given here, or when it was made.
+pub(super) fn volume_ids(
+    connected: &Connected,
+    names: &[String],
+) -> Result<BTreeMap<String, String>, EngineError> {
+    let mut ids = BTreeMap::new();
+    for name in names {
+        let found = connected.find("look at a volume", connected.api.inspect_volume(name))?;
+        let Some(found) = found else { continue };
+        let made = || found.created_at.map(|at| at.to_string()).unwrap_or_default();
+        ids.insert(name.clone(), found.labels.get(ID).cloned().unwrap_or_else(made));
+    }
+    Ok(ids)
 }
 
 /// Removes a volume with all that is in it.

@@ -431,6 +431,10 @@ impl Engine for Embedded {
         volumes::of_project(&self.state, project_root)
     }
 
+    fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
+        volumes::ids(&self.state, names)
+    }
+
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         volumes::remove(self, name)
     }

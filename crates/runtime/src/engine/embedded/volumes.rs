@@ -1,5 +1,6 @@
 //! Named volumes: folders of the state that outlive the units that have them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use super::kept::{self, io};
 use super::{Embedded, unsupported};
 use crate::engine::{EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
+use crate::random;
 
 const VOLUMES: &str = "volumes/v1";
 /// What appears inside.
@@ -27,6 +29,9 @@ struct About {
     version: u32,
     /// The project that it was made for; nobody in particular's if absent.
     project_root: Option<PathBuf>,
+    /// What tells it from a later one of its name; one of an earlier version has none.
+    #[serde(default)]
+    id: String,
 }
 
 /// Whether it can be the name of a volume: as Docker has it.
@@ -72,7 +77,8 @@ fn ensure(engine: &Embedded, name: &str, spec: &UnitSpec) -> Result<PathBuf, Eng
     }
     let declared = spec.volumes.iter().find(|declared| declared.name == name);
     make_private_folder(&volume).map_err(io("make", &volume))?;
-    let about = About { version: 1, project_root: declared.map(|_| spec.labels.project_root.clone()) };
+    let project_root = declared.map(|_| spec.labels.project_root.clone());
+    let about = About { version: 1, project_root, id: random::hex() };
     kept::write(&volume.join(ABOUT), &about)?;
     // Last: a volume with its folder is whole.
     make(&volume)
@@ -117,6 +123,20 @@ pub(super) fn of_project(state: &Path, project_root: &Path) -> Result<Vec<String
         about.and_then(|about| about.project_root).is_some_and(|of| of == project_root)
     });
     Ok(names)
+}
+
+/// What tells each of these volumes from a later one of its name.
+pub(super) fn ids(state: &Path, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
+    let mut ids = BTreeMap::new();
+    for name in names.iter().filter(|name| is_name(name)) {
+        let volume = state.join(VOLUMES).join(name);
+        if !volume.join(DATA).is_dir() {
+            continue;
+        }
+        let about = kept::read::<About>(&volume.join(ABOUT))?;
+        ids.insert(name.clone(), about.map(|about| about.id).unwrap_or_default());
+    }
+    Ok(ids)
 }
 
 /// Removes a volume with all that is in it.

@@ -6,3 +6,14 @@ CREATE TABLE generated (
     at           INTEGER NOT NULL,
     PRIMARY KEY (project_root, name)
 ) STRICT, WITHOUT ROWID;
+
+-- Steps of first boots that were done, with the data that they were done for, as JSON. They outlive their units, as the
+-- data does.
+CREATE TABLE first_boot (
+    project_root BLOB NOT NULL,
+    unit         TEXT NOT NULL,
+    step         TEXT NOT NULL,
+    data         TEXT NOT NULL,
+    at           INTEGER NOT NULL,
+    PRIMARY KEY (project_root, unit, step)
+) STRICT, WITHOUT ROWID;

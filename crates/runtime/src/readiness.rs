@@ -1,0 +1,59 @@
+//! What a unit has come to, for those who wait for it.
+
+use crate::engine::{Health, Progress};
+
+/// Whether a unit is well; nothing while that is not known.
+///
+/// # Errors
+/// Why it will not be.
+#[must_use]
+pub fn healthy(progress: &Progress) -> Option<Result<(), String>> {
+    match (progress.running, progress.health) {
+        (false, _) => Some(Err(ended(progress))),
+        (true, Some(Health::Healthy)) => Some(Ok(())),
+        (true, Some(Health::Unhealthy)) => {
+            let said = progress.said.iter().flat_map(|said| said.lines().last());
+            let said: String = said.map(|line| format!(": {line}")).collect();
+            Some(Err(format!("its health check fails{said}")))
+        }
+        (true, Some(Health::Starting)) => None,
+        (true, None) => Some(Err("it has no health check".to_owned())),
+    }
+}
+
+/// Whether a unit has ended well; nothing while it runs.
+///
+/// # Errors
+/// How it ended instead.
+#[must_use]
+pub fn completed(progress: &Progress) -> Option<Result<(), String>> {
+    match progress.ended {
+        Some(0) => Some(Ok(())),
+        Some(_) => Some(Err(ended(progress))),
+        // Nobody saw how it ended.
+        None if !progress.running => Some(Err(ended(progress))),
+        None => None,
+    }
+}
+
+fn ended(progress: &Progress) -> String {
+    progress.ended.map_or_else(|| "it does not run".to_owned(), |code| format!("it ended (exit {code})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wait_for_comes_to_an_end_even_if_nobody_saw_it() {
+        let runs = Progress { running: true, ..Progress::default() };
+        let ended = |code| Progress { ended: Some(code), ..Progress::default() };
+        assert_eq!(completed(&runs), None);
+        assert_eq!(completed(&ended(0)), Some(Ok(())));
+        assert_eq!(completed(&ended(3)), Some(Err("it ended (exit 3)".to_owned())));
+        assert_eq!(completed(&Progress::default()), Some(Err("it does not run".to_owned())));
+        let said = Some("no\nlast".to_owned());
+        let unwell = Progress { health: Some(Health::Unhealthy), said, ..runs };
+        assert_eq!(healthy(&unwell), Some(Err("its health check fails: last".to_owned())));
+    }
+}
