@@ -166,7 +166,7 @@ fn daemon(project: &Project) -> rustix::process::Pid {
     rustix::process::Pid::from_raw(text.trim().parse().unwrap()).unwrap()
 }
 
-fn kill_daemon(project: &Project) {
+pub fn kill_daemon(project: &Project) {
     rustix::process::kill_process(daemon(project), rustix::process::Signal::KILL).unwrap();
     until("no daemon runs", || project.run(&["daemon", "status"]).code == 5);
 }

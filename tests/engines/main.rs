@@ -35,6 +35,7 @@ mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
+mod replacements;
 mod rootless;
 mod rules;
 mod secrets;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("__init") => setpoint_sandbox::main_init(),
         Some("__shim") => setpoint_sandbox::main_shim(),
+        Some("__ports") => setpoint_sandbox::main_ports(),
         _ => {}
     }
     let require_all = std::env::args().any(|argument| argument == "--require-all");
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
             Kind::Embedded => [
                 daemon::ON_THE_EMBEDDED_ENGINE,
                 secrets::ON_THE_EMBEDDED_ENGINE,
+                replacements::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,

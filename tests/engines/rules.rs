@@ -85,6 +85,7 @@ impl<'a> Unit<'a> {
             network: Network::Host,
             limits: Limits::default(),
             first: FirstProcess::Idle,
+            comes_back: false,
             entrypoints: Vec::new(),
             secret_env: Default::default(),
             container: Default::default(),

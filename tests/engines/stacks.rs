@@ -444,11 +444,13 @@ pub fn an_environment_of_its_own(_: &Place) {
     project.run(&serve).exits(0);
     until("the page is there", || page_at(port).as_deref() == Some("hello"));
     assert!(project.run(&["exec", "dev", "--", "ls", "/sys/class/net"]).stdout.contains("eth0"));
-    // Its ports are made with its network.
+    // Its ports change while it runs.
     project.write("setpoint.toml", &manifest(""));
-    project.run(&["plan"]).exits(0).says("dev: restart");
-    project.up();
+    project.up().says("environment, limits and ports").says_not("stop");
     assert_eq!(page_at(port), None);
+    project.write("setpoint.toml", &manifest(&format!("\"{port}:8000\"")));
+    project.up();
+    assert_eq!(page_at(port).as_deref(), Some("hello"));
     project.run(&["down"]).exits(0);
 }
 

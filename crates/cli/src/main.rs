@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("__init") => setpoint_sandbox::main_init(),
         Some("__shim") => setpoint_sandbox::main_shim(),
+        Some("__ports") => setpoint_sandbox::main_ports(),
         _ => commands::run(),
     }
 }

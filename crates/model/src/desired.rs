@@ -7,7 +7,7 @@ use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
 use crate::import::compose::{Network as DeclaredNetwork, RestartPolicy, Stored};
 use crate::manifest::{
-    Act, Base, Before, Command, Env, EnvValue, FileSource, FirstBootStep, Hook, Limits, Network, OfService,
+    Act, Base, Before, Command, Env, EnvValue, FileSource, FirstBootStep, Hook, Limits, OfService,
     PacksOnStart, Run, WhenChanged,
 };
 use crate::names::{HookName, PackName, SecretName};
@@ -354,23 +354,19 @@ impl Builder<'_> {
         for path in &env.host_paths {
             self.value(&format!("host_paths {path}"), class, "visible, read-only");
         }
-        // Those of a network of its own are made with it.
-        let of_ports = match env.network {
-            Network::Private => capabilities.container,
-            Network::Host | Network::None => capabilities.ports,
-        };
         for port in &env.ports {
             let address = port.address.map(|address| format!("{address}:")).unwrap_or_default();
             let outside = port.host.map(|host| format!("on {address}{host}"));
             let shown = outside.unwrap_or_else(|| "open".to_owned());
-            self.value(&format!("ports {}", port.port), of_ports, &shown);
+            self.value(&format!("ports {}", port.port), capabilities.ports, &shown);
         }
     }
 
     /// One leaf for each setting that is made, and for each entry of one that is a table.
     fn container(&mut self, env: &Env, capabilities: &Capabilities) {
-        let class = capabilities.container;
         for (setting, value) in env.container.settings() {
+            let class =
+                if setting.starts_with("ports ") { capabilities.ports } else { capabilities.container };
             if setting.strip_prefix("env ").is_some_and(may_be_secret) {
                 let digest = Encoder::new("setpoint.leaf", FORMAT).text(&value).finish();
                 let shown = Some(format!("hidden, {}", digest.short()));
@@ -380,6 +376,7 @@ impl Builder<'_> {
                 self.value(&setting, class, &value);
             }
         }
+        let class = capabilities.container;
         let Some(service) = &env.service else { return };
         for network in &service.networks {
             self.value(&format!("network {}", network.name), class, &definition(network));

@@ -52,7 +52,7 @@ fn plan_of(env: &Env, engine: &dyn Engine, what: &str) {
     let phase = RecordedPhase { instance: instance.clone(), outcome: PhaseOutcome::Succeeded };
     let phases: BTreeMap<HookName, RecordedPhase> =
         declared.hooks.keys().map(|hook| (*hook, phase.clone())).collect();
-    let recorded = Recorded { fingerprint: declared.fingerprint.clone(), phases };
+    let recorded = Recorded { fingerprint: declared.fingerprint.clone(), phases, ..Recorded::default() };
     let whole = setpoint_model::plan::Desired { incomplete: false, ..declared };
     let (again, report) = plan(&whole, &recorded, &Observed::Running { instance }, &options);
     assert!(!again.is_drift(), "{what}: {:?}", report.differences);

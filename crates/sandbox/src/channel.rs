@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -28,6 +29,16 @@ impl Channel {
     /// The end that the parent left open.
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
         Self(UnixStream::from(fd))
+    }
+
+    /// The end itself.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0.into()
+    }
+
+    /// Waits for an answer this long at most.
+    pub(crate) fn wait_at_most(&self, time: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(Some(time))
     }
 
     /// Sends a message.

@@ -113,7 +113,7 @@ fn spawn(place: Place, spec: &ExecSpec) -> Result<Process, SandboxError> {
             ([Stdio::null(), writer.into(), errors.into()], Some(reader))
         }
     };
-    let (supervisor, channel) = reexec::spawn(reexec::INIT, stdio).map_err(lost)?;
+    let (supervisor, channel) = reexec::spawn(reexec::INIT, &[], stdio).map_err(lost)?;
     let mut process = Process { channel, supervisor, output, terminal: None, ended: None };
     process.channel.send(&Order { place, spec: spec.clone() }).map_err(lost)?;
     match process.channel.receive::<Said>().map_err(lost)? {

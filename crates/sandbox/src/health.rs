@@ -25,6 +25,8 @@ const SAID: u64 = 4096;
 const SLACK: Duration = Duration::from_secs(10);
 /// How often is looked whether a check has ended.
 const TICK: Duration = Duration::from_millis(50);
+/// How long after the start is looked for the first time, and twice as long after that.
+const SOON: Duration = Duration::from_millis(10);
 
 /// What checks have come to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,8 +126,14 @@ fn watch(check: &Check, network: &Network, running: &Running, folder: &Path) {
         start_time: running.start_time,
     };
     let starts = |health: &Health| health.status == Status::Starting && began.elapsed() < check.start_period;
+    let usual = |health: &Health| if starts(health) { check.start_interval } else { check.interval };
+    let (mut next, mut soon) = (began + usual(&health), SOON);
     while unit::is_alive(running) {
-        std::thread::sleep(if starts(&health) { check.start_interval } else { check.interval });
+        let left = next.saturating_duration_since(Instant::now());
+        // Until something is known, it is looked at sooner as well: somebody may wait for it. Failures do not count then.
+        let is_early = health.status == Status::Starting && soon < left;
+        std::thread::sleep(if is_early { soon } else { left });
+        soon *= 2;
         let starts = starts(&health);
         let (well, said) = match &check.test {
             Test::Ask(whom) => ask(whom, &addresses, check.timeout),
@@ -135,6 +143,10 @@ fn watch(check: &Check, network: &Network, running: &Running, folder: &Path) {
                 run(process, check.timeout, &now)
             }
         };
+        if is_early && !well {
+            continue;
+        }
+        next = Instant::now() + usual(&health);
         health.said = said;
         if well {
             (health.status, health.failures) = (Status::Healthy, 0);

@@ -5,7 +5,7 @@
 //! never survives the command that asked for it.
 //!
 //! The binary that uses this crate must hand its hidden commands over before it starts any thread: `__shim` to
-//! [`main_shim`], `__init` to [`main_init`].
+//! [`main_shim`], `__init` to [`main_init`], `__ports` to [`main_ports`].
 //!
 //! `unsafe` stands in `syscalls.rs` only.
 
@@ -19,6 +19,7 @@ mod host_view;
 mod ids;
 mod network;
 mod output;
+mod ports;
 mod privileges;
 pub mod probe;
 mod reexec;
@@ -38,6 +39,7 @@ pub use host_view::{prepare_host_base, prepare_host_layer, prepare_host_view, pr
 pub use ids::is_rootless;
 pub use network::{Bridge, Subnet, hardware_address, is_up, known_subnets, make_bridge, remove_device};
 pub use output::{Output, output};
+pub use ports::{Claim, Lead, PortHolder, main_ports};
 pub use shim::main_shim;
 pub use spec::{
     Ask, Check, Ended, ExecSpec, Get, Home, Interface, Io, Limits, Main, Memory, Mount, Names, Network,

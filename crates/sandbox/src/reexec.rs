@@ -4,6 +4,7 @@
 //! through a detached mount of its own that is read-only; where the kernel does not let this user make one, from
 //! a sealed copy in memory. (The danger is CVE-2019-5736.)
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,6 +20,8 @@ use crate::syscalls;
 pub(crate) const INIT: &str = "__init";
 /// As [`INIT`], for the parent of a long-running sandbox.
 pub(crate) const SHIM: &str = "__shim";
+/// As [`INIT`], for the process that holds the ports of a unit.
+pub(crate) const PORTS: &str = "__ports";
 
 const SELF: &str = "/proc/self/exe";
 
@@ -47,13 +50,13 @@ fn sealed_copy() -> io::Result<OwnedFd> {
     Ok(File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?.into())
 }
 
-/// Starts a hidden child, with a channel to it.
-pub(crate) fn spawn(role: &str, stdio: [Stdio; 3]) -> io::Result<(Child, Channel)> {
+/// Starts a hidden child, with a channel to it. `about` is what its command line says besides.
+pub(crate) fn spawn(role: &str, about: &[&OsStr], stdio: [Stdio; 3]) -> io::Result<(Child, Channel)> {
     let program = protected()?;
     let (ours, theirs) = Channel::pair()?;
     let [input, output, error] = stdio;
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-    command.arg(role).arg(theirs.as_fd().as_raw_fd().to_string());
+    command.arg(role).arg(theirs.as_fd().as_raw_fd().to_string()).args(about);
     command.env_clear().current_dir("/").stdin(input).stdout(output).stderr(error);
     // Another thread's child may inherit this end as well: hidden children close all but their own, and other
     // programs only keep open an end that nobody waits on.

@@ -15,10 +15,9 @@ use crate::cgroup::Cgroup;
 use crate::channel::Channel;
 use crate::error::SandboxError;
 use crate::health::Checker;
-use crate::network::ports::Relay;
 use crate::privileges::{self, Filters};
 use crate::reexec;
-use crate::spec::{Ended, Network, SandboxSpec};
+use crate::spec::{Ended, SandboxSpec};
 use crate::syscalls::{self, Fork};
 use crate::unit::{self, Exit, Running};
 use crate::{exec, output, setup};
@@ -72,15 +71,6 @@ fn run(channel: &Channel) -> i32 {
         Some(Ok(checker)) => Some(checker),
         Some(Err(error)) => return answer(channel, &Err(error)),
     };
-    // So are the ports taken: one that is not to be had is found before anything runs.
-    let ports = match &order.spec.network {
-        Network::Own(own) => own.ports.as_slice(),
-        _ => &[],
-    };
-    let relay = match (!ports.is_empty()).then(|| Relay::new(ports)).transpose() {
-        Ok(relay) => relay,
-        Err(error) => return answer(channel, &Err(error)),
-    };
     let group = match setup::prepare(&order.spec, order.rootless) {
         Ok(group) => group,
         Err(error) => return answer(channel, &Err(error)),
@@ -97,9 +87,6 @@ fn run(channel: &Channel) -> i32 {
         Ok(running)
     });
     let failed = answered.is_err();
-    if let Some(relay) = relay.as_ref().filter(|_| !failed) {
-        relay.begin();
-    }
     answer(channel, &answered);
     if failed {
         let _ = rustix::process::kill_process(first, Signal::KILL);
@@ -112,7 +99,6 @@ fn run(channel: &Channel) -> i32 {
     }
     let ended = wait(first);
     drop(checker);
-    drop(relay);
     group.remove();
     unit::remove_group(&order.folder);
     let _ = unit::write_exit(&order.folder, &Exit { ended });

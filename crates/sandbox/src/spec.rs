@@ -181,8 +181,6 @@ pub enum Network {
 pub struct OwnNetwork {
     /// What leads into networks, besides a loopback.
     pub interfaces: Vec<Interface>,
-    /// The ports of the host that lead to it. Of long-running sandboxes only.
-    pub ports: Vec<Port>,
 }
 
 /// What leads a sandbox into a network: a pair of devices, one inside, and one on a bridge of the host.
@@ -215,6 +213,15 @@ pub struct Port {
     pub host: u16,
     /// Where it leads to.
     pub to: SocketAddrV4,
+    /// Whether HTTP is spoken there: then each request is led by itself.
+    pub is_http: bool,
+}
+
+impl Port {
+    /// Whether both are the same port of the host.
+    pub(crate) fn is_same_socket(&self, other: &Self) -> bool {
+        (self.protocol, self.address, self.host) == (other.protocol, other.address, other.host)
+    }
 }
 
 /// A kind of ports.

@@ -84,7 +84,7 @@ pub fn start(spec: &SandboxSpec, folder: &Path) -> Result<Running, SandboxError>
         let _ = fs::remove_file(folder.join(old));
     }
     let quiet = || [Stdio::null(), Stdio::null(), Stdio::null()];
-    let (mut shim, channel) = reexec::spawn(reexec::SHIM, quiet()).map_err(lost)?;
+    let (mut shim, channel) = reexec::spawn(reexec::SHIM, &[], quiet()).map_err(lost)?;
     let order = Order { spec: spec.clone(), folder: folder.to_owned(), rootless: crate::ids::is_rootless() };
     channel.send(&order).map_err(lost)?;
     let answer = channel.receive::<Answer>().map_err(lost)?;

@@ -18,6 +18,7 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("__init") => sandbox::main_init(),
         Some("__shim") => sandbox::main_shim(),
+        Some("__ports") => sandbox::main_ports(),
         _ => {}
     }
     let tests: [(&str, fn(&Place)); 24] = [

@@ -38,8 +38,10 @@ impl Stop {
             if let Some(row) = store.unit(&project.root, &env.name)? {
                 reconciler::want_stopped(&mut store, row.id)?;
             }
-            if matches!(engine.observe(&unit.id)?, Seen::Running(_)) {
-                engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
+            let was_running = matches!(engine.observe(&unit.id)?, Seen::Running(_));
+            // Of one that has ended, something may still wait for it to come back.
+            engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
+            if was_running {
                 done.push("stop".to_owned());
                 context.output.note(format!("{name} stopped"));
             } else {

@@ -19,7 +19,7 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 27] = [
+const OF_STATE: [&str; 28] = [
     "bases",
     "blobs",
     "cache_dirs",
@@ -35,6 +35,7 @@ const OF_STATE: [&str; 27] = [
     "leases",
     "logs",
     "networks",
+    "ports",
     "run",
     "runs",
     "scratch",

@@ -132,6 +132,8 @@ impl Up {
         }
         self.consent(context, engine, &unit, &look)?;
         let done = carry_out(context, &unit, &mut store, look, &settings)?;
+        // Also where nothing was to do: what holds its ports may have been killed.
+        engine.tend(&unit.id)?;
         if keep(context, &unit, &mut store)? && !self.no_daemon {
             daemon::ensure(context)?;
         }

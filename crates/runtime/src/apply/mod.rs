@@ -19,7 +19,7 @@ use setpoint_model::names::HookName;
 use setpoint_model::plan::{Cause, PlannedStep, Step, first_boot_owner, pack_owner};
 
 use crate::cancel::Cancel;
-use crate::engine::{EngineError, Pull, Seen, UnitSpec};
+use crate::engine::{EngineError, Hold, Pull, Seen, UnitSpec};
 use crate::events::{Event, Watcher};
 use crate::facts::{FactsError, PACKS};
 use crate::hooks::{Failed, Failure, Runner};
@@ -157,6 +157,7 @@ impl Unit<'_> {
             edited: Vec::new(),
             cut: false,
             probed: None,
+            held: None,
         };
         let outcome = applier.run(&steps);
         let edited = std::mem::take(&mut applier.edited);
@@ -192,6 +193,8 @@ struct Applier<'a, 'u> {
     edited: Vec<String>,
     /// What the user's own shell gives him, once it was asked.
     probed: Option<BTreeMap<String, String>>,
+    /// What keeps the published ports while the unit is replaced.
+    held: Option<Hold>,
     /// Whether the records were cut of the phases that come with what this plan does.
     cut: bool,
 }
@@ -293,7 +296,11 @@ impl Applier<'_, '_> {
                     self.spec.labels.made_of = made_of(&self.look.desired.fingerprint);
                 }
             }
-            Step::Stop => engine.stop(id, self.unit.stop_grace(), cancel)?,
+            Step::Stop => {
+                // A plan that stops a unit starts it again.
+                self.held = engine.hold(id)?;
+                engine.stop(id, self.unit.stop_grace(), cancel)?;
+            }
             Step::Remove => engine.remove(id)?,
             Step::Create => {
                 self.write_files()?;
@@ -303,10 +310,12 @@ impl Applier<'_, '_> {
                 self.write_files()?;
                 self.give_files()?;
                 engine.start(id, &self.spec)?;
+                self.held = None;
                 self.keep_session()?;
             }
             Step::ApplyHot => {
                 engine.set_limits(id, &self.spec.limits)?;
+                engine.set_ports(id, &self.spec)?;
                 self.keep_session()?;
             }
             Step::Pack(index) => self.run_phase(step, Some(*index))?,
@@ -479,7 +488,7 @@ impl Applier<'_, '_> {
         match step {
             Step::Image => self.spec.base.to_string(),
             Step::Stop | Step::Remove | Step::Create | Step::Start => format!("{}/{}", id.project, id.unit),
-            Step::ApplyHot => "environment and limits".to_owned(),
+            Step::ApplyHot => "environment, limits and ports".to_owned(),
             Step::Pack(index) => {
                 format!("{}/{}.sh", PACKS, self.look.desired.fingerprint.packs[*index].name)
             }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use setpoint_model::container::{Container, MountSource, NetworkMode, PublishedPort};
 use setpoint_model::desired::Facts;
 use setpoint_model::fingerprint::{Class, Fingerprint};
+use setpoint_model::import::compose::RestartPolicy;
 use setpoint_model::manifest::{Hook, Location, Network, Problem};
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Plan, Step};
@@ -88,6 +89,7 @@ impl Unit<'_> {
                 (None, Some(_)) => FirstProcess::Declared,
                 _ => FirstProcess::Idle,
             },
+            comes_back: self.env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No),
             networks: self.env.service.iter().flat_map(|of| of.networks.clone()).collect(),
             volumes: self.env.service.iter().flat_map(|of| of.volumes.clone()).collect(),
             entrypoints: self.env.devcontainer.iter().flat_map(|of| of.entrypoints.clone()).collect(),

@@ -210,6 +210,8 @@ pub struct UnitSpec {
     pub limits: Limits,
     /// What its first process is.
     pub first: FirstProcess,
+    /// Whether somebody starts it again when that ends.
+    pub comes_back: bool,
     /// Scripts that are run before that.
     pub entrypoints: Vec<String>,
     /// Variables of its first process that hold secrets, which are put in when it starts, from the secret store.
@@ -405,6 +407,9 @@ pub struct HostFacts {
     pub gpus: bool,
 }
 
+/// What comes to a unit's published ports waits for as long as this is there. See [`Engine::hold`].
+pub type Hold = Box<dyn std::any::Any + Send>;
+
 /// Makes, starts, stops and enters units.
 pub trait Engine: Send + Sync {
     /// What it can change, at what cost.
@@ -513,6 +518,15 @@ pub trait Engine: Send + Sync {
     /// If the engine cannot be asked.
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError>;
 
+    /// Keeps waiting what comes to a unit's published ports, since it is about to be stopped and started again: until
+    /// it is, or what this gives is dropped. Nothing, if the engine cannot.
+    ///
+    /// # Errors
+    /// If what holds the ports does not answer.
+    fn hold(&self, _unit: &UnitId) -> Result<Option<Hold>, EngineError> {
+        Ok(None)
+    }
+
     /// Stops a unit: asks, waits this long, kills. Nothing to do is no error.
     ///
     /// # Errors
@@ -530,6 +544,23 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the kernel refuses, or no controller is there for a limit.
     fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError>;
+
+    /// Publishes the ports that are declared now of a running unit, and no others.
+    ///
+    /// # Errors
+    /// If somebody else has one; those that were published before may not be any more.
+    fn set_ports(&self, _unit: &UnitId, _spec: &UnitSpec) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Sees to it that the published ports of a running unit are held. Gives what becomes readable when they are not
+    /// any more, where something of ours holds them.
+    ///
+    /// # Errors
+    /// If somebody else has one by now.
+    fn tend(&self, _unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
+        Ok(None)
+    }
 
     /// The files that the unit has changed or made in its own layer, up to a few, and how many there are.
     ///

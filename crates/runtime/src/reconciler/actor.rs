@@ -13,7 +13,7 @@ use setpoint_model::reconcile::{
 use super::{Deed, PASS, Shared, lock, look};
 use crate::engine::{Engine, EngineError, UnitId, Watch};
 use crate::lock::{LockError, UnitLock};
-use crate::store::{self, NewUnit, OperationOutcome, StoreError, TxId, Writer};
+use crate::store::{self, NewUnit, OperationOutcome, StoreError, TxId, Wanted, Writer};
 
 /// How often a unit is looked at that nothing tells of: its check, the units that it waits for, an engine that tells
 /// nothing.
@@ -46,16 +46,16 @@ pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Wake) {
     let mut actor =
         Actor { shared, row: unit.id, unit: unit.unit, on_engine, ended_unseen: None, told: None };
     while !shared.cancel.asked() {
-        let (watch, at_most) = match actor.pass() {
+        let (watched, at_most) = match actor.pass() {
             Ok(Next::Gone) => return,
-            Ok(Next::Wait { watch, at_most }) => (watch, at_most),
+            Ok(Next::Wait { watched, at_most }) => (watched, at_most),
             // The disk or the engine is away: what runs is left alone.
             Err(trouble) => {
                 actor.tell_once(trouble);
-                (None, LOOK)
+                (Vec::new(), LOOK)
             }
         };
-        wait(wake, watch.as_ref(), at_most);
+        wait(wake, &watched, at_most);
         wake.quiet();
     }
 }
@@ -64,8 +64,8 @@ pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Wake) {
 enum Next {
     /// Nothing is wanted of the unit any more.
     Gone,
-    /// Look again when this becomes readable, or after this time.
-    Wait { watch: Option<Watch>, at_most: Duration },
+    /// Look again when one of these becomes readable, or after this time.
+    Wait { watched: Vec<OwnedFd>, at_most: Duration },
 }
 
 struct Actor<'a> {
@@ -89,7 +89,7 @@ impl Actor<'_> {
             UnitLock::acquire(self.shared.roots, root, name, "setpoint daemon", |_| ControlFlow::Break(()));
         let _lock = match taken {
             Ok(lock) => lock,
-            Err(LockError::Held { .. }) => return Ok(Next::Wait { watch: None, at_most: BUSY }),
+            Err(LockError::Held { .. }) => return Ok(Next::Wait { watched: Vec::new(), at_most: BUSY }),
             Err(error) => return Err(error.to_string()),
         };
         let Some(kept) = lock(&self.shared.store).kept(self.row).map_err(words)? else {
@@ -106,7 +106,7 @@ impl Actor<'_> {
             self.act(engine, kept.intent.generation, action, &what, &history).map_err(words)?;
             self.told = None;
             // What came of it is looked at at once.
-            return Ok(Next::Wait { watch: None, at_most: Duration::ZERO });
+            return Ok(Next::Wait { watched: Vec::new(), at_most: Duration::ZERO });
         }
         if history != situation.history {
             let generation = kept.intent.generation;
@@ -115,7 +115,12 @@ impl Actor<'_> {
         }
         self.tell_rest(&decision, now);
         let at_most = at_most(&situation, &decision, watch.as_ref(), now);
-        Ok(Next::Wait { watch, at_most })
+        let ports = match kept.intent.wanted {
+            Wanted::Up => engine.tend(&self.on_engine).map_err(|error| error.to_string())?,
+            Wanted::Stopped => None,
+        };
+        let watched = watch.into_iter().map(|watch| watch.fd).chain(ports).collect();
+        Ok(Next::Wait { watched, at_most })
     }
 
     /// Does what was decided, and records what came of it.
@@ -160,6 +165,7 @@ impl Actor<'_> {
         match action {
             Action::Start => engine.start_again(unit).map(|()| Event::Started).map_err(failed(Fault::Start)),
             Action::Restart { grace } => {
+                let _held = engine.hold(unit).map_err(failed(Fault::Stop))?;
                 stop(*grace).map_err(failed(Fault::Stop))?;
                 engine.start_again(unit).map(|()| Event::Started).map_err(failed(Fault::Start))
             }
@@ -214,9 +220,9 @@ fn at_most(situation: &Situation, decision: &Decision, watch: Option<&Watch>, no
     wake_at.unwrap_or(look).min(look)
 }
 
-fn wait(wake: &Wake, watch: Option<&Watch>, at_most: Duration) {
-    let watched = watch.map(|watch| watch.fd.as_fd());
-    let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake.0.as_fd()).chain(watched).collect();
+fn wait(wake: &Wake, watched: &[OwnedFd], at_most: Duration) {
+    let fds: Vec<BorrowedFd<'_>> =
+        std::iter::once(wake.0.as_fd()).chain(watched.iter().map(AsFd::as_fd)).collect();
     let mut polled: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     let timeout = Timespec::try_from(at_most).ok();

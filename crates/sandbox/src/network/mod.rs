@@ -2,7 +2,6 @@
 
 pub(crate) mod holder;
 mod netlink;
-pub(crate) mod ports;
 
 use std::fs;
 use std::io;

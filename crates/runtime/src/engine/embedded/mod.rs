@@ -4,6 +4,7 @@ mod first;
 mod identity;
 mod kept;
 mod networks;
+mod ports;
 mod settings;
 mod steps;
 mod volumes;
@@ -11,6 +12,8 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -27,10 +30,12 @@ use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
-    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts,
-    Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts,
+    ImageFacts, Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId,
+    UnitSpec, Watch,
 };
 use kept::io;
+use ports::{STARTED_AS, StartedAs};
 
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -41,8 +46,6 @@ use crate::secrets::Secrets;
 
 const UNITS: &str = "units/v1";
 const UNIT_FILE: &str = "unit.json";
-/// The sandbox that the unit was started as last.
-const STARTED_AS: &str = "started-as.json";
 /// The access rights of a folder in memory, as of `/tmp`.
 const OPEN_TO_ALL: u32 = 0o1777;
 /// How many of a unit's own changes are named.
@@ -136,17 +139,20 @@ impl Embedded {
         of_container.or(file.image.user.as_ref()).map_or("root", String::as_str)
     }
 
-    /// Starts a unit's sandbox. One that cannot be started is in no network of its own.
+    /// Starts a unit's sandbox, and leads its ports there. One that cannot be started is in no network of its own.
     fn launch(
         &self,
         unit: &UnitId,
-        spec: impl FnOnce() -> Result<sandbox::SandboxSpec, EngineError>,
+        wanted: impl FnOnce() -> Result<StartedAs, EngineError>,
     ) -> Result<(), EngineError> {
-        let started = spec().and_then(|wanted| {
-            let wanted = self.with_secrets(unit, wanted)?;
-            Ok(sandbox::start(&wanted, &self.folder(unit))?)
-        });
-        let Err(error) = started else { return Ok(()) };
+        let start = |wanted: StartedAs| {
+            // A port that is not to be had is found before anything runs.
+            let claim = ports::take(self, unit, &wanted)?;
+            let folder = self.folder(unit);
+            let running = sandbox::start(&self.with_secrets(unit, wanted.sandbox.clone())?, &folder)?;
+            claim.map_or(Ok(()), |claim| Ok(claim.lead(&wanted.lead(running), &folder)?))
+        };
+        let Err(error) = wanted().and_then(start) else { return Ok(()) };
         networks::pause(self, unit)?;
         Err(networks::with_owner(self, error))
     }
@@ -161,7 +167,10 @@ impl Embedded {
         let (false, Some(main)) = (file.secret_env.is_empty(), &mut wanted.main) else { return Ok(wanted) };
         let secrets = Secrets::new(&self.roots, &file.labels.project_root);
         let variables = secrets.variables(&file.secret_env)?;
-        let check = main.check.as_mut().map(|check| &mut check.process);
+        let check = main.check.as_mut().and_then(|check| match &mut check.test {
+            sandbox::Test::Run(process) => Some(process),
+            sandbox::Test::Ask(_) => None,
+        });
         for process in std::iter::once(&mut main.process).chain(check) {
             process.env.retain(|(name, _)| !variables.contains_key(name));
             process.env.extend(variables.clone());
@@ -180,14 +189,10 @@ impl Embedded {
         self.state.join(UNITS).join(format!(".{NEW}-{}", unit.as_str()))
     }
 
-    fn sandbox_spec(
-        &self,
-        unit: &UnitId,
-        spec: &UnitSpec,
-        file: &UnitFile,
-    ) -> Result<sandbox::SandboxSpec, EngineError> {
+    fn started_as(&self, unit: &UnitId, spec: &UnitSpec, file: &UnitFile) -> Result<StartedAs, EngineError> {
         let folder = self.folder(unit);
-        let network = self.network_of(unit, spec)?;
+        let (network, address) = self.network_of(unit, spec)?;
+        let ports = address.map_or(Ok(Vec::new()), |to| ports::of(&spec.container, to))?;
         let names = networks::names(&folder, &network, &spec.container)?;
         let root = match &spec.base {
             BaseSource::Host => sandbox::Root::HostView { state: folder },
@@ -198,7 +203,7 @@ impl Embedded {
             FirstProcess::Declared => (None, Some(self.main(unit, file)?)),
         };
         let hostname = spec.container.hostname.clone();
-        Ok(sandbox::SandboxSpec {
+        let sandbox = sandbox::SandboxSpec {
             root,
             hostname: hostname.unwrap_or_else(|| spec.labels.unit.to_string()),
             mounts: mounts(&spec.mounts).chain(volumes::mounts(self, unit, spec)?).collect(),
@@ -211,24 +216,32 @@ impl Embedded {
             limits: settings::limits(&spec.limits, &spec.container),
             cgroup: self.group_name(unit),
             main,
-        })
+        };
+        let (is_checked, comes_back) = (file.is_checked, spec.comes_back);
+        Ok(StartedAs { sandbox, address, ports, is_checked, comes_back })
     }
 
-    /// The network of a unit that is about to start; it joins those of its own.
-    fn network_of(&self, unit: &UnitId, spec: &UnitSpec) -> Result<sandbox::Network, EngineError> {
+    /// The network of a unit that is about to start, and the address that its ports lead to; it joins those of its own.
+    fn network_of(
+        &self,
+        unit: &UnitId,
+        spec: &UnitSpec,
+    ) -> Result<(sandbox::Network, Option<Ipv4Addr>), EngineError> {
         if networks::has_own(spec) {
-            return Ok(sandbox::Network::Own(networks::join(self, unit, spec)?));
+            let (network, leads_to) = networks::join(self, unit, spec)?;
+            return Ok((sandbox::Network::Own(network), leads_to));
         }
-        match &spec.container.network {
+        let network = match &spec.container.network {
             Some(NetworkMode::Unit(other)) => {
                 let other = UnitId(other.clone());
                 self.running(&other)?;
-                Ok(sandbox::Network::Of(self.folder(&other)))
+                sandbox::Network::Of(self.folder(&other))
             }
-            Some(NetworkMode::None) => Ok(sandbox::Network::None),
-            Some(_) => Ok(sandbox::Network::Host),
-            None => network(spec.network),
-        }
+            Some(NetworkMode::None) => sandbox::Network::None,
+            Some(_) => sandbox::Network::Host,
+            None => network(spec.network)?,
+        };
+        Ok((network, None))
     }
 
     /// The process that a unit is there for.
@@ -366,7 +379,7 @@ fn source(base: &BaseSource) -> Result<Option<Source>, EngineError> {
 
 impl Engine for Embedded {
     fn capabilities(&self) -> Capabilities {
-        // Mounts are made at every start; host ports need nothing; limits are files of the control group.
+        // Mounts are made at every start; ports are held by a process of their own; limits are files of the control group.
         Capabilities {
             engine: "embedded",
             mounts: Class::Restart,
@@ -536,7 +549,7 @@ impl Engine for Embedded {
             spec.first == FirstProcess::Declared && first::is_checked(&file.container, &file.image);
         kept::write(&folder.join(UNIT_FILE), &file)?;
         self.launch(unit, || {
-            let wanted = self.sandbox_spec(unit, spec, &file)?;
+            let wanted = self.started_as(unit, spec, &file)?;
             kept::write(&folder.join(STARTED_AS), &wanted)?;
             Ok(wanted)
         })?;
@@ -564,8 +577,16 @@ impl Engine for Embedded {
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
+        let holder = self.port_holder(unit);
+        holder.close();
         sandbox::stop(&self.folder(unit), grace, &|| cancel.insisted())?;
+        holder.end()?;
         networks::pause(self, unit)
+    }
+
+    fn hold(&self, unit: &UnitId) -> Result<Option<Hold>, EngineError> {
+        let claim = self.port_holder(unit).hold()?;
+        Ok(claim.map(|claim| Box::new(claim) as Hold))
     }
 
     fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
@@ -576,6 +597,7 @@ impl Engine for Embedded {
         let folder = self.folder(unit);
         // A stop that nobody saw to its end may still be under way.
         sandbox::stop(&folder, Duration::ZERO, &|| true)?;
+        self.port_holder(unit).end()?;
         networks::forget(self, unit)?;
         kept::remove(&folder)
     }
@@ -584,6 +606,17 @@ impl Engine for Embedded {
         let limits = settings::limits(wanted, &self.known(unit)?.container);
         sandbox::set_limits(&self.folder(unit), &self.group_name(unit), &limits)?;
         Ok(())
+    }
+
+    fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        let mut file = self.known(unit)?;
+        ports::set(self, unit, &spec.container).map_err(|error| networks::with_owner(self, error))?;
+        file.container.ports.clone_from(&spec.container.ports);
+        kept::write(&self.folder(unit).join(UNIT_FILE), &file)
+    }
+
+    fn tend(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
+        ports::tend(self, unit).map_err(|error| networks::with_owner(self, error))
     }
 
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {

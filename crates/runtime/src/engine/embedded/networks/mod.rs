@@ -10,11 +10,10 @@ mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use setpoint_model::container::PublishedPort;
 use setpoint_model::digest::Digest;
 use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
@@ -27,7 +26,7 @@ use pool::Wish;
 
 pub(super) use files::names;
 pub(super) use way_out::is_there as leads_out;
-pub(super) use wish::{check, has_own};
+pub(super) use wish::{check, has_own, port};
 
 const NETWORKS: &str = "networks/v1";
 const ABOUT: &str = "network.json";
@@ -100,7 +99,12 @@ impl Embedded {
 }
 
 /// Leads a unit that is about to start into its networks, which are made where they are not there.
-pub(super) fn join(engine: &Embedded, unit: &UnitId, spec: &UnitSpec) -> Result<OwnNetwork, EngineError> {
+/// Gives the address, too, that its published ports lead to.
+pub(super) fn join(
+    engine: &Embedded,
+    unit: &UnitId,
+    spec: &UnitSpec,
+) -> Result<(OwnNetwork, Option<Ipv4Addr>), EngineError> {
     let wishes = wish::of(unit, spec)?;
     let _held = engine.hold_networks()?;
     let wanted: BTreeSet<&str> = wishes.iter().map(|wish| wish.network.name.as_str()).collect();
@@ -133,12 +137,8 @@ pub(super) fn join(engine: &Embedded, unit: &UnitId, spec: &UnitSpec) -> Result<
             gateway: leads_out.then_some(about.gateway),
         });
     }
-    if let Some(to) = leads_to {
-        let port = |port: &PublishedPort| wish::port(port, |number| SocketAddrV4::new(to, number));
-        joined.ports = spec.container.ports.iter().map(port).collect::<Result<_, _>>()?;
-    }
     files::refresh(engine, &wanted)?;
-    Ok(joined)
+    Ok((joined, leads_to))
 }
 
 /// Leads a unit that is about to start as it was into the networks that it was in.

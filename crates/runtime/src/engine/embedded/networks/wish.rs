@@ -27,10 +27,7 @@ pub(in crate::engine::embedded) fn check(spec: &UnitSpec) -> Result<(), EngineEr
     }
     // Any unit will do: its id is only the name of a network that nobody declared.
     of(&UnitId::new(&spec.labels.project_root, &spec.labels.unit), spec)?;
-    spec.container
-        .ports
-        .iter()
-        .try_for_each(|of| port(of, |_| SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).map(drop))
+    spec.container.ports.iter().try_for_each(|of| port(of, Ipv4Addr::LOCALHOST, false).map(drop))
 }
 
 /// The networks that a unit is in, the one that leads out first.
@@ -128,9 +125,10 @@ fn is_host_name(name: &str) -> bool {
 }
 
 /// A port that is published, which leads to this address.
-pub(super) fn port(
+pub(in crate::engine::embedded) fn port(
     port: &PublishedPort,
-    to: impl Fn(u16) -> SocketAddrV4,
+    to: Ipv4Addr,
+    is_http: bool,
 ) -> Result<sandbox::Port, EngineError> {
     let refuse = |what: String| unsupported(&format!("publishing the port {}: {what}", port.container), HINT);
     let protocol = match port.protocol.as_str() {
@@ -149,7 +147,8 @@ pub(super) fn port(
         bare.parse::<IpAddr>().map_err(|_| refuse(format!("the address `{text}`")))
     };
     let address = port.address.as_ref().filter(|text| !text.is_empty()).map(address).transpose()?;
-    Ok(sandbox::Port { protocol, address, host, to: to(port.container) })
+    let is_http = is_http && protocol == sandbox::Protocol::Tcp;
+    Ok(sandbox::Port { protocol, address, host, to: SocketAddrV4::new(to, port.container), is_http })
 }
 
 /// Whether a unit has networks of its own.
@@ -186,7 +185,7 @@ mod tests {
             address: address.map(str::to_owned),
             host,
         };
-        let read = |of: PublishedPort| port(&of, |number| SocketAddrV4::new(Ipv4Addr::LOCALHOST, number));
+        let read = |of: PublishedPort| port(&of, Ipv4Addr::LOCALHOST, false);
         let taken = read(of("udp", Some("[::1]"), Some(8080))).unwrap();
         assert_eq!((taken.protocol, taken.host, taken.to.port()), (sandbox::Protocol::Udp, 8080, 80));
         assert!(taken.address.is_some_and(|address| address.is_ipv6()));

@@ -1,0 +1,246 @@
+//! Published ports while what they lead to is replaced, or falls, on the embedded engine, through the binary itself.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::daemon::kill_daemon;
+use crate::docker::Scenario;
+use crate::harness::{Project, finish, until};
+use crate::leaks;
+use crate::place::Place;
+
+pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
+    ("a_replacement_loses_no_request", no_request_is_lost),
+    ("a_replacement_loses_no_connection_that_is_new", no_connection_is_lost),
+    ("who_comes_while_a_service_is_down_waits", who_comes_waits),
+    ("what_holds_ports_outlives_all_and_is_there_again_when_it_was_killed", the_holder_outlives_all),
+    ("an_up_that_is_killed_leaves_nobody_waiting_for_ever", a_killed_up),
+];
+
+/// A server whose connections may be kept, on port 8000, which says `WORD`.
+const SERVER: &str = r#"
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        word = os.environ["WORD"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(word)))
+        self.end_headers()
+        self.wfile.write(word)
+    def log_message(self, *words):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+Server(("", 8000), Handler).serve_forever()
+"#;
+
+const MANIFEST: &str = r#"setpoint = 1
+[service.web]
+base = "host"
+command = ["python3", "/srv/own/server.py"]
+mounts = [{ source = "own", target = "/srv/own" }]
+env = { WORD = "one" }
+ports = ["PORT:8000"]
+restart = "always"
+"#;
+
+const BY_HTTP: &str = "health = { http = \"/\", port = 8000 }\n";
+
+/// A project with a service that has this besides, and its port; nothing, without the rights that it needs.
+fn project(more: &str) -> Option<(Project, u16)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let project = Project::new(&format!("{}{more}", MANIFEST.replace("PORT", &port.to_string())));
+    project.write("own/server.py", SERVER);
+    Some((project, port))
+}
+
+/// The processes that hold ports of a project's services.
+fn holders(project: &Project) -> Vec<u32> {
+    let processes = leaks::processes(project.state().parent().unwrap());
+    processes.into_iter().filter(|(_, line)| line.contains("__ports")).map(|(pid, _)| pid).collect()
+}
+
+/// The word that is said over a connection of its own.
+fn word_at(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    let body = said.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.filter(|body| !body.is_empty()).ok_or_else(|| std::io::Error::other(format!("no answer: {said}")))
+}
+
+/// A connection on which one word after the other is asked for.
+struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    fn new(port: u16) -> std::io::Result<Self> {
+        Ok(Self(BufReader::new(TcpStream::connect(("127.0.0.1", port))?)))
+    }
+
+    fn word(&mut self) -> std::io::Result<String> {
+        self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")?;
+        let (mut head, mut length) = (String::new(), 0);
+        while self.0.read_line(&mut head)? > 2 {
+            let last = head.lines().last().unwrap_or_default().to_lowercase();
+            length = last.strip_prefix("content-length: ").map_or(length, |text| text.parse().unwrap());
+        }
+        let mut word = vec![0; length];
+        self.0.read_exact(&mut word)?;
+        if !head.starts_with("HTTP/1.1 200 ") {
+            return Err(std::io::Error::other(head));
+        }
+        Ok(String::from_utf8_lossy(&word).into_owned())
+    }
+}
+
+/// Clients that ask all the time.
+struct Load {
+    ends: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    failures: Arc<Mutex<Vec<String>>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { ends: Arc::default(), asked: Arc::default(), failures: Arc::default(), clients: Vec::new() }
+    }
+
+    fn with(mut self, mut ask: impl FnMut() -> std::io::Result<String> + Send + 'static) -> Self {
+        let (ends, asked, failures) =
+            (Arc::clone(&self.ends), Arc::clone(&self.asked), Arc::clone(&self.failures));
+        self.clients.push(std::thread::spawn(move || {
+            while !ends.load(Ordering::SeqCst) {
+                match ask() {
+                    Ok(word) if ["one", "two"].contains(&word.as_str()) => {}
+                    other => failures.lock().unwrap().push(format!("{other:?}")),
+                }
+                asked.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }));
+        self
+    }
+
+    /// Waits until this many more have been asked.
+    fn goes_on(&self, more: usize) {
+        let before = self.asked.load(Ordering::SeqCst);
+        until("the clients go on", || self.asked.load(Ordering::SeqCst) >= before + more);
+    }
+
+    #[track_caller]
+    fn lost_nothing(self) {
+        self.ends.store(true, Ordering::SeqCst);
+        self.clients.into_iter().for_each(|client| client.join().unwrap());
+        let failures = self.failures.lock().unwrap();
+        assert!(failures.is_empty(), "{} of {:?}: {failures:?}", failures.len(), self.asked);
+    }
+}
+
+/// Changes the service, in a way that restarts it, and in one that makes it anew, while clients ask.
+fn replace_under(load: Load, project: &Project, port: u16) {
+    load.goes_on(20);
+    project.declare("\"one\"", "\"two\"").up().says("stop");
+    load.goes_on(20);
+    assert_eq!(word_at(port).unwrap(), "two");
+    project.declare("\"two\"", "\"one\"").run(&["up", "--recreate"]).exits(0).says("create");
+    load.goes_on(20);
+    assert_eq!(word_at(port).unwrap(), "one");
+    load.lost_nothing();
+}
+
+fn no_request_is_lost(_: &Place) {
+    let Some((project, port)) = project(BY_HTTP) else { return };
+    project.up();
+    let holder = holders(&project);
+    let (mut one, mut other) = (Kept::new(port).unwrap(), Kept::new(port).unwrap());
+    let load = Load::new().with(move || one.word()).with(move || other.word()).with(move || word_at(port));
+    replace_under(load, &project, port);
+    assert_eq!(holders(&project), holder);
+    project.run(&["down"]).exits(0);
+    assert!(holders(&project).is_empty());
+    TcpListener::bind(("127.0.0.1", port)).unwrap();
+}
+
+fn no_connection_is_lost(_: &Place) {
+    let Some((project, port)) = project("") else { return };
+    project.up();
+    replace_under(Load::new().with(move || word_at(port)).with(move || word_at(port)), &project, port);
+    project.run(&["stop"]).exits(0);
+    assert!(holders(&project).is_empty());
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+/// Ends the server from inside, as a crash would.
+fn crash(project: &Project) {
+    project.run(&["exec", "web", "--", "pkill", "-9", "-f", "server[.]py"]);
+}
+
+fn who_comes_waits(_: &Place) {
+    for more in ["", BY_HTTP] {
+        let Some((project, port)) = project(more) else { return };
+        project.up();
+        assert_eq!(word_at(port).unwrap(), "one");
+        // It is started again at once, and then after a second.
+        for _ in 0..2 {
+            crash(&project);
+            let clients: Vec<_> =
+                (0..4).map(|_| std::thread::spawn(move || word_at(port).unwrap())).collect();
+            clients.into_iter().for_each(|client| assert_eq!(client.join().unwrap(), "one"));
+        }
+        project.run(&["status", "web"]).exits(0).says("start (it ended with exit");
+        project.run(&["down"]).exits(0);
+    }
+}
+
+fn the_holder_outlives_all(_: &Place) {
+    let Some((project, port)) = project("") else { return };
+    project.up();
+    let holder = holders(&project);
+    assert_eq!(holder.len(), 1);
+    let mut kept = Kept::new(port).unwrap();
+    assert_eq!(kept.word().unwrap(), "one");
+    kill_daemon(&project);
+    assert_eq!((kept.word().unwrap().as_str(), holders(&project)), ("one", holder.clone()));
+    // Without a daemon, the next `up` finds that it is gone.
+    kill(&holder);
+    until("nobody has the port", || TcpStream::connect(("127.0.0.1", port)).is_err());
+    project.run(&["up", "--no-daemon"]).exits(0).says("nothing to do");
+    assert_eq!(word_at(port).unwrap(), "one");
+    // With one, nobody has to.
+    project.up();
+    kill(&holders(&project));
+    until("somebody has the port again", || word_at(port).is_ok_and(|word| word == "one"));
+    project.run(&["down"]).exits(0);
+    assert!(holders(&project).is_empty());
+}
+
+fn kill(holders: &[u32]) {
+    for holder in holders {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(*holder).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+}
+
+fn a_killed_up(_: &Place) {
+    let Some((project, port)) = project("") else { return };
+    project.run(&["up", "--no-daemon"]).exits(0);
+    project.declare("\"one\"", "\"two\"");
+    let mut command = project.command(&["up", "--no-daemon"]);
+    finish(project.start(command.env("SETPOINT_CRASH_AT", "stop.acted"))).exits(128 + 9);
+    // Nothing runs, and nobody is about to start anything.
+    until("nobody has the port", || holders(&project).is_empty());
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    project.up();
+    assert_eq!(word_at(port).unwrap(), "two");
+    project.run(&["down"]).exits(0);
+}
