@@ -201,6 +201,7 @@ const FORMATS: &[Known] = &[
     known::<crate::names::StepName>(),
     known::<super::project_name::ProjectName>(),
     known::<super::byte_size::ByteSize>(),
+    known::<super::scalars::FileMode>(),
     known::<super::scalars::Timeout>(),
     known::<super::scalars::Port>(),
     known::<super::scalars::User>(),
