@@ -111,10 +111,7 @@ pub fn desired(env: &Env, facts: &Facts, capabilities: &Capabilities) -> Desired
 
 /// A step's name, and what it runs on the host.
 fn first_boot(step: &FirstBootStep) -> (String, Option<String>) {
-    let on_host = match &step.act {
-        Act::Host { argv } => Some(Command::Argv { argv: argv.clone() }.to_string()),
-        Act::Run { .. } | Act::Wait { .. } => None,
-    };
+    let on_host = matches!(step.act, Act::Host { .. }).then(|| step.act.shown());
     (step.name.clone(), on_host)
 }
 

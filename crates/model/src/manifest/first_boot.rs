@@ -52,6 +52,15 @@ impl Act {
             Self::Run { argv, .. } | Self::Host { argv } | Self::Wait { argv } => argv,
         }
     }
+
+    /// The command, as it is written.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self.argv() {
+            [shell, option, text] if shell == "/bin/sh" && option == "-c" => text.clone(),
+            argv => argv.join(" "),
+        }
+    }
 }
 
 /// What a service must have come to before a step.

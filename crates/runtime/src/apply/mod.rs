@@ -496,7 +496,7 @@ impl Applier<'_, '_> {
                 self.unit.env.hooks.get(hook).map(|hook| hook.run.to_string()).unwrap_or_default()
             }
             Step::FirstBoot(index) => {
-                self.first_boot(*index).map(|step| shell_words::join(step.act.argv())).unwrap_or_default()
+                self.first_boot(*index).map(|step| step.act.shown()).unwrap_or_default()
             }
             Step::Record => "what asks for no work".to_owned(),
         }
