@@ -124,7 +124,7 @@ fn after_a_restart_of_the_machine(place: &Place) {
     project.run(&["down", "--volumes", "--yes"]).exits(0);
 }
 
-fn project(place: &Place, kind: Kind, stack: &str) -> Project {
+pub fn project(place: &Place, kind: Kind, stack: &str) -> Project {
     let head = format!("[engine]\ndefault = \"{}\"\n", kind.name());
     let mut project = Project::new(&format!("setpoint = 1\n{head}[stack]\ncompose = \"compose.yaml\"\n"));
     match kind {

@@ -14,6 +14,7 @@ macro_rules! named {
     };
 }
 
+mod alerts;
 mod api;
 mod asked;
 mod build_secrets;
@@ -84,9 +85,17 @@ fn main() -> ExitCode {
         // These two refuse them by name.
         let asks = !of_networks.is_empty() && !matches!(kind, Kind::Docker | Kind::Podman);
         let of_asking = if asks { asked::RULES } else { &[] };
-        let of_units =
-            [rules::RULES, services::RULES, of_health, of_networks, of_walls, of_asking, layouts::RULES]
-                .concat();
+        let of_units = [
+            rules::RULES,
+            services::RULES,
+            of_limits,
+            of_health,
+            of_networks,
+            of_walls,
+            of_asking,
+            layouts::RULES,
+        ]
+        .concat();
         for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {
             let place = Arc::clone(&place);
             let test = move || {
@@ -101,6 +110,7 @@ fn main() -> ExitCode {
                 daemon::ON_THE_EMBEDDED_ENGINE,
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
+                alerts::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,

@@ -81,6 +81,9 @@ fn every_key_reaches_the_manifest() {
     assert_eq!((dev.limits.cpus, dev.limits.pids), (Some(1.5), Some(512)));
     assert_eq!(dev.hooks.len(), HookName::ALL.len());
 
+    assert_eq!(manifest.alerts.webhook.as_ref().unwrap().secrets().count(), 1);
+    assert_eq!(manifest.alerts.command.as_ref().unwrap(), &["notify", "--urgent"]);
+
     let images = ["image", "rootfs"].map(|name| manifest.envs[&UnitName::new(name).unwrap()].base.clone());
     assert_eq!(images[0], Base::Image { reference: "debian:bookworm".into() });
     assert_eq!(images[1], Base::Rootfs { path: "images/root.tar".into() });

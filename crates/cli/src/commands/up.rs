@@ -14,6 +14,7 @@ use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::readiness;
 use setpoint_runtime::reconciler::{self, Rules};
+use setpoint_runtime::secrets::{Secrets, Sources};
 use setpoint_runtime::store::Store;
 
 use super::{SUCCESS, daemon, plan};
@@ -67,6 +68,9 @@ impl Up {
         context.stop_on_signals()?;
         let engine = context.engine(project.manifest.engine);
         tell_notes(context, &project, engine.as_ref());
+        if envs.iter().any(|env| env.is_service()) {
+            keep_secrets_of_alerts(context, &project)?;
+        }
         let mut done = Vec::new();
         for env in envs {
             wait_for_dependencies(context, engine.as_ref(), &project, env)?;
@@ -269,10 +273,23 @@ fn has_own_network(env: &Env) -> bool {
     }
 }
 
+/// Keeps what alerts need of secrets for the daemon, which has none of the caller's variables.
+fn keep_secrets_of_alerts(context: &Context, project: &Project) -> Result<(), Failure> {
+    let Some(webhook) = &project.manifest.alerts.webhook else { return Ok(()) };
+    let secrets = Secrets::new(&context.roots, &project.root);
+    let sources = Sources {
+        declared: &project.manifest.secrets,
+        variables: &context.variables,
+        home: context.home.as_deref(),
+    };
+    let values = secrets.resolve(&sources, webhook.secrets())?;
+    Ok(secrets.keep(&values)?)
+}
+
 /// From now on a daemon keeps it as it is; says whether it is one to be kept.
 fn keep(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<bool, Failure> {
     let Some(row) = store.unit(&unit.project.root, &unit.env.name)? else { return Ok(false) };
-    let rules = Rules::of(unit.env, unit.stop_grace());
+    let rules = Rules::of(unit.env, unit.stop_grace(), &unit.project.manifest.alerts);
     reconciler::want_up(store, row.id, rules.as_ref())?;
     reconciler::tell(&context.roots);
     Ok(rules.is_some())

@@ -6,6 +6,7 @@
 //! for what it means. Only if something does not fit is the schema of those types made, and the tree compared with
 //! it, so that all that is wrong is found at once and told with its place.
 
+mod alerts;
 mod byte_size;
 mod document;
 mod env;
@@ -34,6 +35,7 @@ mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use alerts::Alerts;
 pub use byte_size::ByteSize;
 pub use env::{
     Base, EngineKind, Env, FileSource, Limits, MountDecl, NeededFile, Network, OfDevContainer, OfService,
@@ -82,6 +84,8 @@ pub struct Manifest {
     pub pipelines: BTreeMap<PipelineName, Pipeline>,
     /// The compose files that it uses.
     pub stack: Option<Stack>,
+    /// Who is told when a unit needs a person.
+    pub alerts: Alerts,
     /// How much the cache of pipelines may hold.
     pub cache: CacheSettings,
     /// What a user should know about how it was read.
@@ -99,6 +103,7 @@ impl Manifest {
             envs: BTreeMap::new(),
             pipelines: BTreeMap::new(),
             stack: None,
+            alerts: Alerts::default(),
             cache: CacheSettings::default(),
             notes: Vec::new(),
         }

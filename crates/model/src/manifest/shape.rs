@@ -48,6 +48,8 @@ pub(super) struct ManifestFile {
     /// Pipelines, by name.
     #[serde(default)]
     pub(super) pipeline: Named<PipelineName, PipelineSection>,
+    /// Who is told when a unit needs a person.
+    pub(super) alerts: Option<AlertsSection>,
     /// How much the cache of pipelines may hold.
     #[serde(default)]
     pub(super) cache: CacheSection,
@@ -82,6 +84,19 @@ pub(super) struct EngineSection {
     /// What runs the environments.
     #[serde(default)]
     pub(super) default: EngineKind,
+}
+
+/// Who is told when a service is left alone, or nothing may be done before a person has looked at it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub(super) struct AlertsSection {
+    /// The address that it is sent to, by HTTP as JSON.
+    #[schemars(extend("examples" = ["https://example.com/hook", "${secret.alert-url}"]))]
+    pub(super) webhook: Option<EnvValue>,
+    /// The program that is run with it on its input, and its arguments, without a shell.
+    #[schemars(length(min = 1), extend("examples" = [["notify", "--urgent"]]))]
+    pub(super) command: Option<Vec<String>>,
 }
 
 /// Services, as compose files declare them.

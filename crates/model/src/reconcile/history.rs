@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::alarm::Alarm;
 use super::budget::{Budget, Fault, Jitter};
 use super::facts::{Health, Millis, Seen, Situation, Time, Wish};
 
@@ -48,6 +49,8 @@ pub struct History {
     pub permanent: Option<String>,
     /// Why nothing at all may be done before a person has looked at it.
     pub needs_operator: Option<String>,
+    /// What a person was told of it last, as long as that lasts.
+    pub told: Option<Alarm>,
 }
 
 /// What can happen to a unit. What the scanner sees is turned into these by [`remember`].

@@ -4,6 +4,7 @@
 //! Whoever keeps a unit observes it, asks [`decide`], stores the [`History`] that it gives, and does what it says
 //! through the plan. How an operation ended is told by [`History::record`]. Nothing here has a clock: time comes in.
 
+mod alarm;
 mod budget;
 mod button;
 mod decide;
@@ -14,6 +15,7 @@ mod outlook;
 mod standing;
 mod state;
 
+pub use alarm::{Alarm, Plight};
 pub use budget::{Budget, Fault, Jitter, wait};
 pub use button::{Button, Does, button, second};
 pub use decide::decide;

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use setpoint_model::reconcile::{
     Action, Cause, Decision, Event, Fault, Health, History, Jitter, Seen, Situation, Time, decide,
 };
 
+use super::alert::Sender;
 use super::{Deed, PASS, Shared, lock, look};
 use crate::engine::{Engine, EngineError, UnitId, Watch};
 use crate::lock::{LockError, UnitLock};
@@ -41,12 +43,19 @@ impl Wake {
 }
 
 /// Keeps a unit as it is wanted, until nobody wants anything of it or the daemon stops.
-pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Wake) {
+pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Arc<Wake>) {
     let on_engine = UnitId::new(&unit.unit.project_root, &unit.unit.name);
-    let mut actor =
-        Actor { shared, row: unit.id, unit: unit.unit, on_engine, ended_unseen: None, told: None };
+    let mut actor = Actor {
+        shared,
+        row: unit.id,
+        unit: unit.unit,
+        on_engine,
+        ended_unseen: None,
+        told: None,
+        alerts: Sender::default(),
+    };
     while !shared.cancel.asked() {
-        let (watched, at_most) = match actor.pass() {
+        let (watched, at_most) = match actor.pass(wake) {
             Ok(Next::Gone) => return,
             Ok(Next::Wait { watched, at_most }) => (watched, at_most),
             // The disk or the engine is away: what runs is left alone.
@@ -77,11 +86,13 @@ struct Actor<'a> {
     ended_unseen: Option<Time>,
     /// What was last told of it.
     told: Option<String>,
+    /// What others are told of it.
+    alerts: Sender,
 }
 
 impl Actor<'_> {
     /// Looks once, and does what is to be done.
-    fn pass(&mut self) -> Result<Next, String> {
+    fn pass(&mut self, wake: &Arc<Wake>) -> Result<Next, String> {
         let words = |error: StoreError| error.to_string();
         // While somebody else works on it, nothing that is seen counts.
         let (root, name) = (&self.unit.project_root, &self.unit.name);
@@ -99,12 +110,17 @@ impl Actor<'_> {
         // Before looking, so that nothing is missed between the two.
         let watch = engine.watch(&self.on_engine).unwrap_or_default();
         let now = look::now();
-        let situation = look::situation(engine, &kept, look::rules(&kept)?, now, &mut self.ended_unseen);
-        let (decision, history) = decide(&situation, now, jitter());
+        let rules = look::rules(&kept)?;
+        let alerts = rules.alerts.clone();
+        let situation = look::situation(engine, &kept, rules, now, &mut self.ended_unseen);
+        let (decision, mut history) = decide(&situation, now, jitter());
+        let roots = self.shared.roots;
+        let alerted = self.alerts.pass(roots, &self.unit, &alerts, &decision, &mut history, wake);
         if let Some(action) = &decision.action {
             let what = format!("{} ({})", verb(action), decision.cause);
             self.act(engine, kept.intent.generation, action, &what, &history).map_err(words)?;
             self.told = None;
+            alerted.into_iter().for_each(|what| self.tell(what));
             // What came of it is looked at at once.
             return Ok(Next::Wait { watched: Vec::new(), at_most: Duration::ZERO });
         }
@@ -113,6 +129,8 @@ impl Actor<'_> {
             let remember = |writer: &Writer<'_>| writer.put_history(self.row, generation, &json(&history));
             lock(&self.shared.store).write(remember).map_err(words)?;
         }
+        // Told once it is recorded.
+        alerted.into_iter().for_each(|what| self.tell(what));
         self.tell_rest(&decision, now);
         let at_most = at_most(&situation, &decision, watch.as_ref(), now);
         let ports = match kept.intent.wanted {

@@ -2,6 +2,7 @@
 //! it, asks the pure core in `setpoint_model::reconcile` what to do, and does it. Nothing else starts a unit by itself.
 
 mod actor;
+mod alert;
 mod look;
 mod post;
 
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use setpoint_model::import::compose::{Dependency, RestartPolicy};
-use setpoint_model::manifest::{EngineKind, Env};
+use setpoint_model::manifest::{Alerts, EngineKind, Env};
 use setpoint_model::names::UnitName;
 use setpoint_model::reconcile::{self, Fault, History};
 
@@ -39,16 +40,19 @@ pub struct Rules {
     pub kept: reconcile::Rules,
     /// The units that come before it.
     pub depends_on: BTreeMap<UnitName, Dependency>,
+    /// Who is told when it needs a person.
+    #[serde(default)]
+    pub alerts: Alerts,
 }
 
 impl Rules {
     /// How a unit is kept; nothing for one that is no service, or that is never started again.
     #[must_use]
-    pub fn of(env: &Env, stop_grace: Duration) -> Option<Self> {
+    pub fn of(env: &Env, stop_grace: Duration, alerts: &Alerts) -> Option<Self> {
         let of = env.service.as_ref().filter(|of| of.restart != RestartPolicy::No)?;
         let stop_grace = u64::try_from(stop_grace.as_millis()).unwrap_or(u64::MAX);
         let kept = reconcile::Rules { restart: of.restart, completes: of.completes, stop_grace };
-        Some(Self { kept, depends_on: of.depends_on.clone() })
+        Some(Self { kept, depends_on: of.depends_on.clone(), alerts: alerts.clone() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! From what was read to what is meant: references, defaults, and the rules that span several keys.
 
+mod alerts;
 mod env;
 mod files;
 mod first_boot;
@@ -77,7 +78,8 @@ pub(super) fn manifest(
         .filter_map(|(name, section)| Some((name.clone(), pipeline::pipeline(name, section, document)?)));
     let pipelines = pipelines.collect();
     let cache = pipeline::cache(&file.cache);
-    Manifest { project, engine, secrets, envs, pipelines, stack, cache, notes }
+    let alerts = file.alerts.map(|section| alerts::alerts(section, document)).unwrap_or_default();
+    Manifest { project, engine, secrets, envs, pipelines, stack, alerts, cache, notes }
 }
 
 fn stack(section: StackSection, document: &Document<'_>) -> Stack {
@@ -166,14 +168,18 @@ fn variables(
     let values =
         section.0.into_iter().map(|(EnvName(name), value)| (name, value)).collect::<BTreeMap<_, _>>();
     for (name, value) in &values {
-        let place = [table, &[name.as_str().into()]].concat();
-        for secret in value.secrets() {
-            if let Some(problem) = secret::undeclared(secret, document) {
-                document.report(reference_span(&place, secret, document), problem);
-            }
-        }
+        check_secrets(value, &[table, &[name.as_str().into()]].concat(), document);
     }
     values
+}
+
+/// Reports each secret of a value that is not declared.
+fn check_secrets(value: &EnvValue, place: &[Step], document: &mut Document<'_>) {
+    for secret in value.secrets() {
+        if let Some(problem) = secret::undeclared(secret, document) {
+            document.report(reference_span(place, secret, document), problem);
+        }
+    }
 }
 
 /// Where a value refers to a secret.

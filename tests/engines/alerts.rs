@@ -1,0 +1,105 @@
+//! Somebody is told when a service needs a person, through the binary itself.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use crate::daemon::{kill_daemon, project};
+use crate::docker::Scenario;
+use crate::harness::{Project, finish, until};
+use crate::place::{Kind, Place};
+
+pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] =
+    &[("a_fault_that_needs_a_person_is_told_once", a_fault_that_needs_a_person)];
+
+/// One more end than it may have, and it is left alone.
+const STACK: &str = r#"
+name: shop
+services:
+  web:
+    image: IMAGE
+    network_mode: host
+    user: root
+    restart: on-failure:1
+    command: ["sh", "-c", "echo began; exit 9"]
+"#;
+
+const ALERTS: &str = r#"
+setpoint = 1
+[stack]
+compose = "compose.yaml"
+[secret.hook]
+env = "HOOK"
+[alerts]
+webhook = "${secret.hook}"
+command = ["sh", "-c", "cat >> told; echo $SETPOINT_ALERT_PROJECT/$SETPOINT_ALERT_UNIT >> names"]
+"#;
+
+/// Takes one alert, and gives what it says.
+fn taken(listener: &TcpListener) -> (String, serde_json::Value) {
+    let (stream, _): (TcpStream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(&stream);
+    let mut asked = String::new();
+    while !asked.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut asked).unwrap(), 0, "{asked}");
+    }
+    let length = asked.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    (&stream).write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").unwrap();
+    (asked, serde_json::from_slice(&body).unwrap())
+}
+
+fn a_fault_that_needs_a_person(place: &Place) {
+    let project = project(place, Kind::Embedded, STACK);
+    project.write("setpoint.toml", ALERTS);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let up = |hook: &str| {
+        finish(project.start(project.command(&["up"]).env("HOOK", hook))).exits(0);
+    };
+    project.run(&["up"]).exits(7).says("the environment variable HOOK is not set");
+    up(&format!("http://{address}/hook/token"));
+    // Who is told is not well at first.
+    drop(listener.accept().unwrap());
+    let (asked, alert) = taken(&listener);
+    assert!(asked.starts_with("POST /hook/token HTTP/1.1"), "{asked}");
+    assert_eq!((&alert["setpoint"], &alert["unit"]), (&1.into(), &"web".into()));
+    assert_eq!((&alert["project"], &alert["state"]), (&"shop".into(), &"held".into()));
+    assert_eq!(alert["folder"], project.root.to_string_lossy().as_ref());
+    assert!(alert["why"].as_str().unwrap().contains("exit 9"), "{alert}");
+    assert!(alert["next"].as_str().unwrap().contains("setpoint up web"), "{alert}");
+    let told = || fs::read_to_string(project.root.join("told")).unwrap_or_default();
+    let log = || fs::read_to_string(project.state().join("daemon.log")).unwrap_or_default();
+    until("all have it", || log().contains("alert: the command has it"));
+    assert!(log().contains("alert: the webhook has it, at try 2"), "{}", log());
+    let by_command: serde_json::Value = serde_json::from_str(&told()).unwrap();
+    assert_eq!(by_command, alert);
+    assert_eq!(fs::read_to_string(project.root.join("names")).unwrap(), "shop/web\n");
+    assert_eq!(files_with(&project, "hook/token"), 0, "the secret is no part of what is recorded");
+    kill_daemon(&project);
+    // The next daemon knows that it was told.
+    let mut daemon = project.start(&mut project.command(&["daemon", "run"]));
+    let mut heard = BufReader::new(daemon.stderr.take().unwrap()).lines();
+    assert!(heard.any(|line| line.unwrap().contains("shop/web: left alone: ")));
+    // The user's word forgives: what comes then is new.
+    up(&format!("http://{address}/another"));
+    let (asked, again) = taken(&listener);
+    assert!(asked.starts_with("POST /another HTTP/1.1"), "{asked}");
+    assert_ne!(again["since"], alert["since"]);
+    assert!(heard.any(|line| line.unwrap().contains("alert: the command has it")));
+    assert_eq!(told().lines().count(), 2);
+    project.run(&["daemon", "stop"]).exits(0);
+    assert!(heard.all(|line| !line.unwrap().contains("another")));
+    daemon.wait().unwrap();
+    project.run(&["down"]).exits(0);
+}
+
+/// In how many files of the state's databases these words stand.
+fn files_with(project: &Project, words: &str) -> usize {
+    let files = fs::read_dir(project.state()).unwrap().map(|entry| entry.unwrap().path());
+    let found = files
+        .filter(|path| path.is_file())
+        .filter(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).contains(words));
+    found.count()
+}
