@@ -19,30 +19,91 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Keeps what comes through a pipe until nobody can write to it. Whatever happens to the file, the pipe is emptied:
 /// nobody who writes has to wait for a disk that is full.
 pub(crate) fn keep(mut written: PipeReader, folder: &Path) {
-    let mut file = open(folder);
-    let mut kept = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+    let mut log = Log::open(folder);
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = match written.read(&mut buffer) {
+        match written.read(&mut buffer) {
             Ok(0) => return,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(read) => log.add(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
-        };
-        if kept + read as u64 > LONGEST && fs::rename(folder.join(NOW), folder.join(BEFORE)).is_ok() {
-            file = open(folder);
-            kept = 0;
-        }
-        if let Some(file) = &mut file
-            && file.write_all(&buffer[..read]).is_ok()
-        {
-            kept += read as u64;
         }
     }
 }
 
-fn open(folder: &Path) -> Option<File> {
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(NOW)).ok()
+/// What is being written.
+struct Log<'a> {
+    folder: &'a Path,
+    file: Option<File>,
+    /// How many bytes the file has.
+    kept: u64,
+    /// How many bytes could not be written since the last one that could.
+    lost: u64,
+}
+
+impl<'a> Log<'a> {
+    fn open(folder: &'a Path) -> Self {
+        let mut log = Self { folder, file: None, kept: 0, lost: 0 };
+        log.open_file();
+        log
+    }
+
+    fn open_file(&mut self) {
+        let path = self.folder.join(NOW);
+        self.file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).ok();
+        let metadata = self.file.as_ref().and_then(|file| file.metadata().ok());
+        self.kept = metadata.map_or(0, |metadata| metadata.len());
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        if self.kept + bytes.len() as u64 > LONGEST
+            && fs::rename(self.folder.join(NOW), self.folder.join(BEFORE)).is_ok()
+        {
+            self.open_file();
+        }
+        if self.file.is_none() {
+            self.open_file();
+        }
+        if self.lost > 0 && !self.tell_loss() {
+            self.lost += bytes.len() as u64;
+            return;
+        }
+        self.lost = (bytes.len() - self.write(bytes)) as u64;
+    }
+
+    /// Says where something is missing, and how much. Says nothing at all rather than a part of it.
+    fn tell_loss(&mut self) -> bool {
+        let told = format!("\nsetpoint: {} bytes are missing here, the disk was full\n", self.lost);
+        let before = self.kept;
+        let is_told = self.write(told.as_bytes()) == told.len();
+        if let Some(file) = self.file.as_ref().filter(|_| !is_told)
+            && file.set_len(before).is_ok()
+        {
+            self.kept = before;
+        }
+        is_told
+    }
+
+    /// How much of it could be written. On a disk that is full, what was put aside gives way.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        let mut gave_way = false;
+        while let Some(file) = self.file.as_mut().filter(|_| done < bytes.len()) {
+            match file.write(&bytes[done..]) {
+                Ok(written @ 1..) => {
+                    done += written;
+                    self.kept += written as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && !gave_way => {
+                    gave_way = true;
+                    let _ = fs::remove_file(self.folder.join(BEFORE));
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        done
+    }
 }
 
 /// What the main process of the sandbox in this folder wrote, the oldest first, over all its starts; with `follow`,
@@ -56,12 +117,13 @@ pub fn output(folder: &Path, follow: bool) -> io::Result<Output> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     };
-    let mut files: Vec<File> = Vec::new();
-    // The newer first: what is put aside in between is read twice rather than not at all.
-    let now = open(NOW)?;
-    files.extend(open(BEFORE)?);
-    files.extend(now);
-    files.reverse();
+    // The newer first: what is put aside in between is found twice rather than not at all.
+    let (now, before) = (open(NOW)?, open(BEFORE)?);
+    let is_same = match (&now, &before) {
+        (Some(now), Some(before)) => now.metadata()?.ino() == before.metadata()?.ino(),
+        _ => false,
+    };
+    let files = now.into_iter().chain(before.filter(|_| !is_same)).collect();
     Ok(Output { folder: folder.to_owned(), files, follow })
 }
 
@@ -90,7 +152,8 @@ impl Read for Output {
                 }
             }
             match self.newer()? {
-                Some(newer) => self.files = vec![newer],
+                // What was written to the old one before it was put aside is read first.
+                Some(newer) => self.files.insert(0, newer),
                 None if !runs => return Ok(0),
                 None => std::thread::sleep(PAUSE),
             }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,7 +22,7 @@ fn main() {
         Some("__ports") => sandbox::main_ports(),
         _ => {}
     }
-    let tests: [(&str, fn(&Place)); 24] = [
+    let tests: [(&str, fn(&Place)); 26] = [
         ("what_is_written_stays_inside_and_survives_a_restart", writes_stay_inside),
         ("homes_and_secrets_of_the_host_are_not_visible", nothing_personal),
         ("exit_codes_and_signals_come_through", ends),
@@ -40,6 +41,8 @@ fn main() {
         ("a_main_process_is_asked_to_end_and_then_killed", main_process_is_asked_to_end),
         ("a_main_program_that_is_missing_is_told_and_nothing_runs", main_program_that_is_missing),
         ("the_output_of_a_main_process_is_bounded", main_process_that_says_much),
+        ("output_that_the_disk_has_no_room_for_is_missing_and_told", main_process_on_a_disk_that_is_full),
+        ("output_is_followed_over_what_is_put_aside", main_process_that_is_followed),
         ("the_health_of_a_main_process_is_checked", health),
         ("memory_and_volumes_appear_inside", memory_and_volumes),
         ("one_process_may_have_a_sandbox_of_its_own", own_sandbox),
@@ -352,6 +355,78 @@ fn main_program_that_is_missing(place: &Place) {
     let error = refused.unwrap_err();
     assert!(matches!(&error, SandboxError::Exec { program, .. } if program == "no-such-program"), "{error}");
     assert_eq!(sandbox::observe(&place.folder), Observed::Gone);
+}
+
+fn main_process_on_a_disk_that_is_full(place: &Place) {
+    // As it is on a small disk that others fill.
+    let disk = place.folder.parent().unwrap().join("disk");
+    let outside = place.folder.parent().unwrap().join("outside");
+    fs::create_dir(&disk).unwrap();
+    fs::create_dir(&outside).unwrap();
+    if sandbox::is_rootless() {
+        // Only root mounts disks.
+        return;
+    }
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&disk).status();
+    assert!(mounted.unwrap().success());
+    let _disk = Disk(disk.clone());
+    let unit = Place { folder: disk.join("unit"), ..Place::new() };
+    fs::create_dir(&unit.folder).unwrap();
+    sandbox::prepare_host_view(&unit.folder).unwrap();
+    let ballast = disk.join("ballast");
+    fs::write(&ballast, vec![0; 300_000]).unwrap();
+    fs::write(unit.folder.join("output.log.1"), vec![b'o'; 700_000]).unwrap();
+    let script = "trap 'echo asked; exit 7' TERM
+        head -c 4000000 /dev/zero | tr '\\0' x; echo > /mnt/said; while :; do sleep 0.05; done";
+    let main = Main { process: shell(script, Io::Captured), stop_signal: libc::SIGTERM, check: None };
+    let given = Mount {
+        source: outside.clone(),
+        target: "/mnt".into(),
+        read_only: false,
+        takes_what_is_there: false,
+    };
+    let spec = SandboxSpec { main: Some(main), mounts: vec![given], ..unit.spec() };
+    sandbox::start(&spec, &unit.folder).unwrap();
+    until("it has said all", || outside.join("said").exists());
+    assert!(matches!(sandbox::observe(&unit.folder), Observed::Running(_)));
+    // What was put aside gave way, and what there was no room for is missing.
+    let kept = unit.output();
+    assert!(kept.len() > 1_200_000 && kept.len() < 2_000_000, "{}", kept.len());
+    assert!(kept.bytes().all(|byte| byte == b'x'));
+    fs::remove_file(&ballast).unwrap();
+    unit.stop();
+    assert_eq!(unit.exited(), Some(Ended::Code(7)));
+    let text = unit.output();
+    let missing = 4_000_000 - kept.len();
+    let told = format!("x\nsetpoint: {missing} bytes are missing here, the disk was full\nasked\n");
+    assert!(text.ends_with(&told), "{}", &text[kept.len()..]);
+}
+
+/// A disk that goes with its test.
+struct Disk(PathBuf);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = sandbox::stop(&self.0.join("unit"), Duration::ZERO, &|| true);
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn main_process_that_is_followed(place: &Place) {
+    // Lines of 8 bytes, in pieces, so that whoever reads is among them when the file is put aside.
+    let script =
+        "i=10; while [ $i -lt 30 ]; do seq ${i}00000 ${i}99999; sleep 0.05; i=$((i+1)); done; echo end";
+    place.start_for(script, None);
+    until("it has begun", || !place.output().is_empty());
+    let mut text = String::new();
+    sandbox::output(&place.folder, true).unwrap().read_to_string(&mut text).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let expected: Vec<String> = (1_000_000..3_000_000).map(|number| number.to_string()).collect();
+    assert!(lines[..lines.len() - 1] == expected, "{} lines", lines.len());
+    assert_eq!(lines.last(), Some(&"end"));
+    // Later as well: all of it is kept, in two files.
+    assert!(fs::metadata(place.folder.join("output.log.1")).unwrap().len() > 9_000_000);
+    assert!(place.output() == text, "{} bytes are kept", place.output().len());
 }
 
 fn main_process_that_says_much(place: &Place) {
