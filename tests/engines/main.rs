@@ -30,6 +30,7 @@ mod harness;
 mod layouts;
 #[path = "../leaks.rs"]
 mod leaks;
+mod limits;
 mod networks;
 mod pipelines;
 mod place;
@@ -82,6 +83,8 @@ fn main() -> ExitCode {
         // Only root makes networks.
         let of_networks = if rustix::process::geteuid().is_root() { networks::RULES } else { &[] };
         let of_walls = if kind == Kind::Podman || of_networks.is_empty() { &[] } else { networks::OF_WALLS };
+        // Without root a controller may not be there to use.
+        let of_limits = if of_networks.is_empty() { &[] } else { limits::RULES };
         // These two refuse them by name.
         let asks = !of_networks.is_empty() && !matches!(kind, Kind::Docker | Kind::Podman);
         let of_asking = if asks { asked::RULES } else { &[] };
