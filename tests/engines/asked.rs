@@ -100,10 +100,13 @@ pub fn on_the_embedded_engine(_: &Place) {
     project.up().says("web healthy");
     project.run(&["status"]).exits(0).says("running, healthy");
     project.run(&["up"]).exits(0).says("web: nothing to do");
-    project.write("setpoint.toml", &stack.replace("/well\", port", "/ill\", port").replace("= 50", "= 2"));
+    project.write("setpoint.toml", &stack.replace("/well\", port", "/ill\", port").replace("= 50", "= 10"));
     project.run(&["why"]).exits(0).says("health test").says("/ill");
     let up = project.run(&["up", "--yes"]);
     up.says("GET /ill: 404 Not Found");
     assert_ne!(up.code, 0);
+    // A daemon starts it again now and then.
+    let status = || project.run(&["status", "--json"]).stdout;
+    until("status says why", || status().contains(r#""check": "GET /ill: 404 Not Found""#));
     project.run(&["down"]).exits(0);
 }

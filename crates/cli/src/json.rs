@@ -63,6 +63,8 @@ pub(crate) struct UnitStatus {
     pub(crate) pending: Vec<String>,
     /// Hooks of which nobody knows whether they ran.
     pub(crate) unknown: Vec<String>,
+    /// What its health check said, where that fails.
+    pub(crate) check: Option<String>,
     /// The last operation and how it ended.
     pub(crate) last: Option<LastOperation>,
 }

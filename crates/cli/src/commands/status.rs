@@ -136,6 +136,7 @@ fn unit_status(
         changes,
         pending: look.report.unfinished(),
         unknown: look.report.unknown.iter().map(ToString::to_string).collect(),
+        check: progress.said.filter(|_| progress.health == Some(Health::Unhealthy)),
         last: last.as_ref().map(last_operation),
     })
 }
@@ -258,6 +259,9 @@ fn note(unit: &json::UnitStatus) -> String {
             many => format!("out of date: {many} changes (setpoint why)"),
         });
     }
+    if let Some(said) = unit.check.as_ref().and_then(|said| said.lines().last()) {
+        parts.push(format!("its check said: {said}"));
+    }
     if !unit.unknown.is_empty() {
         parts.push(format!("unknown whether {} ran (setpoint up says more)", unit.unknown.join(", ")));
     }
@@ -329,6 +333,7 @@ mod tests {
             changes: 0,
             pending: Vec::new(),
             unknown: Vec::new(),
+            check: None,
             last: None,
         }
     }
@@ -353,6 +358,13 @@ mod tests {
              UNIT  STATE    SINCE  RECORD    NOTE\n\
              dev   running  2h     a1b2c3d4"
         );
+    }
+
+    #[test]
+    fn what_a_check_said_last_is_told() {
+        let mut unwell = unit("web", "running, unhealthy");
+        unwell.check = Some("asked\nGET /: 404".to_owned());
+        assert_eq!(note(&unwell), "its check said: GET /: 404");
     }
 
     #[test]
