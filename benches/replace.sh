@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# What clients notice of replacements: 200 requests a second to a published port, half over connections that are kept,
-# half each over its own, while the service is restarted by an edit and made anew, RUNS times each. Tells how many
-# requests failed, and the longest time in which none was answered; beside it how long the service itself takes to come
-# back, which is the least that there can be. Needs root and python3, which is the server and the clients.
+# What clients notice of replacements: 200 requests a second to a published port, while the service is restarted by an
+# edit and made anew, RUNS times each. First each over a connection of its own; then by HTTP, half of them over connections
+# that are kept. Tells how many requests failed, and the longest time in which none was answered; beside it how long the
+# server itself takes until it listens, which is the least that there can be. Needs root and python3, which is the server
+# and the clients.
 . "$(dirname "$0")/lib.sh"
 begin "$@"
 command -v python3 >/dev/null && [ "$(id -u)" -eq 0 ] || { echo "left out: it needs root and python3"; exit 0; }
@@ -10,9 +11,9 @@ command -v python3 >/dev/null && [ "$(id -u)" -eq 0 ] || { echo "left out: it ne
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 mkdir own
 cat >own/server.py <<'PYTHON'
-import http.server
+import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", "2")
@@ -22,14 +23,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
-Server(("", 8000), Handler).serve_forever()
+Server(("", int(sys.argv[1])), Handler).serve_forever()
 PYTHON
 cat >clients.py <<'PYTHON'
 import http.client, os, sys, threading, time
-port, rate, clients = int(sys.argv[1]), 200, 8
+port, all_kept, rate, clients = int(sys.argv[1]), int(sys.argv[2]), 200, 8
 answered, failed, ends = [], [], threading.Event()
 def client(number):
-    kept = number % 2 == 0
+    kept = number < all_kept
     connection, due = None, time.monotonic() + number / rate
     while not ends.is_set():
         time.sleep(max(0, due - time.monotonic()))
@@ -66,7 +67,7 @@ manifest() {
 setpoint = 1
 [service.bench]
 base = "host"
-command = ["python3", "/srv/own/server.py"]
+command = ["python3", "/srv/own/server.py", "8000"]
 mounts = [{ source = "own", target = "/srv/own" }]
 env = { ROUND = "$1" }
 ports = ["$port:8000"]
@@ -75,18 +76,18 @@ $2
 MANIFEST
 }
 
-# load NAME HEALTH: clients ask while the service is replaced.
+# load NAME KEPT HEALTH: clients ask, so many of them over connections that they keep, while the service is replaced.
 load() {
   local round client
-  manifest 0 "$2"
+  manifest 0 "$3"
   "$setpoint" -q up 2>/dev/null
   mkfifo "$work/pipe"
-  python3 clients.py "$port" <"$work/pipe" >"$work/told" &
+  python3 clients.py "$port" "$2" <"$work/pipe" >"$work/told" &
   client=$!
   exec 9>"$work/pipe"
   sleep 1
   for round in $(seq "$runs"); do
-    manifest "$round" "$2"
+    manifest "$round" "$3"
     "$setpoint" -q up 2>/dev/null
     sleep 0.5
     "$setpoint" -q up --recreate 2>/dev/null
@@ -99,15 +100,15 @@ load() {
   "$setpoint" -q down 2>/dev/null
 }
 
-load "connections" ""
-load "requests by HTTP" 'health = { http = "/", port = 8000 }'
+load "connections of their own" 0 ""
+load "requests by HTTP, half over kept connections" 4 'health = { http = "/", port = 8000 }'
 
 times=()
 for _ in $(seq "$runs"); do
   began=$(date +%s%N)
-  python3 own/server.py &
+  python3 own/server.py "$port" &
   server=$!
-  until (exec 3<>/dev/tcp/127.0.0.1/8000) 2>/dev/null; do :; done
+  until (exec 3<>/dev/tcp/127.0.0.1/$port) 2>/dev/null; do :; done
   times+=($((($(date +%s%N) - began) / 1000000)))
   kill "$server" && wait "$server" 2>/dev/null || true
 done
