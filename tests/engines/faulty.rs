@@ -1,6 +1,7 @@
 //! An engine in front of another one, that fails where a test says, or does everything twice.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, HostFacts, ImageFacts, Labels, OwnChanges, Process,
-    Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    Account, BaseSource, Engine, EngineError, ExecSpec, Hold, HostFacts, ImageFacts, Labels, OwnChanges,
+    Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -138,6 +139,15 @@ impl Engine for Faulty {
     }
     fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.set_limits(unit, limits)))
+    }
+    fn hold(&self, unit: &UnitId) -> Result<Option<Hold>, EngineError> {
+        self.again(|| self.inner.hold(unit))
+    }
+    fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.set_ports(unit, spec)))
+    }
+    fn tend(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
+        self.again(|| self.inner.tend(unit))
     }
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
         self.again(|| self.inner.own_changes(unit))

@@ -16,7 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::route::{Patience, Route, Target, UnderWay, prepare};
 
@@ -26,6 +26,8 @@ type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 const IDLE: usize = 64;
 /// How often is looked for the first letters of a request.
 const LETTERS: Duration = Duration::from_millis(1);
+/// How long whoever has begun with a letter may take to the third one; it is taken for HTTP then.
+const HESITATES: Duration = Duration::from_secs(1);
 
 /// What is said of one connection only, and never passed on.
 const OF_A_CONNECTION: [HeaderName; 6] = [
@@ -45,11 +47,13 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// it is.
 pub(super) async fn speaks(outer: &TcpStream) -> bool {
     let mut first = [0; 3];
+    let at_most = Instant::now() + HESITATES;
     loop {
         match outer.peek(&mut first).await {
             Ok(0) | Err(_) => return false,
             Ok(read) if !first[..read].iter().all(u8::is_ascii_uppercase) => return false,
             Ok(3) => return first != *b"PRI",
+            Ok(_) if Instant::now() > at_most => return true,
             Ok(_) => sleep(LETTERS).await,
         }
     }
