@@ -1,5 +1,6 @@
 //! The `setpoint` binary: the hidden children first, then the command line.
 
+mod api;
 mod commands;
 mod context;
 mod error;

@@ -84,8 +84,7 @@ impl UnitLock {
         what: &str,
         mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
     ) -> Result<Self, LockError> {
-        let key = project_key(project_root, Some(unit.as_str()));
-        let path = roots.state.join("locks").join(format!("{key}.lock"));
+        let path = lock_path(roots, project_root, unit);
         let file = open(&path)?;
         loop {
             match file.try_lock() {
@@ -104,6 +103,22 @@ impl UnitLock {
         write_holder(&file, &holder).map_err(|source| LockError::Io { path, source })?;
         Ok(Self { _file: file })
     }
+}
+
+/// Who holds a unit's lock now; nothing if nobody does, or they have not written who they are yet. Asking leaves
+/// nothing behind.
+#[must_use]
+pub fn holder(roots: &Roots, project_root: &Path, unit: &UnitName) -> Option<Holder> {
+    let file = File::open(lock_path(roots, project_root, unit)).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => read_holder(&file),
+        _ => None,
+    }
+}
+
+fn lock_path(roots: &Roots, project_root: &Path, unit: &UnitName) -> PathBuf {
+    let key = project_key(project_root, Some(unit.as_str()));
+    roots.state.join("locks").join(format!("{key}.lock"))
 }
 
 /// A reader may meet a half-written text; it does not parse then, and the holder is unknown for that moment.

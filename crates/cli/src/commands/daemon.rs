@@ -1,16 +1,22 @@
 mod install;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde::Serialize;
-use setpoint_runtime::reconciler::{self, Deed, Stay};
+use setpoint_runtime::reconciler::{self, Post, Stay};
 
 use super::SUCCESS;
+use crate::api::client::Client;
+use crate::api::{self, Hub};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
@@ -36,6 +42,9 @@ enum What {
         /// End by itself when there is nothing left to be kept: how `up` starts it
         #[arg(long)]
         while_needed: bool,
+        /// Also speak HTTP on this address of this machine, with who has the token of the state
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
     },
     /// Say whether a daemon runs
     Status,
@@ -56,16 +65,20 @@ enum What {
 struct Running {
     setpoint: u32,
     running: bool,
+    /// Where it is spoken to.
+    socket: Option<String>,
+    /// Units by what they are shown as.
+    units: BTreeMap<String, usize>,
 }
 
 impl Daemon {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         match self.what {
-            What::Run { while_needed: false } => keep(context, Stay::UntilAsked),
-            What::Run { while_needed: true } => {
+            What::Run { while_needed: false, listen } => keep(context, Stay::UntilAsked, listen),
+            What::Run { while_needed: true, listen } => {
                 // It outlives the terminal that it was started in; where it has no such thing, nothing is lost.
                 let _ = rustix::process::setsid();
-                keep(context, Stay::WhileNeeded)
+                keep(context, Stay::WhileNeeded, listen)
             }
             What::Install { print: true } => {
                 context.output.line(install::unit(context)?.trim_end());
@@ -88,13 +101,13 @@ impl Daemon {
                 Ok(SUCCESS)
             }
             What::Status => {
-                let running = reconciler::is_running(&context.roots);
+                let status = status(context);
                 if context.output.json {
-                    context.output.value(&Running { setpoint: json::VERSION, running });
+                    context.output.value(&status);
                 } else {
-                    context.output.line(if running { "a daemon runs" } else { "no daemon runs" });
+                    context.output.line(words(&status));
                 }
-                Ok(if running { SUCCESS } else { Exit::NotFound as u8 })
+                Ok(if status.running { SUCCESS } else { Exit::NotFound as u8 })
             }
         }
     }
@@ -148,15 +161,61 @@ pub(super) fn end(context: &Context) -> Result<bool, Failure> {
     })
 }
 
-fn keep(context: &Context, stay: Stay) -> Result<u8, Failure> {
+/// Whether a daemon runs, and what it says of its units, if it says something.
+fn status(context: &Context) -> Running {
+    let running = reconciler::is_running(&context.roots);
+    let socket = running.then(|| context.roots.state.join(api::SOCKET));
+    let socket = socket.filter(|socket| socket.exists()).map(|socket| socket.display().to_string());
+    let mut units = BTreeMap::new();
+    if socket.is_some() {
+        let said = Client::new(&context.roots).and_then(|client| client.ask("GET", "/v1/units"));
+        let said = said.unwrap_or_default();
+        let states = said["units"].as_array().into_iter().flatten();
+        for state in states.filter_map(|unit| unit["state"]["state"].as_str()) {
+            *units.entry(state.to_owned()).or_default() += 1;
+        }
+    }
+    Running { setpoint: json::VERSION, running, socket, units }
+}
+
+fn words(status: &Running) -> String {
+    if !status.running {
+        return "no daemon runs".to_owned();
+    }
+    let socket = status.socket.as_ref().map(|socket| format!("\n  socket  {socket}")).unwrap_or_default();
+    let counts = status.units.iter().map(|(state, count)| format!("{count} {}", state.replace('_', "-")));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    format!("a daemon runs{socket}\n  units   {}", if counts.is_empty() { "none" } else { &counts })
+}
+
+fn keep(context: &Context, stay: Stay, listen: Option<SocketAddr>) -> Result<u8, Failure> {
+    let address = listen.map(listen_on).transpose()?;
     context.stop_on_signals()?;
-    let tell = |deed: &Deed| {
-        let project = deed.project_root.file_name().unwrap_or_default().to_string_lossy();
-        context.output.progress(format!("{project}/{}: {}", deed.unit, deed.what));
-    };
+    let post = Post::take(&context.roots)?;
+    let hub = Arc::new(Hub::new(context.output, Timestamp::now().as_millisecond().to_string()));
+    let api = api::start(context, Arc::clone(&hub), address)?;
     if stay == Stay::UntilAsked {
         context.output.progress("keeping the services of this state; Ctrl-C ends that, and they run on");
     }
-    reconciler::run(&context.roots, &context.variables, stay, &context.cancel, &tell)?;
+    reconciler::run(post, &context.roots, &context.variables, stay, &context.cancel, hub.as_ref())?;
+    api.end(&context.cancel);
     Ok(SUCCESS)
+}
+
+/// Listens on an address that only this machine reaches.
+fn listen_on(address: SocketAddr) -> Result<TcpListener, Failure> {
+    if !address.ip().is_loopback() {
+        let message =
+            format!("{address} can be reached from outside, and what is said there is not encrypted");
+        return Err(Failure::new(Exit::Usage, "listen", message).hint(
+            "`--listen 127.0.0.1:7070`; from elsewhere, come by ssh: `ssh -L 7070:127.0.0.1:7070 HOST`",
+        ));
+    }
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Engine, "listen", format!("cannot listen on {address}: {error}"))
+            .hint("choose another port, or end what listens there")
+    };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }

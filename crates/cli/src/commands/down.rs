@@ -9,7 +9,7 @@ use setpoint_runtime::reconciler;
 use setpoint_runtime::session::Session;
 use setpoint_runtime::store::Store;
 
-use super::{SUCCESS, plan};
+use super::{SUCCESS, plan, stop};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -113,7 +113,7 @@ fn remove(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<Vec<&
         Err(error) => return Err(error.into()),
     };
     if exists {
-        unit.engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
+        stop::stop(context, unit, store, "down")?;
         unit.engine.remove(&unit.id)?;
         let is_service = unit.env.is_service();
         removed.push(if is_service { "the container" } else { "the environment with its own files" });

@@ -7,19 +7,22 @@ mod completions;
 mod daemon;
 mod doctor;
 mod down;
+mod events;
 mod exec;
 mod import;
 mod init;
 mod logs;
 mod man;
+mod open;
 mod pipelines;
 mod plan;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod render;
 mod reprovision;
+mod restart;
 mod run;
-mod runs;
+pub(crate) mod runs;
 mod shell;
 mod status;
 mod stop;
@@ -85,9 +88,12 @@ enum Command {
     Runs(runs::Runs),
     Check(check::Check),
     Stop(stop::Stop),
+    Restart(restart::Restart),
     Down(down::Down),
     Reprovision(reprovision::Reprovision),
     Daemon(daemon::Daemon),
+    Events(events::Events),
+    Open(open::Open),
     Doctor(doctor::Doctor),
     Uninstall(uninstall::Uninstall),
     Completions(completions::Completions),
@@ -135,6 +141,9 @@ impl Command {
             Self::Check(command) => command.run(context),
             Self::Daemon(command) => command.run(context),
             Self::Stop(command) => command.run(context),
+            Self::Restart(command) => command.run(context),
+            Self::Events(command) => command.run(context),
+            Self::Open(command) => command.run(context),
             Self::Down(command) => command.run(context),
             Self::Reprovision(command) => command.run(context),
             Self::Doctor(command) => command.run(context),

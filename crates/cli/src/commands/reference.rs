@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::error::Exit;
 
 /// Compares with a file of the repository, or writes it.
-fn golden(file: &str, made: &str) {
+pub(crate) fn golden(file: &str, made: &str) {
     let path = format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("SETPOINT_UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, made).unwrap();

@@ -53,12 +53,12 @@ struct Listed {
 
 /// A run in `runs`.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(crate) struct Row {
     run: u64,
     pipeline: String,
     /// As in `run_ended`, or `running`, or `interrupted`.
     outcome: &'static str,
-    began_at: String,
+    pub(crate) began_at: String,
     took: Option<f64>,
     #[serde(flatten)]
     counts: Counts,
@@ -77,7 +77,7 @@ struct Counts {
 
 /// `runs show`.
 #[derive(Debug, Serialize)]
-struct Shown {
+pub(crate) struct Shown {
     setpoint: u32,
     #[serde(flatten)]
     row: Row,
@@ -173,7 +173,7 @@ fn took(run: &Run) -> Option<Duration> {
     }
 }
 
-fn row(run: &Run) -> Row {
+pub(crate) fn row(run: &Run) -> Row {
     Row {
         run: run.number,
         pipeline: run.pipeline.to_string(),
@@ -219,22 +219,27 @@ impl Show {
     fn run(self, output: Output, runs: &runs::Runs) -> Result<u8, Failure> {
         let run = runs.read(self.run)?;
         if output.json {
-            let artifacts = match &run.state {
-                State::Ended { artifacts, .. } => artifacts.as_ref().map(json::run::Artifacts::from),
-                State::Running | State::Interrupted => None,
-            };
-            output.value(&Shown {
-                setpoint: json::VERSION,
-                row: row(&run),
-                pid: run.pid,
-                steps: run.steps.iter().map(json::run::Ended::from).collect(),
-                open: open(&run).map(ToString::to_string).collect(),
-                artifacts,
-            });
+            output.value(&shown(&run));
             return Ok(SUCCESS);
         }
         picture(&run, Timestamp::now()).iter().for_each(|line| output.line(line));
         Ok(SUCCESS)
+    }
+}
+
+/// All that is kept of a run.
+pub(crate) fn shown(run: &Run) -> Shown {
+    let artifacts = match &run.state {
+        State::Ended { artifacts, .. } => artifacts.as_ref().map(json::run::Artifacts::from),
+        State::Running | State::Interrupted => None,
+    };
+    Shown {
+        setpoint: json::VERSION,
+        row: row(run),
+        pid: run.pid,
+        steps: run.steps.iter().map(json::run::Ended::from).collect(),
+        open: open(run).map(ToString::to_string).collect(),
+        artifacts,
     }
 }
 

@@ -11,8 +11,8 @@ use setpoint_model::plan::Options;
 use setpoint_model::reconcile::{State, StoppedBy};
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::project::Project;
-use setpoint_runtime::reconciler;
-use setpoint_runtime::store::{Operation, OperationOutcome, Store};
+use setpoint_runtime::reconciler::{self, control};
+use setpoint_runtime::store::{Kept, Operation, OperationOutcome, Store};
 
 use super::SUCCESS;
 use crate::context::Context;
@@ -123,7 +123,7 @@ fn unit_status(
         Some(row) if exists && reconciler::is_running(&context.roots) => store.kept(row.id)?,
         _ => None,
     };
-    let kept = kept.and_then(|kept| words_of(&reconciler::state(engine, &kept).ok()?));
+    let kept = kept.and_then(|kept| words_of(&shown(context, engine, store, &kept)?));
     let changes =
         look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
     Ok(json::UnitStatus {
@@ -141,6 +141,12 @@ fn unit_status(
     })
 }
 
+/// What a unit that is kept is shown as, while others may work on it.
+fn shown(context: &Context, engine: &dyn Engine, store: &Store, kept: &Kept) -> Option<State> {
+    let doing = control::under_way(store, &context.roots, &kept.unit, 0).ok()?;
+    reconciler::state(engine, kept, doing).ok()
+}
+
 /// What a unit has come to, in words.
 fn state(seen: &Seen, progress: &Progress) -> String {
     match (seen, progress.health, progress.ended) {
@@ -156,7 +162,7 @@ fn state(seen: &Seen, progress: &Progress) -> String {
     }
 }
 
-/// What a daemon waits for, in words, where it does.
+/// What a unit is waited for to come to, in words, where it is.
 fn words_of(state: &State) -> Option<String> {
     Some(match state {
         State::BackOff { attempt, until } => {
@@ -164,6 +170,12 @@ fn words_of(state: &State) -> Option<String> {
                 i64::try_from(*until).ok().and_then(|until| Timestamp::from_millisecond(until).ok())?;
             let wait = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
             format!("back-off (try {attempt} in {})", span(wait))
+        }
+        State::Stopping { since, grace } => {
+            let until = i64::try_from(since.saturating_add(*grace)).ok()?;
+            let until = Timestamp::from_millisecond(until).ok()?;
+            let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+            format!("stopping (killed in {})", span(left))
         }
         State::WaitingOn { unit } => format!("waiting on {unit}"),
         State::Held { reason } => format!("held: {reason}"),

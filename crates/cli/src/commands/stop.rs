@@ -2,7 +2,9 @@ use std::time::Instant;
 
 use clap::Args;
 use setpoint_runtime::engine::Seen;
-use setpoint_runtime::reconciler;
+use setpoint_runtime::observe::Unit;
+use setpoint_runtime::reconciler::{self, control};
+use setpoint_runtime::store::Store;
 
 use super::{SUCCESS, plan};
 use crate::context::Context;
@@ -38,13 +40,13 @@ impl Stop {
             if let Some(row) = store.unit(&project.root, &env.name)? {
                 reconciler::want_stopped(&mut store, row.id)?;
             }
-            let was_running = matches!(engine.observe(&unit.id)?, Seen::Running(_));
-            // Of one that has ended, something may still wait for it to come back.
-            engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
-            if was_running {
+            if matches!(engine.observe(&unit.id)?, Seen::Running(_)) {
+                stop(context, &unit, &mut store, "stop")?;
                 done.push("stop".to_owned());
                 context.output.note(format!("{name} stopped"));
             } else {
+                // Something may still wait for it to come back.
+                engine.stop(&unit.id, unit.stop_grace(), &context.cancel)?;
                 context.output.note(format!("{name} is not running"));
             }
             units.push(json::UnitDone {
@@ -59,4 +61,17 @@ impl Stop {
         }
         Ok(SUCCESS)
     }
+}
+
+/// Stops a unit, and lets whoever looks meanwhile know of it. `command` is what does it.
+pub(super) fn stop(
+    context: &Context,
+    unit: &Unit<'_>,
+    store: &mut Store,
+    command: &str,
+) -> Result<(), Failure> {
+    let (grace, name) = (unit.stop_grace(), &unit.env.name);
+    let stop = || unit.engine.stop(&unit.id, grace, &context.cancel);
+    let Some(row) = store.unit(&unit.project.root, name)? else { return Ok(stop()?) };
+    Ok(control::stop_journaled(store, row.id, &format!("{command} {name}"), grace, stop)??)
 }

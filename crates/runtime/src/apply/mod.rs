@@ -25,6 +25,7 @@ use crate::facts::{FactsError, PACKS};
 use crate::hooks::{Failed, Failure, Runner};
 use crate::logs::Logged;
 use crate::observe::{Look, Unit};
+use crate::reconciler::control::is_asked;
 use crate::secrets::{Mask, SecretError, Values};
 use crate::session::Session;
 use crate::store::{self, OperationOutcome, Store, StoreError, TxId};
@@ -136,7 +137,8 @@ impl Unit<'_> {
             // What a process that died left open is settled by this plan, which was made from what is there.
             let open = store.open_operations(row)?;
             Ok(store.write(|writer| {
-                for left in &open {
+                // What somebody asked of a daemon is that one's to settle.
+                for left in open.iter().filter(|left| !is_asked(left)) {
                     let txid = &left.operation.txid;
                     writer.finish(txid, OperationOutcome::Recovered, None, Timestamp::now())?;
                 }

@@ -25,6 +25,7 @@ use setpoint_model::pipeline::key;
 use crate::cancel::Cancel;
 use crate::events::Watcher;
 use crate::paths::Roots;
+use crate::store::NewUnit;
 
 /// Which unit, on every engine: a name that is unique to the project's folder and the unit in it, and fit to be
 /// a file name and a host name.
@@ -386,6 +387,20 @@ pub fn open(kind: EngineKind, roots: &Roots, variables: &BTreeMap<String, String
         EngineKind::Docker => Box::new(docker::Docker::new(docker::Flavor::Docker, roots, variables)),
         EngineKind::Podman => Box::new(docker::Docker::new(docker::Flavor::Podman, roots, variables)),
     }
+}
+
+/// The engine that holds a unit. Nothing is asked of it yet.
+///
+/// # Errors
+/// In words, if this version knows no engine of that name.
+pub fn of_unit(
+    unit: &NewUnit,
+    roots: &Roots,
+    variables: &BTreeMap<String, String>,
+) -> Result<Box<dyn Engine>, String> {
+    let kind = EngineKind::ALL.into_iter().find(|kind| kind.as_str() == unit.engine);
+    let kind = kind.ok_or_else(|| format!("there is no engine `{}`", unit.engine))?;
+    Ok(open(kind, roots, variables))
 }
 
 /// Whether an image that is there already is looked for again.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -12,8 +12,9 @@ use setpoint_model::reconcile::{
 };
 
 use super::alert::Sender;
+use super::control::{self, Asked, Request};
 use super::{Deed, PASS, Shared, lock, look};
-use crate::engine::{Engine, EngineError, UnitId, Watch};
+use crate::engine::{self, Engine, EngineError, UnitId, Watch};
 use crate::lock::{LockError, UnitLock};
 use crate::store::{self, NewUnit, OperationOutcome, StoreError, TxId, Wanted, Writer};
 
@@ -49,18 +50,20 @@ pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Arc<Wake>) {
         shared,
         row: unit.id,
         unit: unit.unit,
+        created_at: unit.created_at,
         on_engine,
         ended_unseen: None,
         told: None,
         alerts: Sender::default(),
+        last: None,
     };
     while !shared.cancel.asked() {
         let (watched, at_most) = match actor.pass(wake) {
-            Ok(Next::Gone) => return,
+            Ok(Next::Gone) => return shared.watcher.left(actor.row),
             Ok(Next::Wait { watched, at_most }) => (watched, at_most),
             // The disk or the engine is away: what runs is left alone.
             Err(trouble) => {
-                actor.tell_once(trouble);
+                actor.tell_again(trouble);
                 (Vec::new(), LOOK)
             }
         };
@@ -81,6 +84,7 @@ struct Actor<'a> {
     shared: &'a Shared<'a>,
     row: store::UnitId,
     unit: NewUnit,
+    created_at: Timestamp,
     on_engine: UnitId,
     /// When it was first found ended, where nobody saw the end.
     ended_unseen: Option<Time>,
@@ -88,6 +92,8 @@ struct Actor<'a> {
     told: Option<String>,
     /// What others are told of it.
     alerts: Sender,
+    /// What was known of it at the last look.
+    last: Option<Situation>,
 }
 
 impl Actor<'_> {
@@ -100,25 +106,29 @@ impl Actor<'_> {
             UnitLock::acquire(self.shared.roots, root, name, "setpoint daemon", |_| ControlFlow::Break(()));
         let _lock = match taken {
             Ok(lock) => lock,
-            Err(LockError::Held { .. }) => return Ok(Next::Wait { watched: Vec::new(), at_most: BUSY }),
+            Err(LockError::Held { .. }) => {
+                self.show_others_work().map_err(words)?;
+                return Ok(Next::Wait { watched: Vec::new(), at_most: BUSY });
+            }
             Err(error) => return Err(error.to_string()),
         };
         let Some(kept) = lock(&self.shared.store).kept(self.row).map_err(words)? else {
             return Ok(Next::Gone);
         };
         let engine = self.shared.engine(&kept.unit.unit.engine)?;
+        let requests = control::requests(&mut lock(&self.shared.store), &kept).map_err(words)?;
         // Before looking, so that nothing is missed between the two.
         let watch = engine.watch(&self.on_engine).unwrap_or_default();
-        let now = look::now();
+        let (now, began) = (look::now(), Instant::now());
         let rules = look::rules(&kept)?;
         let alerts = rules.alerts.clone();
         let situation = look::situation(engine, &kept, rules, now, &mut self.ended_unseen);
         let (decision, mut history) = decide(&situation, now, jitter());
+        self.shared.watcher.looked(began.elapsed());
         let roots = self.shared.roots;
         let alerted = self.alerts.pass(roots, &self.unit, &alerts, &decision, &mut history, wake);
         if let Some(action) = &decision.action {
-            let what = format!("{} ({})", verb(action), decision.cause);
-            self.act(engine, kept.intent.generation, action, &what, &history).map_err(words)?;
+            self.act(engine, &situation, &decision, action, &history, requests).map_err(words)?;
             self.told = None;
             alerted.into_iter().for_each(|what| self.tell(what));
             // What came of it is looked at at once.
@@ -129,6 +139,8 @@ impl Actor<'_> {
             let remember = |writer: &Writer<'_>| writer.put_history(self.row, generation, &json(&history));
             lock(&self.shared.store).write(remember).map_err(words)?;
         }
+        self.answer(&requests, &decision).map_err(words)?;
+        self.show(Situation { history, ..situation.clone() });
         // Told once it is recorded.
         alerted.into_iter().for_each(|what| self.tell(what));
         self.tell_rest(&decision, now);
@@ -143,29 +155,43 @@ impl Actor<'_> {
 
     /// Does what was decided, and records what came of it.
     fn act(
-        &self,
+        &mut self,
         engine: &dyn Engine,
-        generation: u64,
+        situation: &Situation,
+        decision: &Decision,
         action: &Action,
-        what: &str,
         history: &History,
+        requests: Vec<(TxId, Request)>,
     ) -> Result<(), StoreError> {
-        let operation = TxId::new(crate::random::hex());
-        lock(&self.shared.store).write(|writer| {
-            writer.put_history(self.row, generation, &json(history))?;
-            writer.begin(&operation, self.row, what, Timestamp::now())
-        })?;
-        let event =
-            self.carry_out(engine, action).unwrap_or_else(|(fault, why)| Event::Failed { fault, why });
+        let generation = situation.intent.generation;
+        let (asked, request) = requests.into_iter().next().unzip();
+        let asked_for = request.map(|request: Request| request.asked);
+        let action = &as_asked(action, asked_for, situation);
+        let what = match asked_for {
+            Some(asked) => format!("{} (asked for)", asked.as_str()),
+            None => format!("{} ({})", verb(action), decision.cause),
+        };
+        let operation = self.begin(asked, generation, action, &what, history)?;
+        let phase = control::phase(action, look::now());
+        let doing = phase.map(|phase| control::operation(phase, generation));
+        self.show(Situation { operation: doing, history: history.clone(), ..situation.clone() });
+        let event = self
+            .carry_out(engine, action, generation)
+            .unwrap_or_else(|(fault, why)| Event::Failed { fault, why });
+        let is_over = matches!(action, Action::Restart { .. }) && event == Event::Stopped;
         let (outcome, why) = match &event {
+            _ if is_over => (OperationOutcome::Cancelled, Some(control::REPLACED)),
             Event::Failed { why, .. } | Event::Broken { why } => {
                 (OperationOutcome::Failed, Some(why.as_str()))
             }
             _ => (OperationOutcome::Succeeded, None),
         };
-        self.tell(why.map_or_else(|| what.to_owned(), |why| format!("{what} failed: {why}")));
+        let failed = outcome == OperationOutcome::Failed;
+        let ended = if failed { "failed: " } else { "" };
+        self.tell(why.map_or_else(|| what.clone(), |why| format!("{what} {ended}{why}")));
+        self.shared.watcher.acted(verb(action), failed);
         let mut after = history.record(&event, look::now(), jitter());
-        if event == Event::Stopped {
+        if event == Event::Stopped || (event == Event::Started && !is_applied(situation)) {
             // The wish has been brought about.
             after = after.record(&Event::Applied { generation }, look::now(), jitter());
         }
@@ -173,26 +199,128 @@ impl Actor<'_> {
             writer.finish(&operation, outcome, why, Timestamp::now())?;
             writer.put_history(self.row, generation, &json(&after))
         })?;
+        self.shared.watcher.operation(&self.row_now(), &operation, Some(outcome));
         Ok(())
     }
 
-    fn carry_out(&self, engine: &dyn Engine, action: &Action) -> Result<Event, (Fault, String)> {
+    /// Writes down what is about to be done, in the operation that asked for it, if one did.
+    fn begin(
+        &self,
+        asked: Option<TxId>,
+        generation: u64,
+        action: &Action,
+        what: &str,
+        history: &History,
+    ) -> Result<TxId, StoreError> {
+        let is_new = asked.is_none();
+        let operation = asked.unwrap_or_else(|| TxId::new(crate::random::hex()));
+        lock(&self.shared.store).write(|writer| {
+            writer.put_history(self.row, generation, &json(history))?;
+            if is_new {
+                writer.begin(&operation, self.row, what, Timestamp::now())?;
+            }
+            match ends_within(action) {
+                Some(grace) => control::note_stop(writer, &operation, grace),
+                None => writer.intent(&operation, "start", &serde_json::Value::Null, Timestamp::now()),
+            }
+        })?;
+        self.shared.watcher.operation(&self.row_now(), &operation, None);
+        Ok(operation)
+    }
+
+    fn carry_out(
+        &self,
+        engine: &dyn Engine,
+        action: &Action,
+        generation: u64,
+    ) -> Result<Event, (Fault, String)> {
         let unit = &self.on_engine;
         let stop = |grace: u64| engine.stop(unit, Duration::from_millis(grace), self.shared.cancel);
         let failed = |fault: Fault| move |error: EngineError| (fault, error.to_string());
         match action {
             Action::Start => engine.start_again(unit).map(|()| Event::Started).map_err(failed(Fault::Start)),
             Action::Restart { grace } => {
-                let _held = engine.hold(unit).map_err(failed(Fault::Stop))?;
-                stop(*grace).map_err(failed(Fault::Stop))?;
-                engine.start_again(unit).map(|()| Event::Started).map_err(failed(Fault::Start))
+                let grace = Duration::from_millis(*grace);
+                self.bring_up(engine, Some(grace), generation)
             }
+            Action::Converge => self.bring_up(engine, None, generation),
             Action::Stop { grace } => stop(*grace).map(|()| Event::Stopped).map_err(failed(Fault::Stop)),
             // What is declared is looked at when the user says so.
-            Action::Converge | Action::Remove { .. } | Action::Cancel => {
+            Action::Remove { .. } | Action::Cancel => {
                 Ok(Event::Broken { why: "it is not there; `setpoint up` makes it".to_owned() })
             }
         }
+    }
+
+    /// Brings it to running, as it was last brought up; what runs ends first within `ends`, if it has to.
+    fn bring_up(
+        &self,
+        engine: &dyn Engine,
+        ends: Option<Duration>,
+        generation: u64,
+    ) -> Result<Event, (Fault, String)> {
+        let unit = &self.on_engine;
+        let failed = |fault: Fault| move |error: EngineError| (fault, error.to_string());
+        let _held = match engine.observe(unit).map_err(failed(Fault::Start))? {
+            engine::Seen::Absent => {
+                return Ok(Event::Broken { why: "it is not there; `setpoint up` makes it".to_owned() });
+            }
+            engine::Seen::Running(_) => match ends {
+                Some(grace) => {
+                    // Until it is back, or something else is wanted.
+                    let held = engine.hold(unit).map_err(failed(Fault::Stop))?;
+                    engine.stop(unit, grace, self.shared.cancel).map_err(failed(Fault::Stop))?;
+                    held
+                }
+                None => return Ok(Event::Applied { generation }),
+            },
+            engine::Seen::Stopped(_) => None,
+        };
+        // The user may want something else by now.
+        let kept = lock(&self.shared.store).kept(self.row);
+        if ends.is_some()
+            && kept.is_ok_and(|kept| kept.is_none_or(|kept| kept.intent.generation != generation))
+        {
+            return Ok(Event::Stopped);
+        }
+        engine.start_again(unit).map(|()| Event::Started).map_err(failed(Fault::Start))
+    }
+
+    /// Answers what was asked of it, where there is nothing to do for it.
+    fn answer(&self, requests: &[(TxId, Request)], decision: &Decision) -> Result<(), StoreError> {
+        let Some(outcome) = control::ending(decision).filter(|_| !requests.is_empty()) else { return Ok(()) };
+        let why = decision.cause.to_string();
+        lock(&self.shared.store).write(|writer| {
+            requests.iter().try_for_each(|(operation, _)| {
+                writer.finish(operation, outcome, Some(&why), Timestamp::now())
+            })
+        })?;
+        let unit = self.row_now();
+        requests
+            .iter()
+            .for_each(|(operation, _)| self.shared.watcher.operation(&unit, operation, Some(outcome)));
+        Ok(())
+    }
+
+    /// Shows what somebody else does to it.
+    fn show_others_work(&mut self) -> Result<(), StoreError> {
+        let Some(last) = &self.last else { return Ok(()) };
+        let store = lock(&self.shared.store);
+        let Some(kept) = store.kept(self.row)? else { return Ok(()) };
+        let operation = control::under_way(&store, self.shared.roots, &kept.unit, last.rules.stop_grace)?;
+        drop(store);
+        let intent = look::intent(&kept);
+        self.show(Situation { operation, intent, ..last.clone() });
+        Ok(())
+    }
+
+    fn show(&mut self, situation: Situation) {
+        self.shared.watcher.situation(&self.row_now(), &situation);
+        self.last = Some(situation);
+    }
+
+    fn row_now(&self) -> store::Unit {
+        store::Unit { id: self.row, unit: self.unit.clone(), created_at: self.created_at }
     }
 
     /// Tells what is waited for, once.
@@ -201,26 +329,33 @@ impl Actor<'_> {
             (Cause::BackOff { attempt, .. }, _) => {
                 let wait = decision.wake_at.unwrap_or(now).saturating_sub(now);
                 let wait = Duration::from_millis(wait).as_secs_f64();
-                self.tell_once(format!("try {attempt} comes in {wait:.1}s"));
+                let until = format!("{attempt} {:?}", decision.wake_at);
+                self.tell_once(until, format!("try {attempt} comes in {wait:.1}s"));
             }
             (Cause::Held { .. } | Cause::NoAnswer, _) => {
-                self.tell_once(format!("left alone: {}", decision.cause));
+                self.tell_again(format!("left alone: {}", decision.cause));
             }
-            (_, Some((unit, _))) => self.tell_once(format!("waits for {unit}")),
+            (_, Some((unit, _))) => self.tell_again(format!("waits for {unit}")),
             _ => self.told = None,
         }
     }
 
-    fn tell_once(&mut self, what: String) {
-        if self.told.as_ref() != Some(&what) {
-            self.tell(what.clone());
-            self.told = Some(what);
+    /// Tells what is so until something else is, once.
+    fn tell_again(&mut self, what: String) {
+        self.tell_once(what.clone(), what);
+    }
+
+    /// Tells something once, for as long as what it is about is the same.
+    fn tell_once(&mut self, about: String, what: String) {
+        if self.told.as_ref() != Some(&about) {
+            self.tell(what);
+            self.told = Some(about);
         }
     }
 
     fn tell(&self, what: String) {
         let (unit, project_root) = (self.unit.name.clone(), self.unit.project_root.clone());
-        (self.shared.tell)(&Deed { unit, project_root, what });
+        self.shared.watcher.deed(&Deed { unit, project_root, what });
     }
 }
 
@@ -245,6 +380,30 @@ fn wait(wake: &Wake, watched: &[OwnedFd], at_most: Duration) {
         fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     let timeout = Timespec::try_from(at_most).ok();
     let _ = poll(&mut polled, timeout.as_ref());
+}
+
+/// What is done where somebody asked for it: what runs ends first if it is to be restarted, and at once if it is to be
+/// killed.
+fn as_asked(action: &Action, asked: Option<Asked>, situation: &Situation) -> Action {
+    match (action, asked) {
+        (Action::Converge, Some(Asked::Restart)) => Action::Restart { grace: situation.rules.stop_grace },
+        (Action::Stop { .. }, Some(Asked::Kill)) => Action::Stop { grace: 0 },
+        _ => action.clone(),
+    }
+}
+
+fn is_applied(situation: &Situation) -> bool {
+    situation.history.applied == Some(situation.intent.generation)
+}
+
+/// How long what runs may take to end, if an action ends it.
+fn ends_within(action: &Action) -> Option<Duration> {
+    match action {
+        Action::Stop { grace } | Action::Restart { grace } | Action::Remove { grace } => {
+            Some(Duration::from_millis(*grace))
+        }
+        Action::Start | Action::Converge | Action::Cancel => None,
+    }
 }
 
 fn verb(action: &Action) -> &'static str {

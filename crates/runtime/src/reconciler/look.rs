@@ -1,21 +1,40 @@
 //! What is known of a unit that is kept, as the pure core wants it.
 
 use jiff::Timestamp;
+use setpoint_model::import::compose::RestartPolicy;
 use setpoint_model::reconcile::{
-    Awaited, Health, Intent, Observed, Seen, Situation, Standing, State, Time, Wish, displayed,
+    self, Awaited, Health, History, Intent, Observed, Operation, Seen, Situation, Standing, State, Time,
+    Wish, displayed,
 };
 
 use super::Rules;
 use crate::engine::{self, Engine, EngineError, UnitId};
-use crate::store::{Kept, Wanted};
+use crate::store::{Kept, Unit, Wanted};
 
 /// What a unit that is kept has come to, for people.
 ///
 /// # Errors
 /// In words, if how it is kept cannot be read.
-pub fn state(engine: &dyn Engine, kept: &Kept) -> Result<State, String> {
+pub fn state(engine: &dyn Engine, kept: &Kept, operation: Option<Operation>) -> Result<State, String> {
     let now = now();
-    Ok(displayed(&situation(engine, kept, rules(kept)?, now, &mut None), now))
+    Ok(displayed(&Situation { operation, ..situation(engine, kept, rules(kept)?, now, &mut None) }, now))
+}
+
+/// What is known of a unit that nobody keeps, as if it were wanted to stay as it is.
+#[must_use]
+pub fn unkept(engine: &dyn Engine, unit: &Unit, operation: Option<Operation>) -> Situation {
+    let now = now();
+    let mine = UnitId::new(&unit.unit.project_root, &unit.unit.name);
+    let seen = seen(engine, &mine, now, &mut None).unwrap_or(Seen::Unknown);
+    let wish = if seen == Seen::Absent { Wish::Stopped } else { Wish::Up };
+    Situation {
+        intent: Intent { wish, generation: 0 },
+        operation,
+        observed: Observed { at: now, seen, drift: false },
+        dependencies: Vec::new(),
+        rules: reconcile::Rules { restart: RestartPolicy::No, completes: false, stop_grace: 0 },
+        history: History { applied: Some(0), ..History::default() },
+    }
 }
 
 /// How a unit is kept.
@@ -36,23 +55,28 @@ pub(super) fn situation(
     let unit = &kept.unit.unit;
     let mine = UnitId::new(&unit.project_root, &unit.name);
     let seen = seen(engine, &mine, now, ended_unseen).unwrap_or(Seen::Unknown);
-    let wish = match kept.intent.wanted {
-        Wanted::Up => Wish::Up,
-        Wanted::Stopped => Wish::Stopped,
-    };
     let awaited = rules.depends_on.iter().map(|(name, dependency)| Awaited {
         unit: name.clone(),
         dependency: *dependency,
         standing: standing(engine, &UnitId::new(&unit.project_root, name)),
     });
     Situation {
-        intent: Intent { wish, generation: kept.intent.generation },
+        intent: intent(kept),
         operation: None,
         observed: Observed { at: now, seen, drift: false },
         dependencies: awaited.collect(),
         rules: rules.kept,
         history: kept.history.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
     }
+}
+
+/// What the user wants of a unit that is kept.
+pub(super) fn intent(kept: &Kept) -> Intent {
+    let wish = match kept.intent.wanted {
+        Wanted::Up => Wish::Up,
+        Wanted::Stopped => Wish::Stopped,
+    };
+    Intent { wish, generation: kept.intent.generation }
 }
 
 /// What the engine says of a unit.
@@ -98,6 +122,6 @@ pub(super) fn now() -> Time {
     millis(Timestamp::now())
 }
 
-fn millis(at: Timestamp) -> Time {
+pub(super) fn millis(at: Timestamp) -> Time {
     u64::try_from(at.as_millisecond()).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 
 mod actor;
 mod alert;
+pub mod control;
 mod look;
 mod post;
 
@@ -17,16 +18,16 @@ use serde::{Deserialize, Serialize};
 use setpoint_model::import::compose::{Dependency, RestartPolicy};
 use setpoint_model::manifest::{Alerts, EngineKind, Env};
 use setpoint_model::names::UnitName;
-use setpoint_model::reconcile::{self, Fault, History};
+use setpoint_model::reconcile::{self, Fault, History, Situation};
 
-pub use look::state;
-pub use post::{end, is_running, tell};
+pub use look::{state, unkept};
+pub use post::{Post, end, is_running, tell, with_short_path};
 
 use self::actor::Wake;
 use crate::cancel::Cancel;
 use crate::engine::{self, Engine};
 use crate::paths::Roots;
-use crate::store::{self, Kept, Store, StoreError, Wanted};
+use crate::store::{self, Kept, OperationOutcome, Store, StoreError, TxId, Wanted};
 
 /// How often everything is looked at, whatever is told.
 const PASS: Duration = Duration::from_secs(30);
@@ -65,6 +66,22 @@ pub struct Deed {
     pub project_root: PathBuf,
     /// What was done, or is waited for, and why.
     pub what: String,
+}
+
+/// Whoever watches a daemon. It is told on the actors' own threads, and must not keep them.
+pub trait Watcher: Sync {
+    /// Something was done, or is waited for.
+    fn deed(&self, deed: &Deed);
+    /// A unit was looked at, or something began to be done to it; this is what is known of it now.
+    fn situation(&self, unit: &store::Unit, situation: &Situation);
+    /// A unit is not kept any more.
+    fn left(&self, unit: store::UnitId);
+    /// An operation began or ended.
+    fn operation(&self, unit: &store::Unit, operation: &TxId, outcome: Option<OperationOutcome>);
+    /// A look at a unit, with the decision on it, took so long.
+    fn looked(&self, took: Duration);
+    /// A unit was started, restarted or stopped, or that failed.
+    fn acted(&self, verb: &'static str, failed: bool);
 }
 
 /// Why a daemon does not run.
@@ -129,7 +146,7 @@ fn is_calm(kept: &Kept) -> bool {
 pub fn want_stopped(store: &mut Store, unit: store::UnitId) -> Result<(), StoreError> {
     match store.kept(unit)? {
         Some(kept) if kept.intent.wanted == Wanted::Up => {
-            store.write(|writer| writer.set_wanted(unit, Wanted::Stopped, Timestamp::now()))
+            store.write(|writer| writer.set_wanted(unit, Wanted::Stopped, Timestamp::now()).map(drop))
         }
         _ => Ok(()),
     }
@@ -141,7 +158,7 @@ struct Shared<'a> {
     engines: BTreeMap<&'static str, Box<dyn Engine>>,
     store: Mutex<Store>,
     cancel: &'a Cancel,
-    tell: &'a (dyn Fn(&Deed) + Sync),
+    watcher: &'a dyn Watcher,
 }
 
 impl Shared<'_> {
@@ -160,21 +177,23 @@ pub enum Stay {
     WhileNeeded,
 }
 
-/// Keeps all units of a state as they are wanted, until it is asked to stop. What runs goes on running then.
+/// Keeps all units of a state as they are wanted, for whoever has the place of its daemon, until it is asked to stop.
+/// What runs goes on running then.
 ///
 /// # Errors
-/// If there is a daemon already, or the state cannot be read.
+/// If the state cannot be read.
 pub fn run(
+    mut post: Post,
     roots: &Roots,
     variables: &BTreeMap<String, String>,
     stay: Stay,
     cancel: &Cancel,
-    tell: &(dyn Fn(&Deed) + Sync),
+    watcher: &dyn Watcher,
 ) -> Result<(), ReconcilerError> {
-    let mut post = post::Post::take(roots)?;
     let engines = EngineKind::ALL.map(|kind| (kind.as_str(), engine::open(kind, roots, variables)));
     let store = Mutex::new(Store::open(roots)?);
-    let shared = Shared { roots, engines: engines.into(), store, cancel, tell };
+    let shared = Shared { roots, engines: engines.into(), store, cancel, watcher };
+    control::close_abandoned(&mut lock(&shared.store))?;
     std::thread::scope(|scope| {
         let mut actors: BTreeMap<store::UnitId, (Arc<Wake>, ScopedJoinHandle<'_, ()>)> = BTreeMap::new();
         let mut looked = None::<Instant>;
@@ -192,7 +211,7 @@ pub fn run(
                 if lock(&shared.store).all_kept().is_ok_and(|kept| kept.is_empty()) {
                     break;
                 }
-                let Ok(again) = post::Post::take(roots) else { break };
+                let Ok(again) = Post::take(roots) else { break };
                 post = again;
                 looked = None;
                 continue;

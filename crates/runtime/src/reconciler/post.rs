@@ -23,7 +23,7 @@ const ENDS: Duration = Duration::from_secs(30);
 
 /// The right to be the daemon of a state, and what wakes it.
 #[derive(Debug)]
-pub(super) struct Post {
+pub struct Post {
     socket: UnixDatagram,
     // Let go last: whoever takes it next makes a socket of his own.
     _lock: File,
@@ -31,7 +31,10 @@ pub(super) struct Post {
 
 impl Post {
     /// Takes the place of the daemon.
-    pub(super) fn take(roots: &Roots) -> Result<Self, ReconcilerError> {
+    ///
+    /// # Errors
+    /// [`ReconcilerError::Running`] if somebody has it; [`ReconcilerError::Io`] if a file of its own cannot be used.
+    pub fn take(roots: &Roots) -> Result<Self, ReconcilerError> {
         let failed = |source: io::Error| ReconcilerError::Io { path: roots.state.join(SOCKET), source };
         crate::paths::make_private_folder(&roots.state).map_err(failed)?;
         let lock = lock_file(roots).map_err(failed)?;
@@ -53,7 +56,7 @@ impl Post {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let socket = with_short_path(roots, UnixDatagram::bind).map_err(failed)?;
+        let socket = with_short_path(roots, SOCKET, UnixDatagram::bind).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         Ok(Self { socket, _lock: lock })
     }
@@ -106,15 +109,22 @@ pub fn end(roots: &Roots) -> io::Result<bool> {
 /// Tells the daemon of a state that something has changed, if one runs.
 pub fn tell(roots: &Roots) {
     // It looks by itself now and then; nobody is kept waiting for it.
-    let _ = with_short_path(roots, |path| UnixDatagram::unbound()?.send_to(b"changed", path));
+    let _ = with_short_path(roots, SOCKET, |path| UnixDatagram::unbound()?.send_to(b"changed", path));
 }
 
 fn lock_file(roots: &Roots) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(roots.state.join(LOCK))
 }
 
-/// The socket by a path that is short enough to be a socket's, wherever the state lies.
-fn with_short_path<T>(roots: &Roots, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
+/// A socket of the state by a path that is short enough to be a socket's, wherever the state lies.
+///
+/// # Errors
+/// What `act` gives, or if the folder of the state cannot be opened.
+pub fn with_short_path<T>(
+    roots: &Roots,
+    socket: &str,
+    act: impl FnOnce(PathBuf) -> io::Result<T>,
+) -> io::Result<T> {
     let folder = File::open(&roots.state)?;
-    act(PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd())))
+    act(PathBuf::from(format!("/proc/self/fd/{}/{socket}", folder.as_raw_fd())))
 }

@@ -153,6 +153,28 @@ impl Runs {
         Self { project: project_root.to_owned(), folder }
     }
 
+    /// The runs of all projects, each with what they are kept under.
+    ///
+    /// # Errors
+    /// [`RunsError::Io`] if their folder cannot be read; one that is not there holds no runs.
+    pub fn all(roots: &Roots) -> Result<Vec<(String, Self)>, RunsError> {
+        let folder = roots.state.join("runs/v1");
+        let unreadable = |source| RunsError::Io { what: "read", path: folder.clone(), source };
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(unreadable)?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(unreadable)?.path();
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                all.push((name.to_owned(), Self { project: path.clone(), folder: path.clone() }));
+            }
+        }
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(all)
+    }
+
     /// The newest runs, at most so many. What is damaged is told beside them, and does not hide the others.
     ///
     /// # Errors

@@ -103,12 +103,7 @@ impl Writer<'_> {
             params![id.0, wanted.as_str(), rules, at.as_millisecond()],
         )?;
         self.execute("DELETE FROM histories WHERE unit = ?1", [id.0])?;
-        let sql = "SELECT generation FROM intents WHERE unit = ?1";
-        let generation: i64 = self
-            .transaction
-            .query_row(sql, [id.0], |row| row.get(0))
-            .map_err(|error| StoreError::sql(self.path, error))?;
-        Ok(u64::try_from(generation).unwrap_or_default())
+        self.generation(id)
     }
 
     /// Forgets that anything is wanted of a unit, which is left alone then.
@@ -121,16 +116,27 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Records what is wanted of a unit that is kept, by the rules that it has. One that is not kept is no error.
+    /// Records what is wanted of a unit that is kept, by the rules that it has, and gives the generation; 0 for one that
+    /// is not kept.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be written.
-    pub fn set_wanted(&self, id: UnitId, wanted: Wanted, at: Timestamp) -> Result<(), StoreError> {
+    pub fn set_wanted(&self, id: UnitId, wanted: Wanted, at: Timestamp) -> Result<u64, StoreError> {
         self.execute(
             "UPDATE intents SET wanted = ?2, generation = generation + 1, at = ?3 WHERE unit = ?1",
             params![id.0, wanted.as_str(), at.as_millisecond()],
         )?;
-        Ok(())
+        self.generation(id)
+    }
+
+    fn generation(&self, id: UnitId) -> Result<u64, StoreError> {
+        let sql = "SELECT generation FROM intents WHERE unit = ?1";
+        let generation: Option<i64> = self
+            .transaction
+            .query_row(sql, [id.0], |row| row.get(0))
+            .optional()
+            .map_err(|error| StoreError::sql(self.path, error))?;
+        Ok(generation.and_then(|generation| u64::try_from(generation).ok()).unwrap_or_default())
     }
 
     /// Records what became of keeping a unit, as long as nothing else is wanted of it than at this generation.

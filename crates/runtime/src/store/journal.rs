@@ -171,6 +171,46 @@ impl Store {
         })
     }
 
+    /// The latest operations on all units, the newest first, at most so many.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub fn operations(&self, at_most: usize) -> Result<Vec<Operation>, StoreError> {
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        self.read(|view| {
+            view.prepare_cached(&format!("SELECT {COLUMNS} FROM operations ORDER BY seq DESC LIMIT ?1"))?
+                .query_map([at_most], operation)?
+                .collect()
+        })
+    }
+
+    /// The latest operations on a unit, the newest first, at most so many.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub fn operations_of(&self, unit: UnitId, at_most: usize) -> Result<Vec<Operation>, StoreError> {
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        self.read(|view| {
+            view.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM operations WHERE unit = ?1 ORDER BY seq DESC LIMIT ?2"
+            ))?
+            .query_map(params![unit.0, at_most], operation)?
+            .collect()
+        })
+    }
+
+    /// The operation of this name.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub fn operation(&self, txid: &TxId) -> Result<Option<Operation>, StoreError> {
+        self.read(|view| {
+            view.prepare_cached(&format!("SELECT {COLUMNS} FROM operations WHERE txid = ?1"))?
+                .query_row([txid.as_str()], operation)
+                .optional()
+        })
+    }
+
     /// What an operation wrote down, in order.
     ///
     /// # Errors

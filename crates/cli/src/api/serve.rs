@@ -1,0 +1,167 @@
+//! The listeners: a socket in the state for this user alone, and a loopback address where that is wanted.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use setpoint_runtime::cancel::Cancel;
+use setpoint_runtime::paths::Roots;
+use setpoint_runtime::reconciler::with_short_path;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_io_timeout::TimeoutStream;
+
+use super::{Api, CHILDREN, guard, routes};
+
+/// The socket in the state.
+pub(crate) const SOCKET: &str = "api.sock";
+/// How many connections are served at once, on each listener.
+const CONNECTIONS: usize = 320;
+/// How long a client may take to say what it wants, and to take what it is given.
+const SLOW: Duration = Duration::from_secs(10);
+const STUCK: Duration = Duration::from_secs(60);
+/// The most that is read ahead of a request, in bytes: also the longest head of one.
+const AHEAD: usize = 16 * 1024;
+/// How long is waited where there are no descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long commands may take that have not ended when the daemon does.
+const ENDS: Duration = Duration::from_secs(10);
+/// What is said to who comes too many.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// The API while it is served.
+pub(crate) struct Served {
+    api: Arc<Api>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Served {
+    /// Ends the API, after the commands that work for it, unless they take long or the user insists.
+    pub(crate) fn end(self, cancel: &Cancel) {
+        let began = Instant::now();
+        while self.api.children.available_permits() < CHILDREN && !cancel.insisted() && began.elapsed() < ENDS
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The socket of a state, for its user alone.
+pub(crate) fn socket(roots: &Roots) -> io::Result<StdUnixListener> {
+    let path = roots.state.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // The folder is its user's alone, so that nobody comes in before the socket is, too.
+    let listener = with_short_path(roots, SOCKET, StdUnixListener::bind)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves the API on a thread of its own, until what is given is dropped.
+pub(crate) fn start(
+    api: Arc<Api>,
+    socket: StdUnixListener,
+    address: Option<std::net::TcpListener>,
+) -> io::Result<Served> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(4)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = Arc::clone(&api);
+    let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let open = routes(Arc::clone(&api)).layer(from_fn(guard::bounds));
+            let closed = routes(Arc::clone(&api))
+                .layer(from_fn_with_state(Arc::clone(&api), guard::at_door))
+                .layer(from_fn(guard::bounds));
+            if let Ok(socket) = UnixListener::from_std(socket) {
+                tokio::spawn(on_socket(socket, open));
+            }
+            if let Some(Ok(listener)) = address.map(TcpListener::from_std) {
+                tokio::spawn(on_address(listener, closed));
+            }
+            let _ = stopped.await;
+        });
+        // Nobody is waited for: a stream has no end of its own.
+        runtime.shutdown_background();
+    })?;
+    Ok(Served { api: served, stop: Some(stop), thread: Some(thread) })
+}
+
+async fn on_socket(listener: UnixListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => take(stream, &places, &router),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn on_address(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => take(stream, &places, &router),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Serves a connection, if there is a place for it.
+fn take<S>(mut stream: S, places: &Arc<Semaphore>, router: &Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        tokio::spawn(async move {
+            let refuse = async {
+                stream.write_all(FULL).await?;
+                // What he said is taken, or he would not hear the answer.
+                stream.read(&mut [0; 1024]).await
+            };
+            let _ = tokio::time::timeout(PAUSE, refuse).await;
+        });
+        return;
+    };
+    let service = TowerToHyperService::new(router.clone());
+    tokio::spawn(async move {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(STUCK));
+        let stream = Box::pin(stream);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(SLOW)
+            .max_buf_size(AHEAD)
+            .serve_connection(TokioIo::new(stream), service);
+        // How a client ends is its own affair.
+        let _ = pin!(connection).await;
+        drop(place);
+    });
+}

@@ -1,0 +1,177 @@
+//! The units, and one of them.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use setpoint_model::import::compose::RestartPolicy;
+use setpoint_model::reconcile::{History, Intent, Observed, Rules, Seen, Situation, Wish};
+use setpoint_runtime::record;
+use setpoint_runtime::store::{Store, StoreError, Unit, UnitId};
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use super::wire::{self, OperationShown, UnitShown, Units};
+use super::{Api, operations};
+use crate::json;
+
+/// How many operations are shown with a unit.
+const OPERATIONS: usize = 20;
+/// How long `why` may take: it reads the project.
+const WHY: Duration = Duration::from_secs(4);
+
+/// One unit, with what happened to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct One {
+    pub(super) setpoint: u32,
+    #[serde(flatten)]
+    pub(super) unit: UnitShown,
+    /// What became of keeping it as it is wanted: budgets of failures, and since when it is well.
+    #[schema(value_type = Object)]
+    pub(super) history: Option<serde_json::Value>,
+    /// What was done to it last, the newest first.
+    pub(super) operations: Vec<OperationShown>,
+}
+
+/// A unit of the state, and whether it is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) unit: Unit,
+    pub(super) kept: bool,
+    record: Option<String>,
+}
+
+fn row(store: &Store, unit: Unit) -> Result<Row, StoreError> {
+    let kept = store.kept(unit.id)?.is_some();
+    let rows = store.recorded(unit.id)?;
+    let record = unit.unit.instance.is_some();
+    let record = record.then(|| record::recorded(&rows).fingerprint.digest().to_hex());
+    Ok(Row { unit, kept, record })
+}
+
+/// The unit of this id.
+pub(super) async fn find(api: &Arc<Api>, id: String) -> Result<Row, Problem> {
+    let wanted = id.clone();
+    let found = api.with_store(move |_, store| {
+        let found = store.all_units()?.into_iter().find(|unit| wire::id(unit) == wanted);
+        found.map(|unit| row(store, unit)).transpose()
+    });
+    found.await?.ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "no-unit", format!("there is no unit `{id}`"))
+            .hint("GET /v1/units lists them, each with its id; `setpoint up` makes one")
+    })
+}
+
+/// Lists the units of all projects of this state.
+#[utoipa::path(get, path = "/v1/units", responses((status = 200, body = Units)))]
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Units>, Problem> {
+    let rows = api.with_store(|_, store| {
+        let units = store.all_units()?;
+        units.into_iter().map(|unit| row(store, unit)).collect::<Result<Vec<_>, _>>()
+    });
+    let rows = rows.await?;
+    let mut situations = situations(&api, &rows).await;
+    let units = rows.into_iter().map(|row| {
+        let situation = situations.remove(&row.unit.id).unwrap_or_else(unknown);
+        wire::unit(&row.unit, &situation, row.kept, row.record)
+    });
+    Ok(Json(Units { setpoint: json::VERSION, units: units.collect() }))
+}
+
+/// What is known of these units: of those that are kept, what their actors last told; the others are looked at, all of
+/// them in one go.
+async fn situations(api: &Arc<Api>, rows: &[Row]) -> BTreeMap<UnitId, Situation> {
+    let known = api.hub.known().clone();
+    let mut found = BTreeMap::new();
+    let mut others = Vec::new();
+    for row in rows {
+        match known.get(&row.unit.id).filter(|_| row.kept) {
+            Some(known) => drop(found.insert(row.unit.id, known.situation.clone())),
+            None => others.push(row.unit.clone()),
+        }
+    }
+    if !others.is_empty() {
+        let looked = api.ask(move |api| {
+            Ok(others
+                .into_iter()
+                .filter_map(|unit| Some((unit.id, api.look(&unit).ok()?)))
+                .collect::<Vec<_>>())
+        });
+        // Those that give no answer are unknown.
+        found.extend(looked.await.unwrap_or_default());
+    }
+    found
+}
+
+fn unknown() -> Situation {
+    Situation {
+        intent: Intent { wish: Wish::Up, generation: 0 },
+        operation: None,
+        observed: Observed { at: 0, seen: Seen::Unknown, drift: false },
+        dependencies: Vec::new(),
+        rules: Rules { restart: RestartPolicy::No, completes: false, stop_grace: 0 },
+        history: History::default(),
+    }
+}
+
+/// Tells all of one unit.
+#[utoipa::path(get, path = "/v1/units/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = One), (status = 404, body = Problem)))]
+pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<One>, Problem> {
+    let row = find(&api, id).await?;
+    let situation = situations(&api, std::slice::from_ref(&row)).await.remove(&row.unit.id);
+    let situation = situation.unwrap_or_else(unknown);
+    let of = row.unit.clone();
+    let operations =
+        api.with_store(move |api, store| operations::of_unit(api, store, &of, OPERATIONS)).await?;
+    let history = row.kept.then(|| serde_json::to_value(&situation.history).unwrap_or_default());
+    let unit = wire::unit(&row.unit, &situation, row.kept, row.record);
+    Ok(Json(One { setpoint: json::VERSION, unit, history, operations }))
+}
+
+/// Names each change of what is declared since the last success, as `setpoint why --json` does.
+#[utoipa::path(get, path = "/v1/units/{id}/why", params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn why(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let unit = find(&api, id).await?.unit;
+    let answer = api.ask(move |api| api.asked_why(&unit)).await?;
+    answer.map(Json).map_err(|why| Problem::new(StatusCode::CONFLICT, "why", why))
+}
+
+impl Api {
+    /// Has the command line look at the project: what it takes for that is given back with its end.
+    fn asked_why(&self, unit: &Unit) -> Result<Result<serde_json::Value, String>, String> {
+        let mut command = self.command(&unit.unit);
+        command.args(["--json", "why", unit.unit.name.as_str()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let words = |error: std::io::Error| error.to_string();
+        let mut child = command.spawn().map_err(words)?;
+        let outputs = [
+            child.stdout.take().map(super::child::read_all),
+            child.stderr.take().map(super::child::read_all),
+        ];
+        let began = Instant::now();
+        while child.try_wait().map_err(words)?.is_none() {
+            if began.elapsed() > WHY {
+                let _ = child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let [said, errors] =
+            outputs.map(|output| output.and_then(|read| read.join().ok()).unwrap_or_default());
+        Ok(serde_json::from_str(&said).map_err(|_| {
+            match serde_json::from_str::<serde_json::Value>(&errors) {
+                Ok(error) => error["message"].as_str().unwrap_or("no reason was given").to_owned(),
+                Err(_) => "the project gives no answer".to_owned(),
+            }
+        }))
+    }
+}
