@@ -16,6 +16,7 @@ macro_rules! named {
 
 mod alerts;
 mod api;
+mod api_daemon;
 mod asked;
 mod build_secrets;
 mod daemon;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
+                api_daemon::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
