@@ -292,7 +292,7 @@ pub fn on_the_embedded_engine(_: &Place) {
     let page =
         || project.run(&["exec", "db", "--", "wget", "-qO-", &format!("http://127.0.0.1:{port}/")]).stdout;
     project.run(&["plan"]).exits(0).says("db: create").says("web: create");
-    project.up().says("db healthy").says("`web` is started again only while `setpoint daemon run` runs");
+    project.up().says("db healthy");
     until("the page is there", || page() == "hello");
     project
         .run(&["up"])
