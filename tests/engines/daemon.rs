@@ -162,8 +162,15 @@ fn loses_power(project: &Project) {
 
 /// The process that is the daemon of a project's state.
 fn daemon(project: &Project) -> rustix::process::Pid {
-    let text = fs::read_to_string(project.state().join("daemon.lock")).unwrap();
-    rustix::process::Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+    let path = project.state().join("daemon.lock");
+    // One that has only just begun has not said who it is.
+    let pid = || fs::read_to_string(&path).ok()?.trim().parse().ok();
+    let is_one = |pid: i32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("daemon")
+    };
+    until("there is a daemon", || pid().is_some_and(is_one));
+    rustix::process::Pid::from_raw(pid().unwrap()).unwrap()
 }
 
 pub fn kill_daemon(project: &Project) {

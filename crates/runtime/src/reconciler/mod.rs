@@ -24,6 +24,7 @@ pub use look::{state, unkept};
 pub use post::{Post, end, is_running, tell, with_short_path};
 
 use self::actor::Wake;
+use self::post::Heard;
 use crate::cancel::Cancel;
 use crate::engine::{self, Engine};
 use crate::paths::Roots;
@@ -198,9 +199,13 @@ pub fn run(
         let mut actors: BTreeMap<store::UnitId, (Arc<Wake>, ScopedJoinHandle<'_, ()>)> = BTreeMap::new();
         let mut looked = None::<Instant>;
         while !cancel.asked() {
-            let was_told = post.wait(TICK);
-            if !was_told && looked.is_some_and(|at| at.elapsed() < PASS) {
-                continue;
+            match post.wait(TICK) {
+                Heard::End => {
+                    cancel.ask();
+                    break;
+                }
+                Heard::Nothing if looked.is_some_and(|at| at.elapsed() < PASS) => continue,
+                Heard::Nothing | Heard::Change => {}
             }
             looked = Some(Instant::now());
             // A disk that is away for a moment ends no daemon, nor an actor.

@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::ReconcilerError;
 use crate::paths::Roots;
 
 const LOCK: &str = "daemon.lock";
 const SOCKET: &str = "daemon.sock";
+const CHANGED: &[u8] = b"changed";
+const END: &[u8] = b"end";
 /// How long it may take to ask whether there is a daemon.
 const ASKED: Duration = Duration::from_millis(100);
 /// How long a daemon may take to end.
@@ -48,6 +49,7 @@ impl Post {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
+        // For people who look for the process.
         let mut file = &lock;
         let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(failed)?;
@@ -61,16 +63,31 @@ impl Post {
         Ok(Self { socket, _lock: lock })
     }
 
-    /// Waits until somebody tells of a change, for this time at most; says whether somebody did.
-    pub(super) fn wait(&self, at_most: Duration) -> bool {
+    /// Waits until somebody tells something, for this time at most.
+    pub(super) fn wait(&self, at_most: Duration) -> Heard {
         let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
         let _ = poll(&mut polled, Timespec::try_from(at_most).ok().as_ref());
-        let mut heard = false;
-        while self.socket.recv(&mut [0; 16]).is_ok() {
-            heard = true;
+        let (mut heard, mut text) = (Heard::Nothing, [0; 16]);
+        while let Ok(length) = self.socket.recv(&mut text) {
+            match &text[..length] {
+                text if text == END => heard = Heard::End,
+                _ if heard == Heard::Nothing => heard = Heard::Change,
+                _ => {}
+            }
         }
         heard
     }
+}
+
+/// What a daemon was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing.
+    Nothing,
+    /// That something has changed.
+    Change,
+    /// That it is to end.
+    End,
 }
 
 /// Whether a daemon runs on a state.
@@ -89,18 +106,13 @@ pub fn end(roots: &Roots) -> io::Result<bool> {
     if !is_running(roots) {
         return Ok(false);
     }
-    let text = std::fs::read_to_string(roots.state.join(LOCK))?;
-    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("it has not said which process it is"))?;
-    match kill_process(pid, Signal::TERM) {
-        Err(error) if error != rustix::io::Errno::SRCH => return Err(error.into()),
-        _ => {}
-    }
     let began = Instant::now();
     while is_running(roots) {
         if began.elapsed() > ENDS {
-            return Err(io::Error::other(format!("process {} does not end", text.trim())));
+            return Err(io::Error::other("it does not end"));
         }
+        // One that has only just begun does not listen yet.
+        say(roots, END);
         std::thread::sleep(ASKED / 10);
     }
     Ok(true)
@@ -108,8 +120,16 @@ pub fn end(roots: &Roots) -> io::Result<bool> {
 
 /// Tells the daemon of a state that something has changed, if one runs.
 pub fn tell(roots: &Roots) {
+    say(roots, CHANGED);
+}
+
+fn say(roots: &Roots, what: &[u8]) {
     // It looks by itself now and then; nobody is kept waiting for it.
-    let _ = with_short_path(roots, SOCKET, |path| UnixDatagram::unbound()?.send_to(b"changed", path));
+    let _ = with_short_path(roots, SOCKET, |path| {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.send_to(what, path)
+    });
 }
 
 fn lock_file(roots: &Roots) -> io::Result<File> {
