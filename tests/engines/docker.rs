@@ -1,6 +1,7 @@
 //! Environments on Docker, through the binary itself: images, builds, devcontainer.json, and what goes wrong.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use crate::harness::{NOTHING, Project, finish, until};
@@ -21,6 +22,7 @@ pub const SCENARIOS: &[Scenario] = named![
     ids_that_collide_are_told_and_moved,
     a_git_worktree_works_inside,
     a_hook_dies_with_its_command,
+    a_slow_reader_gets_all_that_was_written,
     a_shell_that_hangs_is_named,
     what_is_wrong_with_docker_is_named,
     an_image_that_is_not_there_is_named,
@@ -309,6 +311,24 @@ fn a_git_worktree_works_inside(place: &Place) {
     let pointer = project.inside("cat .git");
     let history = pointer.strip_prefix("gitdir: ").unwrap();
     assert!(project.inside(&format!("ls {history}")).contains("HEAD"), "{pointer}");
+}
+
+fn a_slow_reader_gets_all_that_was_written(place: &Place) {
+    let project =
+        project(place, "setpoint = 1\n[engine]\ndefault = \"docker\"\n[env.dev]\nimage = \"base:1\"\n");
+    project.up();
+    let script = "i=0; while [ $i -lt 2000 ]; do echo 0123456789012345678901234567890123456789012345678; i=$((i + 1)); done";
+    let mut exec = project.start(&mut project.command(&["exec", "--", "sh", "-c", script]));
+    let mut output = exec.stdout.take().unwrap();
+    // Long after it has ended.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let mut all = String::new();
+    output.read_to_string(&mut all).unwrap();
+    assert!(exec.wait().unwrap().success());
+    assert_eq!(all.len(), 2000 * 50);
+    // Who leaves somebody behind that holds his output has ended all the same.
+    let said = project.run(&["exec", "--", "sh", "-c", "sleep 30 & echo said"]);
+    assert_eq!(said.stdout, "said\n");
 }
 
 fn a_hook_dies_with_its_command(place: &Place) {

@@ -150,7 +150,7 @@ fn secrets(project: &Project, inspected: impl Fn(&Project) -> String) {
     }
     // As all that is in `env`, it is there for whoever works in the service.
     assert_eq!(says(project, "echo $URL"), format!("db://x:{password}@db"));
-    until("it is healthy", || project.run(&["status"]).stdout.contains("healthy"));
+    until("it is healthy", || project.run(&["status"]).stdout.contains("running, healthy"));
     let file =
         says(project, "busybox stat -c '%a %u' /run/secrets/line /etc/app.conf; cat /run/secrets/line");
     assert!(file.starts_with("400 0\n440 0\nadmin:$2b$10$"), "{file}");

@@ -16,6 +16,7 @@ use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::client::{Client, Connected};
 use super::error::DockerError;
@@ -64,6 +65,8 @@ exit "$setpoint_code"
 
 /// How long to wait between two questions whether a process has ended, while its output stays open.
 const ASK: Duration = Duration::from_millis(100);
+/// For how long nothing has to come of a process that has ended, whose output stays open.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// A process in a container.
 pub(super) struct Exec {
@@ -221,8 +224,8 @@ impl Drop for Exec {
     }
 }
 
-/// Passes on the output of a process, and tells how it ended: as soon as it did, though others may still hold its
-/// output open.
+/// Passes on the output of a process, and tells how it ended: when all that it wrote has come, or, where others still
+/// hold its output open, when nothing has come for a while.
 async fn follow(
     api: bollard::Docker,
     id: String,
@@ -231,25 +234,32 @@ async fn follow(
     ending: Sender<Result<i64, DockerError>>,
 ) {
     let mut told = false;
+    let mut known = None;
     let mut ask = tokio::time::interval(ASK);
     ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let quiet_at = known.as_ref().map(|(_, most)| (Instant::now() + QUIET).min(*most));
         tokio::select! {
             piece = output.next() => match piece {
                 Some(Ok(piece)) => to.put(piece).await,
                 Some(Err(_)) | None => break,
             },
-            _ = ask.tick(), if !told => {
-                if let Some(code) = ended(&api, &id).await {
-                    told = true;
-                    let _ = ending.send(code);
-                }
+            _ = ask.tick(), if known.is_none() && !told => {
+                known = ended(&api, &id).await.map(|code| (code, Instant::now() + QUIET * 10));
+            }
+            () = tokio::time::sleep_until(quiet_at.unwrap_or_else(Instant::now)), if quiet_at.is_some() => {
+                told = true;
+                let _ = known.take().map(|(code, _)| ending.send(code));
             }
         }
     }
     let mut pause = Duration::from_millis(1);
     while !told {
-        match ended(&api, &id).await {
+        let code = match known.take() {
+            Some((code, _)) => Some(code),
+            None => ended(&api, &id).await,
+        };
+        match code {
             Some(code) => {
                 told = true;
                 let _ = ending.send(code);
