@@ -33,21 +33,21 @@ def ask(connection, method, path):
 api = Unix("setpoint")
 def stubborn():
     units = json.loads(ask(api, "GET", "/v1/units")[1])["units"]
-    return next(unit for unit in units if unit["unit"] == "stubborn")
+    return next(unit for unit in units if unit["name"] == "stubborn")
 one = stubborn()
 times = []
 status, _ = ask(api, "POST", f"/v1/units/{one['id']}/stop")
 assert status == 202, status
-while stubborn()["state"] != "stopping":
+while stubborn()["state"]["state"] != "stopping":
     time.sleep(0.01)
 for _ in range(2000):
     began = time.monotonic()
     ask(api, "GET", "/v1/units")
     times.append(time.monotonic() - began)
-assert stubborn()["state"] == "stopping"
+assert stubborn()["state"]["state"] == "stopping"
 ask(api, "POST", f"/v1/units/{one['id']}/kill")
 began = time.monotonic()
-while stubborn()["state"] == "stopping":
+while stubborn()["state"]["state"] == "stopping":
     time.sleep(0.001)
 killed = time.monotonic() - began
 times.sort()
