@@ -29,24 +29,28 @@ pub(super) async fn act(
     State(api): State<Arc<Api>>,
     Path((id, action)): Path<(String, String)>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Accepted>), Problem> {
-    let row = units::find(&api, id).await?;
-    let asked = Asked::ALL.into_iter().find(|asked| asked.as_str() == action);
-    let operation = match (asked, action.as_str()) {
-        (Some(asked), _) if row.kept => api.wish(row.unit, asked).await?,
-        (Some(Asked::Kill), _) => api.kill(row.unit).await?,
-        (Some(Asked::Stop), _) => api.lead(row.unit, "stop", BY).await?,
-        (Some(Asked::Restart), _) => api.lead(row.unit, "restart", BY).await?,
-        (Some(Asked::Start | Asked::Retry), _) | (None, "up") => api.lead(row.unit, "up", BY).await?,
-        (None, "down") => api.lead(row.unit, "down", BY).await?,
-        _ => {
-            let message = format!("nothing is called `{action}` that could be done to a unit");
-            return Err(Problem::new(StatusCode::NOT_FOUND, "no-action", message)
-                .hint("there is start, stop, restart, retry, kill, up and down"));
-        }
-    };
-    let operation = operation.to_string();
+    let operation = ask_for(&api, id, &action).await?.to_string();
     let location = [(header::LOCATION, format!("/v1/operations/{operation}"))];
     Ok((StatusCode::ACCEPTED, location, Json(Accepted { setpoint: json::VERSION, operation })))
+}
+
+/// Asks for something to be done to the unit of this id.
+pub(super) async fn ask_for(api: &Arc<Api>, id: String, action: &str) -> Result<TxId, Problem> {
+    let row = units::find(api, id).await?;
+    let asked = Asked::ALL.into_iter().find(|asked| asked.as_str() == action);
+    match (asked, action) {
+        (Some(asked), _) if row.kept => api.wish(row.unit, asked).await,
+        (Some(Asked::Kill), _) => api.kill(row.unit).await,
+        (Some(Asked::Stop), _) => api.lead(row.unit, "stop", BY).await,
+        (Some(Asked::Restart), _) => api.lead(row.unit, "restart", BY).await,
+        (Some(Asked::Start | Asked::Retry), _) | (None, "up") => api.lead(row.unit, "up", BY).await,
+        (None, "down") => api.lead(row.unit, "down", BY).await,
+        _ => {
+            let message = format!("nothing is called `{action}` that could be done to a unit");
+            Err(Problem::new(StatusCode::NOT_FOUND, "no-action", message)
+                .hint("there is start, stop, restart, retry, kill, up and down"))
+        }
+    }
 }
 
 impl Api {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use jiff::Timestamp;
 use setpoint_runtime::paths::Roots;
 use subtle::ConstantTimeEq as _;
 
@@ -20,12 +21,12 @@ const TOKEN: &str = "api.token";
 pub(super) const LINK: Duration = Duration::from_secs(60);
 /// How long a session lasts.
 const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
-/// How many links and sessions there are at most; the oldest goes first.
+/// How many links there are at most; the oldest goes first.
 const KEPT: usize = 32;
 /// The cookie of a session.
 pub(super) const COOKIE: &str = "setpoint_session";
 /// The header that a page sends with what changes something.
-const CSRF: &str = "x-csrf-token";
+pub(super) const CSRF: &str = "x-csrf-token";
 
 /// A link that leads in once.
 struct Link {
@@ -34,12 +35,11 @@ struct Link {
     used: bool,
 }
 
-/// A browser that came in by a link.
-#[derive(Clone)]
+/// A browser that came in by a link. Nothing is kept of it: its cookie says until when it lasts, signed with the token of
+/// the state, so that a page goes on when another daemon takes over.
 pub(super) struct Session {
-    pub(super) secret: String,
+    pub(super) cookie: String,
     pub(super) csrf: String,
-    until: Instant,
 }
 
 /// The door of a loopback address.
@@ -47,7 +47,6 @@ pub(crate) struct Door {
     pub(super) address: SocketAddr,
     token: String,
     links: Mutex<Vec<Link>>,
-    sessions: Mutex<Vec<Session>>,
 }
 
 /// 256 random bits, as hexadecimal digits.
@@ -89,13 +88,13 @@ fn token(path: &Path) -> std::io::Result<String> {
 impl Door {
     pub(crate) fn new(roots: &Roots, address: SocketAddr) -> std::io::Result<Self> {
         let token = token(&token_file(roots))?;
-        Ok(Self { address, token, links: Mutex::default(), sessions: Mutex::default() })
+        Ok(Self { address, token, links: Mutex::default() })
     }
 
     /// Says whether a request may come in.
     pub(super) fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
         self.is_meant(headers)?;
-        if matches!(path, "/open" | "/healthz") && *method == Method::GET {
+        if matches!(path, "/open" | "/healthz" | "/page.css") && *method == Method::GET {
             return Ok(());
         }
         let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -146,13 +145,25 @@ impl Door {
             .flat_map(|cookies| cookies.split(';'))
             .find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='));
         let Some(given) = given else { return Ok(None) };
-        let mut sessions = lock(&self.sessions);
-        sessions.retain(|session| session.until > Instant::now());
-        match sessions.iter().find(|session| same(&session.secret, given)) {
-            Some(session) => Ok(Some(session.clone())),
-            None => Err(Problem::new(StatusCode::UNAUTHORIZED, "session", "this session is over")
-                .hint("`setpoint open` begins a new one")),
+        let (said, sign) = given.rsplit_once('.').unwrap_or_default();
+        let until = said.split_once('.').and_then(|(until, _)| until.parse().ok());
+        let lasts = until.is_some_and(|until: i64| until > Timestamp::now().as_second());
+        if !lasts || !same(sign, &self.sign("session", said)) {
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "session", "this session is over")
+                .hint("`setpoint open` begins a new one"));
         }
+        Ok(Some(self.session_of(said)))
+    }
+
+    fn session_of(&self, said: &str) -> Session {
+        let cookie = format!("{said}.{}", self.sign("session", said));
+        Session { cookie, csrf: self.sign("csrf", said) }
+    }
+
+    /// What only who has the token of the state can say of this.
+    fn sign(&self, purpose: &str, said: &str) -> String {
+        let key = blake3::derive_key("setpoint 2026 sessions of the API", self.token.as_bytes());
+        blake3::keyed_hash(&key, format!("{purpose} {said}").as_bytes()).to_hex().to_string()
     }
 
     /// Makes a link that leads in once.
@@ -184,14 +195,8 @@ impl Door {
         link.used = true;
         drop(links);
         let random = |_| Problem::internal("there is no randomness");
-        let (secret, csrf) = (self::secret().map_err(random)?, self::secret().map_err(random)?);
-        let session = Session { secret, csrf, until: Instant::now() + SESSION };
-        let mut sessions = lock(&self.sessions);
-        if sessions.len() == KEPT {
-            sessions.remove(0);
-        }
-        sessions.push(session.clone());
-        Ok(session)
+        let until = Timestamp::now().as_second().saturating_add(SESSION.as_secs().cast_signed());
+        Ok(self.session_of(&format!("{until}.{}", secret().map_err(random)?)))
     }
 }
 
@@ -218,7 +223,7 @@ mod tests {
     fn door() -> Door {
         let address = "127.0.0.1:7070".parse().unwrap();
         let token = "t".repeat(64);
-        Door { address, token, links: Mutex::default(), sessions: Mutex::default() }
+        Door { address, token, links: Mutex::default() }
     }
 
     fn ask(door: &Door, method: Method, path: &str, headers: &[(&'static str, &str)]) -> String {
@@ -264,7 +269,7 @@ mod tests {
         assert!(door.enter("nonsense").is_err());
         let session = door.enter(&secret).unwrap();
         assert!(door.enter(&secret).is_err(), "a second time");
-        let cookie = format!("other=1; {COOKIE}={}", session.secret);
+        let cookie = format!("other=1; {COOKIE}={}", session.cookie);
         let cookie = ("cookie", cookie.as_str());
         let path = "/v1/units/web-1/stop";
         assert_eq!(ask(&door, Method::GET, "/v1/units", &[host, cookie]), "ok");
@@ -273,5 +278,14 @@ mod tests {
         assert_eq!(ask(&door, Method::POST, path, &[host, cookie, ("x-csrf-token", &session.csrf)]), "ok");
         let stranger = format!("{COOKIE}=x");
         assert_eq!(ask(&door, Method::GET, "/v1/units", &[host, ("cookie", &stranger)]), "session");
+        // It lasts as long as was signed, wherever the token is the same.
+        let (until, rest) = session.cookie.split_once('.').unwrap();
+        let longer = format!("{COOKIE}={}.{rest}", until.parse::<i64>().unwrap() + 1);
+        assert_eq!(ask(&door, Method::GET, "/v1/units", &[host, ("cookie", &longer)]), "session");
+        let past = format!("{COOKIE}={}", door.session_of("1.nonce").cookie);
+        assert_eq!(ask(&door, Method::GET, "/v1/units", &[host, ("cookie", &past)]), "session");
+        assert_eq!(ask(&self::door(), Method::GET, "/v1/units", &[host, cookie]), "ok");
+        let other = Door { token: "u".repeat(64), ..self::door() };
+        assert_eq!(ask(&other, Method::GET, "/v1/units", &[host, cookie]), "session");
     }
 }

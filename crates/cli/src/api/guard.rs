@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Api;
 use super::problem::Problem;
+use super::web;
 
 /// The largest body, in bytes.
 const BODY: usize = 64 * 1024;
@@ -27,7 +28,8 @@ const SAID: [(HeaderName, &str); 5] = [
 ];
 
 /// Lets in by a loopback address who may.
-pub(super) async fn at_door(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(super) async fn at_door(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    web::take_token(&mut request).await;
     let admitted = match &api.door {
         Some(door) => door.admit(request.method(), request.uri().path(), request.headers()),
         None => Err(Problem::new(StatusCode::FORBIDDEN, "no-address", "nobody comes in here")),
@@ -41,6 +43,7 @@ pub(super) async fn at_door(State(api): State<Arc<Api>>, request: Request, next:
 /// Takes what a request carries, within bounds: no request needs more than its address.
 pub(super) async fn bounds(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
+    let is_page = web::is_page(head.uri.path(), &head.headers);
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let is_large = length.is_some_and(|length| !length.parse::<usize>().is_ok_and(|length| length <= BODY));
     let mut response = if is_large {
@@ -53,6 +56,9 @@ pub(super) async fn bounds(request: Request, next: Next) -> Response {
                 .into_response(),
         }
     };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>().filter(|_| is_page) {
+        response = web::refusal(&problem);
+    }
     for (name, value) in SAID {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }

@@ -65,8 +65,13 @@ pub(super) async fn logs(
     if which.follow {
         return follow(&api, unit, tail);
     }
-    let lines = api.ask(move |api| Ok(last(Lines::of(api, &unit, false)?, tail).1)).await?;
+    let lines = said(&api, unit, tail).await?;
     Ok(Json(Said { setpoint: json::VERSION, unit: id, lines: lines.into() }).into_response())
+}
+
+/// The last lines that a unit said.
+pub(super) async fn said(api: &Arc<Api>, unit: Unit, tail: usize) -> Result<VecDeque<String>, Problem> {
+    api.ask(move |api| Ok(last(Lines::of(api, &unit, false)?, tail).1)).await
 }
 
 /// The lines that a unit says.

@@ -21,6 +21,7 @@ mod runs;
 mod serve;
 mod session;
 mod units;
+mod web;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -81,6 +82,7 @@ pub(crate) struct Api {
     followed: Arc<Semaphore>,
     children: Arc<Semaphore>,
     asked: Arc<Semaphore>,
+    declared: web::Declared,
 }
 
 impl Api {
@@ -91,7 +93,8 @@ impl Api {
         let store = Mutex::new(store);
         let (roots, variables) = (context.roots.clone(), context.variables.clone());
         let cancel = context.cancel.clone();
-        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked }
+        let declared = web::Declared::default();
+        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, declared }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -126,6 +129,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/links", post(session::link))
         .route("/v1/openapi.json", get(openapi::document))
         .route("/open", get(session::open))
+        .merge(web::routes())
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(metrics::healthz))
         .fallback(problem::no_such_place)

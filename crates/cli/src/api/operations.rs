@@ -20,6 +20,11 @@ const LISTED: usize = 100;
 /// Lists the latest operations on all units, the newest first.
 #[utoipa::path(get, path = "/v1/operations", responses((status = 200, body = Operations)))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Operations>, Problem> {
+    Ok(Json(Operations { setpoint: json::VERSION, operations: latest(&api).await? }))
+}
+
+/// The latest operations on all units.
+pub(super) async fn latest(api: &Arc<Api>) -> Result<Vec<OperationShown>, Problem> {
     let operations = api.with_store(|api, store| {
         let units = store.all_units()?;
         let shown = store.operations(LISTED)?.into_iter().map(|operation| {
@@ -28,7 +33,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Operations>
         });
         shown.collect::<Result<Vec<_>, _>>()
     });
-    Ok(Json(Operations { setpoint: json::VERSION, operations: operations.await? }))
+    operations.await
 }
 
 /// Tells how an operation goes, or went. Of each unit the latest 50 are kept.

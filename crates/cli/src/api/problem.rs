@@ -13,18 +13,18 @@ use utoipa::ToSchema;
 use crate::json;
 
 /// Why a request was refused.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Problem {
     #[serde(skip)]
-    status: u16,
+    pub(super) status: u16,
     /// The version of these shapes.
     setpoint: u32,
     /// A stable word for machines: `no-unit`.
     error: &'static str,
     /// What is wrong.
-    message: String,
+    pub(super) message: String,
     /// What to do next.
-    hint: Option<String>,
+    pub(super) hint: Option<String>,
     #[serde(skip)]
     later: bool,
 }
@@ -69,7 +69,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let later = self.later;
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(self.clone())).into_response();
+        // Who asked for a page is told so on one.
+        response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         if later {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

@@ -66,6 +66,15 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/runs/{id}", params(("id" = String, Path)),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
 pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<Shown>, Problem> {
+    find(&api, id, |_, run| Ok(shown(&run))).await.map(Json)
+}
+
+/// What `look` finds in the run of this name.
+pub(super) async fn find<T: Send + 'static>(
+    api: &Arc<Api>,
+    id: String,
+    look: impl FnOnce(&Runs, Run) -> Result<T, RunsError> + Send + 'static,
+) -> Result<T, Problem> {
     let missing = || {
         Problem::new(StatusCode::NOT_FOUND, "no-run", format!("there is no run `{id}`"))
             .hint("GET /v1/runs lists those that are kept")
@@ -76,10 +85,10 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
         let all = Runs::all(&api.roots).map_err(|error| error.to_string())?;
         let Some((_, runs)) = all.into_iter().find(|(known, _)| *known == project) else { return Ok(None) };
         match runs.read(Some(number)) {
-            Ok(run) => Ok(Some(shown(&run))),
+            Ok(run) => look(&runs, run).map(Some).map_err(|error| error.to_string()),
             Err(RunsError::NoRun { .. } | RunsError::NoRuns { .. }) => Ok(None),
             Err(error) => Err(error.to_string()),
         }
     });
-    found.await?.map(Json).ok_or_else(missing)
+    found.await?.ok_or_else(missing)
 }

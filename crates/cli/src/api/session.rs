@@ -77,6 +77,6 @@ pub(super) async fn open(
     Asked(given): Asked<Given>,
 ) -> Result<(StatusCode, [(HeaderName, String); 2]), Problem> {
     let session = api.door()?.enter(&given.link)?;
-    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", session.secret);
-    Ok((StatusCode::SEE_OTHER, [(header::SET_COOKIE, cookie), (header::LOCATION, "/v1/units".to_owned())]))
+    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", session.cookie);
+    Ok((StatusCode::SEE_OTHER, [(header::SET_COOKIE, cookie), (header::LOCATION, "/".to_owned())]))
 }

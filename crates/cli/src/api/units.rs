@@ -12,7 +12,7 @@ use serde::Serialize;
 use setpoint_model::import::compose::RestartPolicy;
 use setpoint_model::reconcile::{History, Intent, Observed, Rules, Seen, Situation, Wish};
 use setpoint_runtime::record;
-use setpoint_runtime::store::{Store, StoreError, Unit, UnitId};
+use setpoint_runtime::store::{NewUnit, Store, StoreError, Unit, UnitId};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
@@ -46,6 +46,13 @@ pub(super) struct Row {
     record: Option<String>,
 }
 
+impl Row {
+    /// It, with what is known of it.
+    pub(super) fn shown(self, situation: &Situation) -> UnitShown {
+        wire::unit(&self.unit, situation, self.kept, self.record)
+    }
+}
+
 fn row(store: &Store, unit: Unit) -> Result<Row, StoreError> {
     let kept = store.kept(unit.id)?.is_some();
     let rows = store.recorded(unit.id)?;
@@ -70,17 +77,41 @@ pub(super) async fn find(api: &Arc<Api>, id: String) -> Result<Row, Problem> {
 /// Lists the units of all projects of this state.
 #[utoipa::path(get, path = "/v1/units", responses((status = 200, body = Units)))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Units>, Problem> {
+    let units = all(&api).await?.into_iter().map(|(row, situation)| row.shown(&situation));
+    Ok(Json(Units { setpoint: json::VERSION, units: units.collect() }))
+}
+
+/// All units, each with what is known of it.
+pub(super) async fn all(api: &Arc<Api>) -> Result<Vec<(Row, Situation)>, Problem> {
     let rows = api.with_store(|_, store| {
         let units = store.all_units()?;
         units.into_iter().map(|unit| row(store, unit)).collect::<Result<Vec<_>, _>>()
     });
     let rows = rows.await?;
-    let mut situations = situations(&api, &rows).await;
-    let units = rows.into_iter().map(|row| {
+    let mut situations = situations(api, &rows).await;
+    let known = rows.into_iter().map(|row| {
         let situation = situations.remove(&row.unit.id).unwrap_or_else(unknown);
-        wire::unit(&row.unit, &situation, row.kept, row.record)
+        (row, situation)
     });
-    Ok(Json(Units { setpoint: json::VERSION, units: units.collect() }))
+    Ok(known.collect())
+}
+
+/// All units by their ids, each with its project and its name.
+pub(super) async fn names(api: &Arc<Api>) -> Result<Vec<(String, String)>, Problem> {
+    let name = |unit: Unit| (wire::id(&unit), format!("{}/{}", unit.unit.project_name, unit.unit.name));
+    api.with_store(move |_, store| Ok(store.all_units()?.into_iter().map(name).collect())).await
+}
+
+/// What is known of a unit.
+pub(super) async fn situation(api: &Arc<Api>, row: &Row) -> Situation {
+    let found = situations(api, std::slice::from_ref(row)).await.remove(&row.unit.id);
+    found.unwrap_or_else(unknown)
+}
+
+/// What was done to a unit last.
+pub(super) async fn operations(api: &Arc<Api>, row: &Row) -> Result<Vec<OperationShown>, Problem> {
+    let of = row.unit.clone();
+    api.with_store(move |api, store| operations::of_unit(api, store, &of, OPERATIONS)).await
 }
 
 /// What is known of these units: of those that are kept, what their actors last told; the others are looked at, all of
@@ -124,13 +155,10 @@ fn unknown() -> Situation {
     responses((status = 200, body = One), (status = 404, body = Problem)))]
 pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<One>, Problem> {
     let row = find(&api, id).await?;
-    let situation = situations(&api, std::slice::from_ref(&row)).await.remove(&row.unit.id);
-    let situation = situation.unwrap_or_else(unknown);
-    let of = row.unit.clone();
-    let operations =
-        api.with_store(move |api, store| operations::of_unit(api, store, &of, OPERATIONS)).await?;
+    let situation = situation(&api, &row).await;
+    let operations = operations(&api, &row).await?;
     let history = row.kept.then(|| serde_json::to_value(&situation.history).unwrap_or_default());
-    let unit = wire::unit(&row.unit, &situation, row.kept, row.record);
+    let unit = row.shown(&situation);
     Ok(Json(One { setpoint: json::VERSION, unit, history, operations }))
 }
 
@@ -142,15 +170,20 @@ pub(super) async fn why(
     Path(id): Path<String>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     let unit = find(&api, id).await?.unit;
-    let answer = api.ask(move |api| api.asked_why(&unit)).await?;
+    let answer = api.ask(move |api| api.asked(&unit.unit, &["--json", "why", unit.unit.name.as_str()]));
+    let answer = answer.await?;
     answer.map(Json).map_err(|why| Problem::new(StatusCode::CONFLICT, "why", why))
 }
 
 impl Api {
     /// Has the command line look at the project: what it takes for that is given back with its end.
-    fn asked_why(&self, unit: &Unit) -> Result<Result<serde_json::Value, String>, String> {
-        let mut command = self.command(&unit.unit);
-        command.args(["--json", "why", unit.unit.name.as_str()]);
+    pub(super) fn asked(
+        &self,
+        unit: &NewUnit,
+        arguments: &[&str],
+    ) -> Result<Result<serde_json::Value, String>, String> {
+        let mut command = self.command(unit);
+        command.args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let words = |error: std::io::Error| error.to_string();
         let mut child = command.spawn().map_err(words)?;

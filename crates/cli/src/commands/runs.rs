@@ -158,7 +158,7 @@ fn table(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn word(run: &Run) -> &'static str {
+pub(crate) fn word(run: &Run) -> &'static str {
     match &run.state {
         State::Running => "running",
         State::Interrupted => "interrupted",
@@ -166,7 +166,7 @@ fn word(run: &Run) -> &'static str {
     }
 }
 
-fn took(run: &Run) -> Option<Duration> {
+pub(crate) fn took(run: &Run) -> Option<Duration> {
     match run.state {
         State::Ended { took, .. } => Some(took),
         State::Running | State::Interrupted => None,
@@ -244,7 +244,7 @@ pub(crate) fn shown(run: &Run) -> Shown {
 }
 
 /// The steps of a run that have not ended.
-fn open(run: &Run) -> impl Iterator<Item = &StepName> {
+pub(crate) fn open(run: &Run) -> impl Iterator<Item = &StepName> {
     let ended = |step: &StepName| run.steps.iter().any(|report| report.step == *step);
     run.plan.iter().map(|plan| &plan.step).filter(move |step| !ended(step))
 }
@@ -284,7 +284,7 @@ fn picture(run: &Run, now: Timestamp) -> Vec<String> {
 }
 
 /// How a step ended, with what there is to say of it.
-fn ending(report: &StepReport) -> String {
+pub(crate) fn ending(report: &StepReport) -> String {
     let word = report.outcome.word();
     match &report.outcome {
         Outcome::Cached => {
