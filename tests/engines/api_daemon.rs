@@ -57,20 +57,20 @@ fn project() -> Project {
 }
 
 /// A daemon that ends with its test.
-struct Daemon<'a> {
+pub struct Daemon<'a> {
     project: &'a Project,
     child: Child,
 }
 
 impl<'a> Daemon<'a> {
-    fn start(project: &'a Project, arguments: &[&str]) -> Self {
+    pub fn start(project: &'a Project, arguments: &[&str]) -> Self {
         let child = project.start(&mut project.command(&[&["daemon", "run"], arguments].concat()));
         let daemon = Self { project, child };
         until("the API answers", || daemon.try_get("/healthz").is_some_and(|answer| answer.status == 200));
         daemon
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -89,14 +89,14 @@ impl<'a> Daemon<'a> {
         Answer::to(self.connect()?, &request("GET", path, &[]))
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         let answer = self.try_get(path).unwrap();
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
     }
 
     /// Asks for something to be done to a unit, and gives the operation.
-    fn post(&self, unit: &str, action: &str) -> String {
+    pub fn post(&self, unit: &str, action: &str) -> String {
         let path = format!("/v1/units/{}/{action}", self.unit(unit)["id"].as_str().unwrap());
         let answer = Answer::to(self.connect().unwrap(), &request("POST", &path, &[])).unwrap();
         assert_eq!(answer.status, 202, "{path}: {answer:?}");
@@ -105,7 +105,7 @@ impl<'a> Daemon<'a> {
         operation
     }
 
-    fn unit(&self, name: &str) -> Value {
+    pub fn unit(&self, name: &str) -> Value {
         let units = self.get("/v1/units");
         let units = units["units"].as_array().unwrap();
         units
@@ -115,7 +115,7 @@ impl<'a> Daemon<'a> {
             .clone()
     }
 
-    fn state(&self, unit: &str) -> String {
+    pub fn state(&self, unit: &str) -> String {
         self.unit(unit)["state"]["state"].as_str().unwrap().to_owned()
     }
 
@@ -365,7 +365,7 @@ fn a_reader_of_events(_: &Place) {
 }
 
 /// A port that nobody listens on.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

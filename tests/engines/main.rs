@@ -18,6 +18,7 @@ mod alerts;
 mod api;
 mod api_daemon;
 mod asked;
+mod browser;
 mod build_secrets;
 mod daemon;
 mod docker;
@@ -33,6 +34,7 @@ mod layouts;
 mod leaks;
 mod limits;
 mod networks;
+mod page;
 mod pipelines;
 mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
+                page::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
@@ -150,7 +153,8 @@ fn main() -> ExitCode {
                 Ok(())
             };
             let trial = Trial::test(format!("{}::{name}", kind.name()), test);
-            trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
+            let is_missing = missing.is_some() || page::is_missing(name);
+            trials.push(trial.with_ignored_flag(is_missing && !require_all));
         }
         if let Some(missing) = missing.filter(|_| !arguments.list) {
             eprintln!(

@@ -59,13 +59,15 @@ impl Kind {
         if !programs.is_empty() && !rustix::process::geteuid().is_root() {
             return Some("it is started as root only".to_owned());
         }
-        let is_here = |program: &&&str| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|folder| folder.join(program).exists())
-        };
         let program = programs.iter().find(|program| !is_here(program))?;
         Some(format!("there is no `{program}` here"))
     }
+}
+
+/// Whether there is such a program on this machine.
+pub fn is_here(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
 /// An engine with what a test needs of it.
