@@ -188,11 +188,17 @@ fn what_a_unit_says(_: &Place) {
 fn the_next_daemon(_: &Place) {
     let project = project();
     let (address, daemon, browser) = begin(&project, &["web"]);
-    until("web runs", || labels(&browser, "web") == ["Stop"]);
+    until("its page is opened", || browser.click("//h3/a[text()='web']"));
+    browser.run("window.kept = true", "");
+    until("web is heard", || browser.text("#log").contains("tick 1."));
     daemon.kill();
     until("it says that it is alone", || browser.text("#lost").contains("connection to the daemon is lost"));
     let daemon = Daemon::start(&project, &["--listen", address.trim_start_matches("http://")]);
     until("it says so no more", || browser.text("#lost").is_empty());
+    let last =
+        || browser.run("return document.querySelector('#log')?.lastElementChild?.textContent ?? ''", "");
+    let before = last();
+    until("web is heard again", || last() != before);
     daemon.post("web", "stop");
     until("it is live again", || labels(&browser, "web") == ["Start"]);
     press(&browser, "web", "Start");

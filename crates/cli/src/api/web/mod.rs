@@ -52,7 +52,7 @@ async fn script() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page.js"))
 }
 
-/// Whether somebody asks for a page, and not for the API.
+/// Whether somebody asks for a page, and not for the API. A script that sends a form does not say that it takes pages.
 pub(super) fn is_page(path: &str, headers: &HeaderMap) -> bool {
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     !path.starts_with("/v1/") && (path.starts_with("/units/") || accepts.contains("text/html"))
@@ -169,11 +169,11 @@ pub(super) fn refusal(problem: &Problem) -> Response {
             body {
                 main #main {
                     h1 { (if shut { "You are not let in" } else { "This cannot be done" }) }
-                    p { (problem.message) "." }
                     @if shut {
                         p { "Type " code { "setpoint open" } " in a terminal of this machine, and follow the link that it prints." }
-                    } @else if let Some(hint) = &problem.hint {
-                        p { (hint) "." }
+                    } @else {
+                        p { (sentence(&problem.message)) }
+                        @if let Some(hint) = &problem.hint { p { (sentence(hint)) } }
                     }
                     p { a href="/" { (if shut { "Try again" } else { "All units" }) } }
                 }
@@ -182,6 +182,12 @@ pub(super) fn refusal(problem: &Problem) -> Response {
     };
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, framed(text)).into_response()
+}
+
+/// A line of a refusal as a sentence.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 #[cfg(test)]

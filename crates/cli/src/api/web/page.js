@@ -102,6 +102,8 @@
     events = stream;
     stream.onopen = () => {
       lost(false);
+      // A log that broke off with the daemon goes on.
+      ended = null;
       refresh();
       follow();
     };

@@ -207,7 +207,7 @@ pub(super) fn shown(whole: &Whole) -> Markup {
                 tbody { @for step in &steps {
                     tr {
                         td { a href=(step.address) { (step.name) } }
-                        td { (step.parents.join(", ")) }
+                        td data-name="after" { (step.parents.join(", ")) }
                         td.words { (words::dotted(step.look, &step.how)) }
                     }
                 } }
