@@ -118,6 +118,9 @@ fn the_buttons(_: &Place) {
     until("web is stopped", || labels(&browser, "web") == ["Start"]);
     assert!(shown(&browser, "web").contains("stopped by you"), "{}", shown(&browser, "web"));
     assert_eq!(daemon.state("web"), "stopped");
+    // Who uses a keyboard stays where he was.
+    let focused = "return document.activeElement.closest('.unit')?.querySelector('h3')?.textContent ?? ''";
+    assert_eq!(browser.run(focused, ""), "web");
     press(&browser, "web", "Start");
     until("web runs again", || labels(&browser, "web") == ["Stop"]);
     assert_eq!(daemon.state("web"), "running");

@@ -173,7 +173,10 @@ pub(super) fn refusal(problem: &Problem) -> Response {
                         p { "Type " code { "setpoint open" } " in a terminal of this machine, and follow the link that it prints." }
                     } @else {
                         p { (sentence(&problem.message)) }
-                        @if let Some(hint) = &problem.hint { p { (sentence(hint)) } }
+                        // What a program may ask next is no hint for people.
+                        @if let Some(hint) = problem.hint.as_ref().filter(|hint| !hint.starts_with("GET ")) {
+                            p { (sentence(hint)) }
+                        }
                     }
                     p { a href="/" { (if shut { "Try again" } else { "All units" }) } }
                 }

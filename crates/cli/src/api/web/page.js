@@ -55,7 +55,12 @@
     const now = new DOMParser().parseFromString(text, "text/html");
     if (!now.querySelector("main")) return;
     document.title = now.title;
+    const card = document.activeElement?.closest(".unit")?.id;
     morph(document.querySelector("main"), now.querySelector("main"));
+    // Who pressed a button that is not there any more stays at its unit.
+    if (card && !byId(card)?.contains(document.activeElement)) {
+      byId(card)?.querySelector("button:not(:disabled), a")?.focus({ preventScroll: true });
+    }
     search();
     follow();
   }

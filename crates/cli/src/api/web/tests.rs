@@ -33,7 +33,8 @@ fn seen(text: &str, state: &'static str) -> Seen {
         second: Some(button("nothing", None)),
     };
     let known = json!({ "unit": text(), "changes": 1, "pending": [], "check": text() });
-    Seen { unit, drift: drift::Drift::Known(serde_json::from_value(known).unwrap()), failures: 2 }
+    let failed = Some(units::Failed { times: 2, why: text(), at: None });
+    Seen { unit, drift: drift::Drift::Known(serde_json::from_value(known).unwrap()), failed }
 }
 
 fn operation(text: &str) -> OperationShown {

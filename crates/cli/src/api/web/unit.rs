@@ -104,6 +104,7 @@ pub(super) fn content(frame: &Frame, whole: &Whole) -> Markup {
             dt { "Folder" } dd { (unit.project_root) }
             dt { "Engine" } dd { (unit.engine) }
             dt { "Made" } dd { (words::since(&unit.created_at, " ago")) }
+            @if let Some(failed) = &whole.seen.failed { dt { "Failed lately" } dd { (failed.shown()) } }
             dt { "Kept as it is wanted" }
             dd { @match unit.wanted {
                 Some(wanted) => { "yes: wanted " (wanted) }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use jiff::Timestamp;
 use maud::{Markup, html};
 use setpoint_model::names::UnitName;
-use setpoint_model::reconcile::Situation;
+use setpoint_model::reconcile::{History, Situation};
 use setpoint_runtime::engine::UnitId;
 
 use super::drift::Drift;
@@ -20,8 +21,43 @@ use crate::api::{Api, units};
 pub(super) struct Seen {
     pub(super) unit: UnitShown,
     pub(super) drift: Drift,
-    /// How often it ended without being asked to, or became unhealthy, since that last was forgiven.
-    pub(super) failures: u32,
+    pub(super) failed: Option<Failed>,
+}
+
+/// What a unit failed at since that last was forgiven.
+pub(super) struct Failed {
+    pub(super) times: u32,
+    /// What was said of the last time, and when that was.
+    pub(super) why: String,
+    pub(super) at: Option<Timestamp>,
+}
+
+impl Failed {
+    fn of(history: &History) -> Option<Self> {
+        let History { pull, create, start, crash, health, stop, remove, .. } = history;
+        let budgets = [pull, create, start, crash, health, stop, remove];
+        let last = budgets.into_iter().filter(|budget| budget.failures > 0).max_by_key(|budget| budget.at)?;
+        let times = budgets.iter().map(|budget| budget.failures).sum();
+        let at = i64::try_from(last.at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+        Some(Self { times, why: last.why.clone(), at })
+    }
+
+    fn times(&self) -> String {
+        match self.times {
+            1 => "once".to_owned(),
+            2 => "twice".to_owned(),
+            times => format!("{times} times"),
+        }
+    }
+
+    /// In words, for the unit's own page.
+    pub(super) fn shown(&self) -> Markup {
+        html! {
+            (self.times())
+            @if let Some(at) = self.at { ", last " (words::since(&at.to_string(), " ago")) }
+            @if !self.why.is_empty() { ": " (self.why) }
+        }
+    }
 }
 
 /// Shows all units.
@@ -40,8 +76,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>, headers: HeaderMap) -> Res
 impl Seen {
     pub(super) fn new(row: units::Row, mut situation: Situation, drift: Drift) -> Self {
         let drift = drift.told(&mut situation);
-        let failures = situation.history.crash.failures + situation.history.health.failures;
-        Self { unit: row.shown(&situation), drift, failures }
+        let failed = Failed::of(&situation.history);
+        Self { unit: row.shown(&situation), drift, failed }
     }
 }
 
@@ -87,9 +123,7 @@ pub(super) fn about(seen: &Seen) -> Markup {
             @if let Some(since) = &state.since {
                 span.soft { ", " @if state.state == "running" { (words::since(since, "")) } @else { (words::since(since, " ago")) } }
             }
-            @if seen.failures > 0 {
-                span.soft { ", failed " (times(seen.failures)) " lately" }
-            }
+            @if let Some(failed) = &seen.failed { span.soft { ", failed " (failed.times()) " lately" } }
         }
         @if let Some(why) = &state.why { p.bad { (why) } }
         @if let Some(check) = seen.drift.check() {
@@ -107,14 +141,6 @@ pub(super) fn about(seen: &Seen) -> Markup {
             Drift::Undeclared => { p.soft { "Its project does not declare it any more." } }
             Drift::Unreadable(why) => { p.soft { "What is declared cannot be read: " (why) } }
         }
-    }
-}
-
-fn times(count: u32) -> String {
-    match count {
-        1 => "once".to_owned(),
-        2 => "twice".to_owned(),
-        count => format!("{count} times"),
     }
 }
 
