@@ -18,6 +18,8 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("what_is_unwell_is_restarted_and_found_by_its_name", |place| unwell(place, Kind::Embedded)),
     ("a_daemon_is_there_while_it_is_needed", a_daemon_is_there_while_it_is_needed),
     ("after_a_restart_of_the_machine_all_is_as_declared", after_a_restart_of_the_machine),
+    ("a_stop_that_was_cut_off_is_brought_to_its_end", a_stop_that_was_cut_off),
+    ("a_daemon_that_waits_for_a_stop_ends_when_it_is_asked", a_daemon_that_waits_for_a_stop),
 ];
 
 pub const ON_DOCKER: &[Scenario] = &[
@@ -140,6 +142,72 @@ pub fn project(place: &Place, kind: Kind, stack: &str) -> Project {
     let without_init = || stack.replace("    init: true\n", "").replace("exec sleep 100000", shell);
     project.write("compose.yaml", &if kind == Kind::Podman { without_init() } else { stack });
     project
+}
+
+/// Heeds no request to end.
+const STUBBORN: &str = r#"
+name: stubborn
+services:
+  db:
+    image: IMAGE
+    network_mode: host
+    user: root
+    restart: always
+    stop_grace_period: GRACE
+    command: ["sh", "-c", "trap '' TERM; echo began; while :; do sleep 4711; done"]
+"#;
+
+fn still_runs(project: &Project) -> bool {
+    let place = project.state().parent().unwrap().to_owned();
+    leaks::processes(&place).iter().any(|(_, line)| line.contains("sleep 4711"))
+}
+
+fn a_stop_that_was_cut_off(place: &Place) {
+    let project = project(place, Kind::Embedded, &STUBBORN.replace("GRACE", "3s"));
+    project.up();
+    until("it has begun", || lines(&project, "db") == 1);
+    for with_daemon in [true, false] {
+        let mut stop = project.start(&mut project.command(&["stop", "db"]));
+        until("it is being stopped", || project.run(&["status", "db"]).stdout.contains("stopping"));
+        if !with_daemon {
+            project.run(&["daemon", "stop"]).exits(0);
+        }
+        stop.kill().unwrap();
+        stop.wait().unwrap();
+        if !with_daemon {
+            // That nobody waits for it any more is no end.
+            project.run(&["status", "db"]).exits(0).says("stopping");
+            assert!(still_runs(&project));
+            project.run(&["daemon", "status"]).exits(5);
+            let mut child = project.start(&mut project.command(&["daemon", "run"]));
+            until("it has ended", || !still_runs(&project));
+            project.run(&["daemon", "stop"]).exits(0);
+            child.wait().unwrap();
+        }
+        until("it has ended", || !still_runs(&project));
+        project.run(&["status", "db"]).exits(0).says("stopped");
+        project.run(&["up"]).exits(0);
+        until("it runs again", || still_runs(&project));
+    }
+    project.run(&["down"]).exits(0);
+}
+
+fn a_daemon_that_waits_for_a_stop(place: &Place) {
+    let project = project(place, Kind::Embedded, &STUBBORN.replace("GRACE", "300s"));
+    project.up();
+    // The daemon goes on with what was cut off, and waits for it.
+    let mut stop = project.start(&mut project.command(&["stop", "db"]));
+    until("it is being stopped", || project.run(&["status", "db"]).stdout.contains("stopping"));
+    stop.kill().unwrap();
+    stop.wait().unwrap();
+    until("the daemon stops it", || project.run(&["status", "db"]).stdout.contains("stopping (killed in"));
+    project.run(&["daemon", "stop"]).exits(0).says("the daemon has ended");
+    project.run(&["status", "db"]).exits(0).says("stopping");
+    // What is asked for now does not wait for who has gone.
+    project.run(&["up"]).exits(0);
+    until("it has begun again", || lines(&project, "db") == 2);
+    project.edit("compose.yaml", "300s", "1s");
+    project.run(&["down"]).exits(0);
 }
 
 /// Leaves of a project what a machine leaves that lost its power: files, of an earlier boot.

@@ -364,8 +364,10 @@ fn accounts_are_those_of_the_unit(subject: &Subject) {
 
 fn a_signal_reaches_what_the_process_started(subject: &Subject) {
     let unit = Unit::running(subject);
+    // A shell that has only just been forked takes a signal for its parent's, and forgets it.
     let mut process = unit.start(
-        "trap 'touch heard; kill $child; exit 3' TERM; sleep 4321 & child=$!; touch ready; wait $child",
+        "trap 'touch heard; kill $child; exit 3' TERM; sleep 4321 & child=$!; \
+         until case $(cat /proc/$child/cmdline) in sleep*) ;; *) false ;; esac; do :; done; touch ready; wait $child",
     );
     unit.wait_for("ready");
     process.signal(15);

@@ -46,4 +46,4 @@ pub use spec::{
     Overlay, OwnNetwork, Port, Protocol, Root, SandboxSpec, Test, User,
 };
 pub use terminal::{RawTerminal, attach, window};
-pub use unit::{Exit, Observed, Running, observe, set_limits, since, start, stop, watch};
+pub use unit::{Exit, Observed, Running, is_ending, observe, set_limits, since, start, stop, watch};

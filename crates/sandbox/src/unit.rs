@@ -111,6 +111,12 @@ pub fn observe(folder: &Path) -> Observed {
     }
 }
 
+/// Whether a sandbox that does not run any more is still there: it was asked to end, and whoever asked has gone on.
+#[must_use]
+pub fn is_ending(folder: &Path) -> bool {
+    read::<Running>(&folder.join(RUNNING)).is_some_and(|known| is_alive(&known))
+}
+
 /// Stops a sandbox: asks its first process, waits this long, kills it. Nothing to stop is no error. `hurry` is
 /// asked now and then whether to kill at once.
 ///

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
+use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::reconciler::{self, Post, Stay};
 
 use super::SUCCESS;
@@ -25,6 +26,8 @@ use crate::json;
 const LOG: &str = "daemon.log";
 /// How long that may be in bytes before it begins anew.
 const LOG_MOST: u64 = 1024 * 1024;
+/// How often is looked whether to end; four times that is given to what is under way.
+const LEAVES: Duration = Duration::from_millis(500);
 /// How long a daemon may take to begin.
 const BEGINS: Duration = Duration::from_secs(10);
 
@@ -113,6 +116,18 @@ impl Daemon {
     }
 }
 
+/// Ends this process a while after it was asked to, whatever it waits for: a service that takes minutes to stop is the
+/// next daemon's, which goes on from what it finds, as after a power cut.
+fn leave_when_asked(cancel: Cancel) {
+    std::thread::spawn(move || {
+        while !cancel.asked() {
+            std::thread::sleep(LEAVES);
+        }
+        std::thread::sleep(LEAVES * 4);
+        std::process::exit(i32::from(SUCCESS));
+    });
+}
+
 /// Has a daemon run, in the background where none does yet.
 pub(super) fn ensure(context: &Context) -> Result<(), Failure> {
     if reconciler::is_running(&context.roots) {
@@ -197,6 +212,7 @@ fn keep(context: &Context, stay: Stay, listen: Option<SocketAddr>) -> Result<u8,
     if stay == Stay::UntilAsked {
         context.output.progress("keeping the services of this state; Ctrl-C ends that, and they run on");
     }
+    leave_when_asked(context.cancel.clone());
     reconciler::run(post, &context.roots, &context.variables, stay, &context.cancel, hub.as_ref())?;
     api.end(&context.cancel);
     Ok(SUCCESS)

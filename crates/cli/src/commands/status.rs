@@ -155,6 +155,7 @@ fn state(seen: &Seen, progress: &Progress) -> String {
         (Seen::Running(_), Some(Health::Unhealthy), _) => "running, unhealthy".to_owned(),
         (Seen::Running(_), Some(Health::Starting), _) => "starting".to_owned(),
         (Seen::Running(_), None, _) => "running".to_owned(),
+        (Seen::Stopped(_), ..) if progress.ending => "stopping".to_owned(),
         (Seen::Stopped(_), _, Some(0)) => "completed".to_owned(),
         // Above that, a signal ended it: it was told to stop.
         (Seen::Stopped(_), _, Some(code)) if code <= 128 => format!("ended (exit {code})"),

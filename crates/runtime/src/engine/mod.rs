@@ -230,6 +230,8 @@ pub struct UnitSpec {
 pub struct Progress {
     /// Whether it runs.
     pub running: bool,
+    /// Whether it has been asked to end, and has not yet.
+    pub ending: bool,
     /// What its health check says, if it has one.
     pub health: Option<Health>,
     /// What the last check said, if it said something.

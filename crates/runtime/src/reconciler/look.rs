@@ -25,7 +25,7 @@ pub fn state(engine: &dyn Engine, kept: &Kept, operation: Option<Operation>) -> 
 pub fn unkept(engine: &dyn Engine, unit: &Unit, operation: Option<Operation>) -> Situation {
     let now = now();
     let mine = UnitId::new(&unit.unit.project_root, &unit.unit.name);
-    let seen = seen(engine, &mine, now, &mut None).unwrap_or(Seen::Unknown);
+    let seen = seen(engine, &mine, Wish::Up, now, &mut None).unwrap_or(Seen::Unknown);
     let wish = if seen == Seen::Absent { Wish::Stopped } else { Wish::Up };
     Situation {
         intent: Intent { wish, generation: 0 },
@@ -54,14 +54,15 @@ pub(super) fn situation(
 ) -> Situation {
     let unit = &kept.unit.unit;
     let mine = UnitId::new(&unit.project_root, &unit.name);
-    let seen = seen(engine, &mine, now, ended_unseen).unwrap_or(Seen::Unknown);
+    let intent = intent(kept);
+    let seen = seen(engine, &mine, intent.wish, now, ended_unseen).unwrap_or(Seen::Unknown);
     let awaited = rules.depends_on.iter().map(|(name, dependency)| Awaited {
         unit: name.clone(),
         dependency: *dependency,
         standing: standing(engine, &UnitId::new(&unit.project_root, name)),
     });
     Situation {
-        intent: intent(kept),
+        intent,
         operation: None,
         observed: Observed { at: now, seen, drift: false },
         dependencies: awaited.collect(),
@@ -83,6 +84,7 @@ pub(super) fn intent(kept: &Kept) -> Intent {
 fn seen(
     engine: &dyn Engine,
     unit: &UnitId,
+    wish: Wish,
     now: Time,
     ended_unseen: &mut Option<Time>,
 ) -> Result<Seen, EngineError> {
@@ -90,7 +92,8 @@ fn seen(
     let Some(labels) = seen.labels() else { return Ok(Seen::Absent) };
     let progress = engine.progress(unit)?;
     let since = progress.since.map(millis);
-    if progress.running {
+    // A stop that was cut off is to be ended by whoever wants it stopped; any start does that by itself.
+    if progress.running || (progress.ending && wish == Wish::Stopped) {
         *ended_unseen = None;
         let health = match progress.health {
             None => Some(Health::NoCheck),

@@ -195,7 +195,8 @@ pub fn run(
     let store = Mutex::new(Store::open(roots)?);
     let shared = Shared { roots, engines: engines.into(), store, cancel, watcher };
     control::close_abandoned(&mut lock(&shared.store))?;
-    std::thread::scope(|scope| {
+    // Until all of them have ended, nobody else is the daemon.
+    let _post = std::thread::scope(|scope| {
         let mut actors: BTreeMap<store::UnitId, (Arc<Wake>, ScopedJoinHandle<'_, ()>)> = BTreeMap::new();
         let mut looked = None::<Instant>;
         while !cancel.asked() {
@@ -214,9 +215,9 @@ pub fn run(
                 // Whoever wants something kept first says so, and then looks for a daemon.
                 drop(post);
                 if lock(&shared.store).all_kept().is_ok_and(|kept| kept.is_empty()) {
-                    break;
+                    return None;
                 }
-                let Ok(again) = Post::take(roots) else { break };
+                let Ok(again) = Post::take(roots) else { return None };
                 post = again;
                 looked = None;
                 continue;
@@ -235,6 +236,7 @@ pub fn run(
             }
         }
         actors.values().for_each(|(wake, _)| wake.ring());
+        Some(post)
     });
     Ok(())
 }

@@ -252,6 +252,8 @@ impl Engine for Docker {
         let said = log.and_then(|mut log| log.pop()?.output).map(|said| said.trim().to_owned());
         Ok(Progress {
             running,
+            // What is being stopped runs, for this engine.
+            ending: false,
             health: status.and_then(|status| match status {
                 HealthStatusEnum::HEALTHY => Some(Health::Healthy),
                 HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),

@@ -421,6 +421,7 @@ impl Engine for Embedded {
                 let status = seen.as_ref().map_or(Health::Starting, |seen| health(seen.status));
                 Progress {
                     running: true,
+                    ending: false,
                     health: file.is_checked.then_some(status),
                     said: seen.map(|seen| seen.said).filter(|said| !said.is_empty()),
                     ended: None,
@@ -430,7 +431,9 @@ impl Engine for Embedded {
             sandbox::Observed::Exited(exit) => {
                 Progress { ended: Some(exit.ended.code()), since, ..Progress::default() }
             }
-            sandbox::Observed::Gone => Progress::default(),
+            sandbox::Observed::Gone => {
+                Progress { ending: sandbox::is_ending(&folder), ..Progress::default() }
+            }
         })
     }
 
