@@ -374,7 +374,14 @@ fn the_address(_: &Place) {
     let refused = project.run(&["daemon", "run", "--listen", "0.0.0.0:7070"]);
     refused.exits(2).says("0.0.0.0:7070 can be reached from outside");
     let daemon = Daemon::start(&project, &[]);
-    project.run(&["open"]).exits(8).says("listens on no address").says("--listen");
+    // It takes one when somebody wants to look, and keeps it.
+    let address = || project.run(&["open"]).exits(0).stdout.split_once("/open?link=").unwrap().0.to_owned();
+    let taken = address();
+    assert_eq!(taken, address());
+    let taken = taken.strip_prefix("http://").unwrap();
+    let stranger =
+        Answer::to(TcpStream::connect(taken).unwrap(), &request("GET", "/v1/units", &[("Host", taken)]));
+    assert_eq!(stranger.unwrap().error(), "token-missing");
     daemon.kill();
     project.run(&["open"]).exits(5).says("no daemon runs");
 

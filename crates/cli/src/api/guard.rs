@@ -30,7 +30,7 @@ const SAID: [(HeaderName, &str); 5] = [
 /// Lets in by a loopback address who may.
 pub(super) async fn at_door(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     web::take_token(&mut request).await;
-    let admitted = match &api.door {
+    let admitted = match api.door.get() {
         Some(door) => door.admit(request.method(), request.uri().path(), request.headers()),
         None => Err(Problem::new(StatusCode::FORBIDDEN, "no-address", "nobody comes in here")),
     };

@@ -26,7 +26,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -76,8 +76,8 @@ pub(crate) struct Api {
     cancel: Cancel,
     hub: Arc<Hub>,
     store: Mutex<Store>,
-    /// Where it is reached by a browser, and by whom.
-    door: Option<Door>,
+    /// Where it is reached by a browser, and by whom; nothing until somebody wants that.
+    door: OnceLock<Door>,
     streams: Arc<Semaphore>,
     followed: Arc<Semaphore>,
     children: Arc<Semaphore>,
@@ -94,6 +94,7 @@ impl Api {
         let (roots, variables) = (context.roots.clone(), context.variables.clone());
         let cancel = context.cancel.clone();
         let declared = web::Declared::default();
+        let door = door.map(OnceLock::from).unwrap_or_default();
         Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, declared }
     }
 

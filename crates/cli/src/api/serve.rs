@@ -1,6 +1,7 @@
 //! The listeners: a socket in the state for this user alone, and a loopback address where that is wanted.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::pin::pin;
@@ -20,10 +21,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_io_timeout::TimeoutStream;
 
+use super::door::Door;
 use super::{Api, CHILDREN, guard, routes};
 
 /// The socket in the state.
 pub(crate) const SOCKET: &str = "api.sock";
+/// The port of an address that nobody has named.
+const USUAL: u16 = 7070;
 /// How many connections are served at once, on each listener.
 const CONNECTIONS: usize = 320;
 /// How long a client may take to say what it wants, and to take what it is given.
@@ -97,14 +101,11 @@ pub(crate) fn start(
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let open = routes(Arc::clone(&api)).layer(from_fn(guard::bounds));
-            let closed = routes(Arc::clone(&api))
-                .layer(from_fn_with_state(Arc::clone(&api), guard::at_door))
-                .layer(from_fn(guard::bounds));
             if let Ok(socket) = UnixListener::from_std(socket) {
                 tokio::spawn(on_socket(socket, open));
             }
             if let Some(Ok(listener)) = address.map(TcpListener::from_std) {
-                tokio::spawn(on_address(listener, closed));
+                tokio::spawn(on_address(listener, closed(&api)));
             }
             let _ = stopped.await;
         });
@@ -112,6 +113,29 @@ pub(crate) fn start(
         runtime.shutdown_background();
     })?;
     Ok(Served { api: served, stop: Some(stop), thread: Some(thread) })
+}
+
+/// What is served by an address: to who may come in.
+fn closed(api: &Arc<Api>) -> Router {
+    routes(Arc::clone(api))
+        .layer(from_fn_with_state(Arc::clone(api), guard::at_door))
+        .layer(from_fn(guard::bounds))
+}
+
+/// The door of the address; where there is none yet, an address of this machine is taken, the usual one if it is free.
+pub(super) fn door(api: &Arc<Api>) -> io::Result<&Door> {
+    if let Some(door) = api.door.get() {
+        return Ok(door);
+    }
+    let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = bind(USUAL).or_else(|_| bind(0))?;
+    listener.set_nonblocking(true)?;
+    let door = Door::new(&api.roots, listener.local_addr()?)?;
+    let listener = TcpListener::from_std(listener)?;
+    // All requests are on this one thread: nobody else has been here since.
+    let door = api.door.get_or_init(|| door);
+    tokio::spawn(on_address(listener, closed(api)));
+    Ok(door)
 }
 
 async fn on_socket(listener: UnixListener, router: Router) {

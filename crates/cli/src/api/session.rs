@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Api;
 use super::door::{COOKIE, Door, LINK};
 use super::problem::{Asked, Problem};
+use super::{Api, serve};
 use crate::json;
 
 /// A session.
@@ -40,9 +40,9 @@ pub(super) struct Given {
 
 impl Api {
     fn door(&self) -> Result<&Door, Problem> {
-        self.door.as_ref().ok_or_else(|| {
+        self.door.get().ok_or_else(|| {
             Problem::new(StatusCode::CONFLICT, "no-address", "this daemon listens on no address of its own")
-                .hint("`setpoint daemon run --listen 127.0.0.1:7070`")
+                .hint("`setpoint open` gives it one")
         })
     }
 }
@@ -53,18 +53,20 @@ pub(super) async fn session(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
 ) -> Result<Json<SessionShown>, Problem> {
-    let session = match &api.door {
+    let session = match api.door.get() {
         Some(door) => door.session(&headers)?,
         None => None,
     };
     Ok(Json(SessionShown { setpoint: json::VERSION, csrf: session.map(|session| session.csrf) }))
 }
 
-/// Makes a link that leads a browser in once, within a minute.
+/// Makes a link that leads a browser in once, within a minute. A daemon without an address takes one of this machine.
 #[utoipa::path(post, path = "/v1/links",
-    responses((status = 201, body = LinkShown), (status = 409, body = Problem)))]
+    responses((status = 201, body = LinkShown), (status = 500, body = Problem)))]
 pub(super) async fn link(State(api): State<Arc<Api>>) -> Result<(StatusCode, Json<LinkShown>), Problem> {
-    let url = api.door()?.link().map_err(|_| Problem::internal("there is no randomness"))?;
+    let door = serve::door(&api)
+        .map_err(|error| Problem::internal(format!("no address of this machine can be taken: {error}")))?;
+    let url = door.link().map_err(|_| Problem::internal("there is no randomness"))?;
     let link = LinkShown { setpoint: json::VERSION, url, seconds: LINK.as_secs() };
     Ok((StatusCode::CREATED, Json(link)))
 }

@@ -103,7 +103,7 @@ struct Frame {
 
 impl Frame {
     fn of(api: &Api, headers: &HeaderMap) -> Self {
-        let session = api.door.as_ref().and_then(|door| door.session(headers).ok().flatten());
+        let session = api.door.get().and_then(|door| door.session(headers).ok().flatten());
         Self { csrf: session.map(|session| session.csrf).unwrap_or_default() }
     }
 }
