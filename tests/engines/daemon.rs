@@ -281,6 +281,11 @@ fn a_daemon_is_there_while_it_is_needed(place: &Place) {
     assert_ne!(daemon(&project), first);
     project.run(&["down"]).exits(0);
     until("it ends by itself", || project.run(&["daemon", "status"]).code == 5);
+    // One that was killed leaves nothing either that stays.
+    project.run(&["up", "db"]).exits(0);
+    kill_daemon(&project);
+    project.run(&["uninstall", "--yes"]).exits(0);
+    assert!(!project.state().exists());
 }
 
 fn what_ends_is_started_again(place: &Place, kind: Kind) {

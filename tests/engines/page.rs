@@ -6,6 +6,7 @@ use crate::docker::Scenario;
 use crate::harness::{Project, finish, until};
 use crate::place::{Place, is_here};
 use crate::stacks;
+use std::fs;
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("the_buttons_of_the_page_do_what_they_say", the_buttons),
@@ -53,7 +54,9 @@ compose = "compose.yaml"
 run = "echo compiling"
 [pipeline.ci.step.slow]
 from = "build"
-run = "echo slowly; sleep 5"
+run = "echo slowly; until [ -e /gate/open ]; do sleep 0.1; done"
+cache_dirs = ["/gate"]
+timeout = "5m"
 [pipeline.ci.step.both]
 take = ["build", "slow"]
 run = "echo both"
@@ -220,6 +223,8 @@ fn a_run(_: &Place) {
     until("it is listed", || browser.click("//a[text()='Run 1']"));
     until("its steps are shown", || browser.text("main table").contains("waits"));
     browser.run("window.kept = true", "");
+    let gate = fs::read_dir(project.state().join("cache_dirs/v1")).unwrap().next().unwrap().unwrap();
+    fs::write(gate.path().join("open"), "").unwrap();
     finish(run).exits(0);
     until("its end is shown", || {
         let (table, main) = (browser.text("main table"), browser.text("main"));

@@ -19,7 +19,9 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 28] = [
+const OF_STATE: [&str; 30] = [
+    "api.sock",
+    "api.token",
     "bases",
     "blobs",
     "cache_dirs",
