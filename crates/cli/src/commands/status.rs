@@ -254,6 +254,11 @@ fn header(status: &json::Status, home: Option<&Path>) -> String {
     format!("{name}   {root}   {engine}").trim_end().to_owned()
 }
 
+/// Whether a unit is about to be what it is declared to be, with nothing to be done about it.
+fn is_on_its_way(state: &str) -> bool {
+    state.starts_with("stopping") || state.starts_with("waiting on")
+}
+
 /// What there is to say of a unit, with the next step.
 fn note(unit: &json::UnitStatus) -> String {
     let mut parts = Vec::new();
@@ -262,10 +267,14 @@ fn note(unit: &json::UnitStatus) -> String {
     } else if !unit.pending.is_empty() {
         let have = if unit.pending.len() == 1 { "has" } else { "have" };
         parts.push(format!("not ready: {} {have} not succeeded (setpoint up)", unit.pending.join(", ")));
-    } else if unit.out_of_date {
+    } else if unit.out_of_date && !(unit.changes == 0 && is_on_its_way(&unit.state)) {
+        let begins = |words: &[&str]| words.iter().any(|word| unit.state.starts_with(word));
         parts.push(match unit.changes {
-            0 if unit.state == "stopped" || unit.state.starts_with("ended") => {
+            0 if begins(&["stopped", "ended", "completed"]) => {
                 "as declared; setpoint up starts it".to_owned()
+            }
+            0 if begins(&["back-off", "held", "needs you"]) => {
+                format!("as declared (setpoint logs {})", unit.unit)
             }
             0 => "out of date (setpoint why)".to_owned(),
             1 => "out of date: 1 change (setpoint why)".to_owned(),
