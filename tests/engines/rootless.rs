@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::api::Api;
 use crate::docker::Scenario;
 use crate::harness::Project;
 use crate::place::{Kind, Place};
@@ -123,4 +124,9 @@ fn what_is_made_is_its_owners(place: &Place) {
     project.run(&["cache", "clear", "--yes"]);
     project.run(&["run"]).exits(0);
     project.run(&["down"]).exits(0);
+    project.run(&["uninstall", "--yes"]).exits(0);
+    let nothing: Vec<String> = Vec::new();
+    assert_eq!(Api::new(&podman.socket()).of_steps(), (nothing.clone(), nothing));
+    // On a busy machine it keeps a mount for a while of what it lists no more.
+    drop(podman);
 }
