@@ -92,10 +92,8 @@ pub fn processes(place: &Path) -> Vec<(u32, String)> {
         let line = command_line(pid);
         let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
         let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        if line.contains(&*place) || cwd.to_string_lossy().starts_with(&*place) {
+        if line.contains(&*place) || cwd.to_string_lossy().starts_with(&*place) || mounts.contains(&*place) {
             found.push((pid, line));
-        } else if let Some(mount) = mounts.lines().find(|mount| mount.contains(&*place)) {
-            found.push((pid, format!("{line}with {mount}")));
         }
     }
     found
