@@ -39,7 +39,7 @@ pub use host_view::{prepare_host_base, prepare_host_layer, prepare_host_view, pr
 pub use ids::is_rootless;
 pub use network::{Bridge, Subnet, hardware_address, is_up, known_subnets, make_bridge, remove_device};
 pub use output::{Output, output};
-pub use ports::{Claim, Lead, PortHolder, main_ports};
+pub use ports::{Claim, Lead, PortHolder, main_ports, with_short_path};
 pub use shim::main_shim;
 pub use spec::{
     Ask, Check, Ended, ExecSpec, Get, Home, Interface, Io, Limits, Main, Memory, Mount, Names, Network,

@@ -91,7 +91,7 @@ impl Api {
         let (api, led) = (Arc::clone(self), operation.clone());
         ask::thread("api-kill", move || {
             let id = UnitId::new(&unit.unit.project_root, &unit.unit.name);
-            let killed = engine::of_unit(&unit.unit, &api.roots, &api.variables).and_then(|engine| {
+            let killed = engine::by_name(&unit.unit.engine, &api.roots, &api.variables).and_then(|engine| {
                 engine.stop(&id, Duration::ZERO, &api.cancel).map_err(|error| error.to_string())
             });
             let (outcome, why) = match killed {

@@ -51,7 +51,7 @@ impl Api {
 
     /// What is known of a unit that nobody keeps.
     pub(super) fn look(&self, unit: &Unit) -> Result<Situation, String> {
-        let engine = engine::of_unit(&unit.unit, &self.roots, &self.variables)?;
+        let engine = engine::by_name(&unit.unit.engine, &self.roots, &self.variables)?;
         let doing = control::under_way(&self.store(), &self.roots, unit, 0);
         let doing = doing.map_err(|error| error.to_string())?;
         Ok(reconciler::unkept(engine.as_ref(), unit, doing))

@@ -9,7 +9,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use setpoint_runtime::paths::Roots;
-use setpoint_runtime::reconciler::with_short_path;
+use setpoint_sandbox::with_short_path;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
@@ -69,7 +69,8 @@ impl Client {
     }
 
     async fn send(&self, method: &str, path: &str) -> io::Result<Response<Incoming>> {
-        let stream = with_short_path(&self.roots, SOCKET, std::os::unix::net::UnixStream::connect)?;
+        let stream =
+            with_short_path(&self.roots.state.join(SOCKET), std::os::unix::net::UnixStream::connect)?;
         stream.set_nonblocking(true)?;
         let stream = TokioIo::new(UnixStream::from_std(stream)?);
         let (mut sender, connection) =

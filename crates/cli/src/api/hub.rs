@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use setpoint_model::reconcile::{Situation, State, displayed};
-use setpoint_runtime::reconciler::{Deed, Watcher};
+use setpoint_runtime::reconciler::{self, Deed, Watcher};
 use setpoint_runtime::store::{OperationOutcome, TxId, Unit, UnitId};
 
 use super::feed::Feed;
@@ -92,7 +92,7 @@ impl Watcher for Hub {
     }
 
     fn situation(&self, unit: &Unit, situation: &Situation) {
-        let state = displayed(situation, wire::now());
+        let state = displayed(situation, reconciler::now());
         let mut units = self.known();
         let is_new = units.get(&unit.id).and_then(|known| known.told.as_ref()) != Some(&state);
         let (unit, situation) = (unit.clone(), situation.clone());

@@ -80,7 +80,7 @@ struct Lines(BufReader<Box<dyn Read + Send>>);
 impl Lines {
     fn of(api: &Api, unit: &Unit, follow: bool) -> Result<Self, String> {
         let id = UnitId::new(&unit.unit.project_root, &unit.unit.name);
-        let engine = engine::of_unit(&unit.unit, &api.roots, &api.variables)?;
+        let engine = engine::by_name(&unit.unit.engine, &api.roots, &api.variables)?;
         let output = engine.output(&id, follow).map_err(|error| error.to_string())?;
         Ok(Self(BufReader::new(output)))
     }

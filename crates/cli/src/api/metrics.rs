@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use setpoint_model::reconcile::displayed;
+use setpoint_runtime::reconciler;
 
 use super::problem::Problem;
 use super::{Api, STREAMS, wire};
@@ -75,7 +76,7 @@ pub(super) async fn metrics(
     let metrics = &api.hub.metrics;
     let mut counts = BTreeMap::<&'static str, i64>::new();
     for known in api.hub.known().values() {
-        let state = displayed(&known.situation, wire::now());
+        let state = displayed(&known.situation, reconciler::now());
         *counts.entry(wire::state_shown(&state, &known.situation).state).or_default() += 1;
     }
     metrics.states.clear();

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::paths::Roots;
-use setpoint_runtime::reconciler::with_short_path;
+use setpoint_sandbox::with_short_path;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, oneshot};
@@ -35,7 +36,7 @@ const SLOW: Duration = Duration::from_secs(10);
 const STUCK: Duration = Duration::from_secs(60);
 /// The most that is read ahead of a request, in bytes: also the longest head of one.
 const AHEAD: usize = 16 * 1024;
-/// How long is waited where there are no descriptors.
+/// How long it may take to turn somebody away.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long commands may take that have not ended when the daemon does.
 const ENDS: Duration = Duration::from_secs(10);
@@ -78,7 +79,7 @@ pub(crate) fn socket(roots: &Roots) -> io::Result<StdUnixListener> {
         _ => {}
     }
     // The folder is its user's alone, so that nobody comes in before the socket is, too.
-    let listener = with_short_path(roots, SOCKET, StdUnixListener::bind)?;
+    let listener = with_short_path(&path, StdUnixListener::bind)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
@@ -102,10 +103,10 @@ pub(crate) fn start(
         runtime.block_on(async move {
             let open = routes(Arc::clone(&api)).layer(from_fn(guard::bounds));
             if let Ok(socket) = UnixListener::from_std(socket) {
-                tokio::spawn(on_socket(socket, open));
+                tokio::spawn(take_all(socket, open));
             }
             if let Some(Ok(listener)) = address.map(TcpListener::from_std) {
-                tokio::spawn(on_address(listener, closed(&api)));
+                tokio::spawn(take_all(listener, closed(&api)));
             }
             let _ = stopped.await;
         });
@@ -134,27 +135,16 @@ pub(super) fn door(api: &Arc<Api>) -> io::Result<&Door> {
     let listener = TcpListener::from_std(listener)?;
     // All requests are on this one thread: nobody else has been here since.
     let door = api.door.get_or_init(|| door);
-    tokio::spawn(on_address(listener, closed(api)));
+    tokio::spawn(take_all(listener, closed(api)));
     Ok(door)
 }
 
-async fn on_socket(listener: UnixListener, router: Router) {
+/// Takes who comes, until the thread ends. What cannot be taken now is tried again in a second.
+async fn take_all(mut listener: impl Listener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => take(stream, &places, &router),
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
-}
-
-async fn on_address(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => take(stream, &places, &router),
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
+        let (stream, _) = listener.accept().await;
+        take(stream, &places, &router);
     }
 }
 

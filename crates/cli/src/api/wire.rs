@@ -5,6 +5,7 @@ use serde::Serialize;
 use setpoint_model::reconcile::{Button, Does, Health, Seen, Situation, State, StoppedBy, Time, Wish};
 use setpoint_model::reconcile::{button, displayed, second};
 use setpoint_runtime::engine::UnitId;
+use setpoint_runtime::reconciler;
 use setpoint_runtime::store::{Operation, OperationOutcome, Unit};
 use utoipa::ToSchema;
 
@@ -177,7 +178,7 @@ pub(super) fn id(unit: &Unit) -> String {
 
 /// A unit as it is known.
 pub(super) fn unit(unit: &Unit, situation: &Situation, kept: bool, record: Option<String>) -> UnitShown {
-    let now = now();
+    let now = reconciler::now();
     let (state, drift) = (displayed(situation, now), situation.observed.drift);
     let id = id(unit);
     let main = shown_button(button(&state, drift, now), &id);
@@ -328,11 +329,6 @@ pub(super) fn outcome_word(outcome: OperationOutcome) -> &'static str {
     }
 }
 
-pub(super) fn now() -> Time {
-    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
-}
-
 fn time(at: Time) -> Option<String> {
-    let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok())?;
-    Some(at.to_string())
+    reconciler::timestamp(at).map(|at| at.to_string())
 }

@@ -66,13 +66,10 @@ fn restart(
         }
         Seen::Stopped(_) => {}
     }
-    start(&unit, store)?;
+    let is_kept = start(&unit, store)?;
     done.push("start".to_owned());
     reconciler::tell(&context.roots);
-    let row = store.unit(&project.root, &env.name)?;
-    if let Some(row) = row
-        && store.kept(row.id)?.is_some()
-    {
+    if is_kept {
         daemon::ensure(context)?;
     }
     let seconds = began.elapsed();
@@ -80,9 +77,9 @@ fn restart(
     Ok(json::UnitDone { unit: name, done, record: None, seconds: seconds.as_secs_f64() })
 }
 
-/// Starts a unit as it was last brought up; where it is kept, it is wanted to run from now on.
-fn start(unit: &Unit<'_>, store: &mut Store) -> Result<(), Failure> {
+/// Starts a unit as it was last brought up; where it is kept, it is wanted to run from now on. Gives whether it is kept.
+fn start(unit: &Unit<'_>, store: &mut Store) -> Result<bool, Failure> {
     unit.engine.start_again(&unit.id)?;
-    let Some(row) = store.unit(&unit.project.root, &unit.env.name)? else { return Ok(()) };
+    let Some(row) = store.unit(&unit.project.root, &unit.env.name)? else { return Ok(false) };
     Ok(control::want_running(store, row.id)?)
 }

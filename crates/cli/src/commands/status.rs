@@ -8,10 +8,10 @@ use jiff::tz::TimeZone;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
-use setpoint_model::reconcile::{State, StoppedBy};
+use setpoint_model::reconcile::{State, StoppedBy, Time};
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::project::Project;
-use setpoint_runtime::reconciler::{self, control};
+use setpoint_runtime::reconciler::{self, control, timestamp};
 use setpoint_runtime::store::{Kept, Operation, OperationOutcome, Store};
 
 use super::SUCCESS;
@@ -163,20 +163,19 @@ fn state(seen: &Seen, progress: &Progress) -> String {
     }
 }
 
+/// How long it is until then; nothing is left of what is over.
+fn until_then(at: Time) -> Option<Duration> {
+    Some(Duration::try_from(timestamp(at)?.duration_since(Timestamp::now())).unwrap_or_default())
+}
+
 /// What a unit is waited for to come to, in words, where it is.
 fn words_of(state: &State) -> Option<String> {
     Some(match state {
         State::BackOff { attempt, until } => {
-            let until =
-                i64::try_from(*until).ok().and_then(|until| Timestamp::from_millisecond(until).ok())?;
-            let wait = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
-            format!("back-off (try {attempt} in {})", span(wait))
+            format!("back-off (try {attempt} in {})", span(until_then(*until)?))
         }
         State::Stopping { since, grace } => {
-            let until = i64::try_from(since.saturating_add(*grace)).ok()?;
-            let until = Timestamp::from_millisecond(until).ok()?;
-            let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
-            format!("stopping (killed in {})", span(left))
+            format!("stopping (killed in {})", span(until_then(since.saturating_add(*grace))?))
         }
         State::WaitingOn { unit } => format!("waiting on {unit}"),
         State::Held { reason } => format!("held: {reason}"),

@@ -184,9 +184,7 @@ impl Up {
 fn refuse_to_leave(context: &Context, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
     let now = unit.engine.capabilities().engine;
     let before = look.row.as_ref().map(|row| row.unit.engine.as_str()).filter(|before| *before != now);
-    let Some(kind) = EngineKind::ALL.into_iter().find(|kind| Some(kind.as_str()) == before) else {
-        return Ok(());
-    };
+    let Some(kind) = before.and_then(EngineKind::named) else { return Ok(()) };
     if context.engine(kind).observe(&unit.id)? == Seen::Absent {
         return Ok(());
     }

@@ -17,7 +17,9 @@ use crate::import::devcontainer::UserEnvProbe;
 use crate::names::{HookName, PackName, SecretName, UnitName};
 
 /// What runs environments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
     /// Setpoint's own.
@@ -41,6 +43,12 @@ impl EngineKind {
             Self::Docker => "docker",
             Self::Podman => "podman",
         }
+    }
+
+    /// The engine that the manifest writes like this.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// Whether its builder asks for secrets while it builds.

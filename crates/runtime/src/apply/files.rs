@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use setpoint_model::import::compose::Stored;
 use setpoint_model::manifest::{FileSource, Problem, ServiceFile};
@@ -109,7 +109,7 @@ impl Applier<'_, '_> {
         for file in &self.made {
             write_private(&file.path, file.text.as_bytes(), false)
                 .and_then(|()| fs::set_permissions(&file.path, fs::Permissions::from_mode(file.mode)))
-                .map_err(|source| kept(&file.path, source))?;
+                .map_err(EngineError::io("keep", &file.path))?;
         }
         Ok(())
     }
@@ -119,12 +119,8 @@ impl Applier<'_, '_> {
         for file in &self.made {
             let account = self.unit.engine.account(&self.unit.id, &file.owner)?;
             crate::secrets::give(&file.path, account.uid, account.gid, file.mode | TO_ALL)
-                .map_err(|source| kept(&file.path, source))?;
+                .map_err(EngineError::io("keep", &file.path))?;
         }
         Ok(())
     }
-}
-
-fn kept(path: &Path, source: std::io::Error) -> ApplyError {
-    EngineError::Io { what: "keep", path: path.to_owned(), source }.into()
 }

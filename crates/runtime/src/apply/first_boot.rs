@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use setpoint_model::manifest::{Act, After, FirstBootStep};
 
 use super::Applier;
-use crate::engine::{EngineError, Progress};
+use crate::engine::Progress;
 use crate::hooks::{Failed, Failure, Runner};
 use crate::readiness;
 
@@ -50,10 +50,5 @@ impl Applier<'_, '_> {
                 None => std::thread::sleep(PAUSE),
             }
         }
-    }
-
-    /// Takes a step into the record, with the data that it was done for.
-    pub(super) fn data(&self) -> Result<setpoint_model::manifest::Data, EngineError> {
-        self.unit.data(&self.spec.labels.instance)
     }
 }

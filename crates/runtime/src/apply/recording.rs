@@ -74,7 +74,7 @@ impl Applier<'_, '_> {
         let booted = match step {
             Step::FirstBoot(index) => self
                 .first_boot(*index)
-                .map(|of| Ok::<_, ApplyError>((of.name.clone(), self.data()?)))
+                .map(|of| Ok::<_, ApplyError>((of.name.clone(), self.unit.data(&self.spec.labels.instance)?)))
                 .transpose()?,
             _ => None,
         };

@@ -25,7 +25,6 @@ use setpoint_model::pipeline::key;
 use crate::cancel::Cancel;
 use crate::events::Watcher;
 use crate::paths::Roots;
-use crate::store::NewUnit;
 
 /// Which unit, on every engine: a name that is unique to the project's folder and the unit in it, and fit to be
 /// a file name and a host name.
@@ -391,18 +390,21 @@ pub fn open(kind: EngineKind, roots: &Roots, variables: &BTreeMap<String, String
     }
 }
 
-/// The engine that holds a unit. Nothing is asked of it yet.
+/// The engine of this name, as a record has it. Nothing is asked of it yet.
 ///
 /// # Errors
 /// In words, if this version knows no engine of that name.
-pub fn of_unit(
-    unit: &NewUnit,
+pub fn by_name(
+    name: &str,
     roots: &Roots,
     variables: &BTreeMap<String, String>,
 ) -> Result<Box<dyn Engine>, String> {
-    let kind = EngineKind::ALL.into_iter().find(|kind| kind.as_str() == unit.engine);
-    let kind = kind.ok_or_else(|| format!("there is no engine `{}`", unit.engine))?;
-    Ok(open(kind, roots, variables))
+    Ok(open(named(name)?, roots, variables))
+}
+
+/// The kind of engine of this name.
+pub(crate) fn named(name: &str) -> Result<EngineKind, String> {
+    EngineKind::named(name).ok_or_else(|| format!("there is no engine `{name}`"))
 }
 
 /// Whether an image that is there already is looked for again.
@@ -689,6 +691,11 @@ pub struct OwnChanges {
 }
 
 impl EngineError {
+    /// An error of the system, with what was tried on which path.
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, path: path.to_owned(), source }
+    }
+
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

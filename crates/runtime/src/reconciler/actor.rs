@@ -13,7 +13,7 @@ use setpoint_model::reconcile::{
 
 use super::alert::Sender;
 use super::control::{self, Asked, Request};
-use super::{Deed, PASS, Shared, lock, look};
+use super::{Deed, PASS, Shared, lock, look, put_history};
 use crate::engine::{self, Engine, EngineError, UnitId, Watch};
 use crate::lock::{LockError, UnitLock};
 use crate::store::{self, NewUnit, OperationOutcome, StoreError, TxId, Wanted, Writer};
@@ -48,9 +48,7 @@ pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Arc<Wake>) {
     let on_engine = UnitId::new(&unit.unit.project_root, &unit.unit.name);
     let mut actor = Actor {
         shared,
-        row: unit.id,
-        unit: unit.unit,
-        created_at: unit.created_at,
+        unit,
         on_engine,
         ended_unseen: None,
         told: None,
@@ -59,7 +57,7 @@ pub(super) fn run(shared: &Shared<'_>, unit: store::Unit, wake: &Arc<Wake>) {
     };
     while !shared.cancel.asked() {
         let (watched, at_most) = match actor.pass(wake) {
-            Ok(Next::Gone) => return shared.watcher.left(actor.row),
+            Ok(Next::Gone) => return shared.watcher.left(actor.unit.id),
             Ok(Next::Wait { watched, at_most }) => (watched, at_most),
             // The disk or the engine is away: what runs is left alone.
             Err(trouble) => {
@@ -82,9 +80,7 @@ enum Next {
 
 struct Actor<'a> {
     shared: &'a Shared<'a>,
-    row: store::UnitId,
-    unit: NewUnit,
-    created_at: Timestamp,
+    unit: store::Unit,
     on_engine: UnitId,
     /// When it was first found ended, where nobody saw the end.
     ended_unseen: Option<Time>,
@@ -101,7 +97,7 @@ impl Actor<'_> {
     fn pass(&mut self, wake: &Arc<Wake>) -> Result<Next, String> {
         let words = |error: StoreError| error.to_string();
         // While somebody else works on it, nothing that is seen counts.
-        let (root, name) = (&self.unit.project_root, &self.unit.name);
+        let NewUnit { project_root: root, name, .. } = &self.unit.unit;
         let taken =
             UnitLock::acquire(self.shared.roots, root, name, "setpoint daemon", |_| ControlFlow::Break(()));
         let _lock = match taken {
@@ -112,7 +108,7 @@ impl Actor<'_> {
             }
             Err(error) => return Err(error.to_string()),
         };
-        let Some(kept) = lock(&self.shared.store).kept(self.row).map_err(words)? else {
+        let Some(kept) = lock(&self.shared.store).kept(self.unit.id).map_err(words)? else {
             return Ok(Next::Gone);
         };
         let engine = self.shared.engine(&kept.unit.unit.engine)?;
@@ -126,7 +122,7 @@ impl Actor<'_> {
         let (decision, mut history) = decide(&situation, now, jitter());
         self.shared.watcher.looked(began.elapsed());
         let roots = self.shared.roots;
-        let alerted = self.alerts.pass(roots, &self.unit, &alerts, &decision, &mut history, wake);
+        let alerted = self.alerts.pass(roots, &self.unit.unit, &alerts, &decision, &mut history, wake);
         if let Some(action) = &decision.action {
             self.act(engine, &situation, &decision, action, &history, requests).map_err(words)?;
             self.told = None;
@@ -136,7 +132,7 @@ impl Actor<'_> {
         }
         if history != situation.history {
             let generation = kept.intent.generation;
-            let remember = |writer: &Writer<'_>| writer.put_history(self.row, generation, &json(&history));
+            let remember = |writer: &Writer<'_>| put_history(writer, self.unit.id, generation, &history);
             lock(&self.shared.store).write(remember).map_err(words)?;
         }
         self.answer(&requests, &decision).map_err(words)?;
@@ -197,9 +193,9 @@ impl Actor<'_> {
         }
         lock(&self.shared.store).write(|writer| {
             writer.finish(&operation, outcome, why, Timestamp::now())?;
-            writer.put_history(self.row, generation, &json(&after))
+            put_history(writer, self.unit.id, generation, &after)
         })?;
-        self.shared.watcher.operation(&self.row_now(), &operation, Some(outcome));
+        self.shared.watcher.operation(&self.unit, &operation, Some(outcome));
         Ok(())
     }
 
@@ -215,16 +211,16 @@ impl Actor<'_> {
         let is_new = asked.is_none();
         let operation = asked.unwrap_or_else(|| TxId::new(crate::random::hex()));
         lock(&self.shared.store).write(|writer| {
-            writer.put_history(self.row, generation, &json(history))?;
+            put_history(writer, self.unit.id, generation, history)?;
             if is_new {
-                writer.begin(&operation, self.row, what, Timestamp::now())?;
+                writer.begin(&operation, self.unit.id, what, Timestamp::now())?;
             }
             match ends_within(action) {
                 Some(grace) => control::note_stop(writer, &operation, grace),
                 None => writer.intent(&operation, "start", &serde_json::Value::Null, Timestamp::now()),
             }
         })?;
-        self.shared.watcher.operation(&self.row_now(), &operation, None);
+        self.shared.watcher.operation(&self.unit, &operation, None);
         Ok(operation)
     }
 
@@ -277,7 +273,7 @@ impl Actor<'_> {
             engine::Seen::Stopped(_) => None,
         };
         // The user may want something else by now.
-        let kept = lock(&self.shared.store).kept(self.row);
+        let kept = lock(&self.shared.store).kept(self.unit.id);
         if ends.is_some()
             && kept.is_ok_and(|kept| kept.is_none_or(|kept| kept.intent.generation != generation))
         {
@@ -295,10 +291,9 @@ impl Actor<'_> {
                 writer.finish(operation, outcome, Some(&why), Timestamp::now())
             })
         })?;
-        let unit = self.row_now();
         requests
             .iter()
-            .for_each(|(operation, _)| self.shared.watcher.operation(&unit, operation, Some(outcome)));
+            .for_each(|(operation, _)| self.shared.watcher.operation(&self.unit, operation, Some(outcome)));
         Ok(())
     }
 
@@ -306,7 +301,7 @@ impl Actor<'_> {
     fn show_others_work(&mut self) -> Result<(), StoreError> {
         let Some(last) = &self.last else { return Ok(()) };
         let store = lock(&self.shared.store);
-        let Some(kept) = store.kept(self.row)? else { return Ok(()) };
+        let Some(kept) = store.kept(self.unit.id)? else { return Ok(()) };
         let operation = control::under_way(&store, self.shared.roots, &kept.unit, last.rules.stop_grace)?;
         drop(store);
         let intent = look::intent(&kept);
@@ -315,12 +310,8 @@ impl Actor<'_> {
     }
 
     fn show(&mut self, situation: Situation) {
-        self.shared.watcher.situation(&self.row_now(), &situation);
+        self.shared.watcher.situation(&self.unit, &situation);
         self.last = Some(situation);
-    }
-
-    fn row_now(&self) -> store::Unit {
-        store::Unit { id: self.row, unit: self.unit.clone(), created_at: self.created_at }
     }
 
     /// Tells what is waited for, once.
@@ -354,7 +345,7 @@ impl Actor<'_> {
     }
 
     fn tell(&self, what: String) {
-        let (unit, project_root) = (self.unit.name.clone(), self.unit.project_root.clone());
+        let NewUnit { name: unit, project_root, .. } = self.unit.unit.clone();
         self.shared.watcher.deed(&Deed { unit, project_root, what });
     }
 }
@@ -414,10 +405,6 @@ fn verb(action: &Action) -> &'static str {
         Action::Remove { .. } => "remove",
         Action::Cancel => "cancel",
     }
-}
-
-fn json(history: &History) -> String {
-    serde_json::to_string(history).unwrap_or_default()
 }
 
 fn jitter() -> Jitter {

@@ -10,9 +10,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use setpoint_model::reconcile::{self, Action, Cause, Decision, History, Phase, Time};
+use setpoint_model::reconcile::{self, Action, Cause, Decision, Phase, Time};
 
 use super::look::millis;
+use super::{history, put_applied, put_history};
 use crate::cancel::Cancel;
 use crate::engine::{self, EngineError, UnitId};
 use crate::lock;
@@ -91,17 +92,13 @@ pub fn ask(store: &mut Store, kept: &Kept, asked: Asked, by: &str) -> Result<TxI
         if asked == Asked::Retry {
             let mut history = history(kept);
             history.needs_operator = None;
-            writer.put_history(unit, generation, &serde_json::to_string(&history).unwrap_or_default())?;
+            put_history(writer, unit, generation, &history)?;
         }
         writer.begin(&operation, unit, &format!("{} {name} (asked by {by})", asked.as_str()), now)?;
         let request = Request { asked, generation };
         writer.intent(&operation, ASKED, &serde_json::to_value(&request).unwrap_or_default(), now)
     })?;
     Ok(operation)
-}
-
-fn history(kept: &Kept) -> History {
-    kept.history.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// Writes down an operation that this process leads to its end by itself: one that needs what is declared.
@@ -214,19 +211,19 @@ pub fn stop_journaled(
     Ok(stopped)
 }
 
-/// Records that a unit that is kept is wanted to run, and does, as it was last brought up.
+/// Records that a unit that is kept is wanted to run, and does, as it was last brought up. Gives whether it is kept.
 ///
 /// # Errors
 /// [`StoreError`] if the state cannot be read or written.
-pub fn want_running(store: &mut Store, unit: store::UnitId) -> Result<(), StoreError> {
+pub fn want_running(store: &mut Store, unit: store::UnitId) -> Result<bool, StoreError> {
     if store.kept(unit)?.is_none() {
-        return Ok(());
+        return Ok(false);
     }
     store.write(|writer| {
         let generation = writer.set_wanted(unit, Wanted::Up, Timestamp::now())?;
-        let applied = History { generation, applied: Some(generation), ..History::default() };
-        writer.put_history(unit, generation, &serde_json::to_string(&applied).unwrap_or_default())
-    })
+        put_applied(writer, unit, generation)
+    })?;
+    Ok(true)
 }
 
 /// What is being done to a unit by whoever has its lock, as the journal says. `grace` is how long it may take to stop.
@@ -294,7 +291,7 @@ pub fn hasten(
     cancel: &Cancel,
 ) -> Result<(), String> {
     let id = UnitId::new(&unit.unit.project_root, &unit.unit.name);
-    let engine = engine::of_unit(&unit.unit, roots, variables)?;
+    let engine = engine::by_name(&unit.unit.engine, roots, variables)?;
     let words = |error: StoreError| error.to_string();
     while !cancel.asked() {
         let open = store.open_operations(unit.id).map_err(words)?;

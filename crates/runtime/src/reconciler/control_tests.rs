@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use setpoint_model::names::UnitName;
+use setpoint_model::reconcile::History;
 
 use super::*;
 use crate::store::{NewUnit, UnitKind};

@@ -7,7 +7,7 @@ use setpoint_model::reconcile::{
     Wish, displayed,
 };
 
-use super::Rules;
+use super::{Rules, history};
 use crate::engine::{self, Engine, EngineError, UnitId};
 use crate::store::{Kept, Unit, Wanted};
 
@@ -67,7 +67,7 @@ pub(super) fn situation(
         observed: Observed { at: now, seen, drift: false },
         dependencies: awaited.collect(),
         rules: rules.kept,
-        history: kept.history.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+        history: history(kept),
     }
 }
 
@@ -121,10 +121,18 @@ fn standing(engine: &dyn Engine, unit: &UnitId) -> Standing {
     }
 }
 
-pub(super) fn now() -> Time {
+/// The time, as the pure core has it.
+#[must_use]
+pub fn now() -> Time {
     millis(Timestamp::now())
 }
 
 pub(super) fn millis(at: Timestamp) -> Time {
     u64::try_from(at.as_millisecond()).unwrap_or_default()
+}
+
+/// A time of the pure core's; nothing where it is beyond what a calendar has.
+#[must_use]
+pub fn timestamp(at: Time) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(at).ok()?).ok()
 }

@@ -20,15 +20,15 @@ use setpoint_model::manifest::{Alerts, EngineKind, Env};
 use setpoint_model::names::UnitName;
 use setpoint_model::reconcile::{self, Fault, History, Situation};
 
-pub use look::{state, unkept};
-pub use post::{Post, end, is_running, tell, with_short_path};
+pub use look::{now, state, timestamp, unkept};
+pub use post::{Post, end, is_running, tell};
 
 use self::actor::Wake;
 use self::post::Heard;
 use crate::cancel::Cancel;
 use crate::engine::{self, Engine};
 use crate::paths::Roots;
-use crate::store::{self, Kept, OperationOutcome, Store, StoreError, TxId, Wanted};
+use crate::store::{self, Kept, OperationOutcome, Store, StoreError, TxId, Wanted, Writer};
 
 /// How often everything is looked at, whatever is told.
 const PASS: Duration = Duration::from_secs(30);
@@ -123,21 +123,38 @@ pub fn want_up(store: &mut Store, unit: store::UnitId, rules: Option<&Rules>) ->
     }
     store.write(|writer| {
         let generation = writer.put_intent(unit, Wanted::Up, &rules, Timestamp::now())?;
-        let applied = History { generation, applied: Some(generation), ..History::default() };
-        writer.put_history(unit, generation, &serde_json::to_string(&applied).unwrap_or_default())
+        put_applied(writer, unit, generation)
     })
+}
+
+/// What a unit that is kept has been through; nothing where that cannot be read.
+fn history(kept: &Kept) -> History {
+    kept.history.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn put_history(
+    writer: &Writer<'_>,
+    unit: store::UnitId,
+    generation: u64,
+    history: &History,
+) -> Result<(), StoreError> {
+    writer.put_history(unit, generation, &serde_json::to_string(history).unwrap_or_default())
+}
+
+/// Forgives what was, and says that the wish of this generation has been brought about.
+fn put_applied(writer: &Writer<'_>, unit: store::UnitId, generation: u64) -> Result<(), StoreError> {
+    let applied = History { generation, applied: Some(generation), ..History::default() };
+    put_history(writer, unit, generation, &applied)
 }
 
 /// Whether a unit is wanted to run, and does so without a fault that the user's word could forgive.
 fn is_calm(kept: &Kept) -> bool {
-    let history = kept.history.as_deref().and_then(|text| serde_json::from_str::<History>(text).ok());
+    let history = history(kept);
     kept.intent.wanted == Wanted::Up
-        && history.is_some_and(|history| {
-            history.applied == Some(kept.intent.generation)
-                && history.permanent.is_none()
-                && history.needs_operator.is_none()
-                && Fault::ALL.iter().all(|fault| history.budget(*fault).failures == 0)
-        })
+        && history.applied == Some(kept.intent.generation)
+        && history.permanent.is_none()
+        && history.needs_operator.is_none()
+        && Fault::ALL.iter().all(|fault| history.budget(*fault).failures == 0)
 }
 
 /// Records that a unit that is kept is wanted not to run, until somebody brings it up again.
@@ -156,7 +173,7 @@ pub fn want_stopped(store: &mut Store, unit: store::UnitId) -> Result<(), StoreE
 /// What all actors share.
 struct Shared<'a> {
     roots: &'a Roots,
-    engines: BTreeMap<&'static str, Box<dyn Engine>>,
+    engines: BTreeMap<EngineKind, Box<dyn Engine>>,
     store: Mutex<Store>,
     cancel: &'a Cancel,
     watcher: &'a dyn Watcher,
@@ -165,7 +182,7 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// The engine of this name; all actors have the same one.
     fn engine(&self, name: &str) -> Result<&dyn Engine, String> {
-        self.engines.get(name).map(Box::as_ref).ok_or_else(|| format!("there is no engine `{name}`"))
+        Ok(self.engines[&engine::named(name)?].as_ref())
     }
 }
 
@@ -191,7 +208,7 @@ pub fn run(
     cancel: &Cancel,
     watcher: &dyn Watcher,
 ) -> Result<(), ReconcilerError> {
-    let engines = EngineKind::ALL.map(|kind| (kind.as_str(), engine::open(kind, roots, variables)));
+    let engines = EngineKind::ALL.map(|kind| (kind, engine::open(kind, roots, variables)));
     let store = Mutex::new(Store::open(roots)?);
     let shared = Shared { roots, engines: engines.into(), store, cancel, watcher };
     control::close_abandoned(&mut lock(&shared.store))?;

@@ -2,13 +2,12 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use setpoint_sandbox::with_short_path;
 
 use super::ReconcilerError;
 use crate::paths::Roots;
@@ -58,7 +57,7 @@ impl Post {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let socket = with_short_path(roots, SOCKET, UnixDatagram::bind).map_err(failed)?;
+        let socket = with_short_path(&roots.state.join(SOCKET), UnixDatagram::bind).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         Ok(Self { socket, _lock: lock })
     }
@@ -125,7 +124,7 @@ pub fn tell(roots: &Roots) {
 
 fn say(roots: &Roots, what: &[u8]) {
     // It looks by itself now and then; nobody is kept waiting for it.
-    let _ = with_short_path(roots, SOCKET, |path| {
+    let _ = with_short_path(&roots.state.join(SOCKET), |path| {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         socket.send_to(what, path)
@@ -134,17 +133,4 @@ fn say(roots: &Roots, what: &[u8]) {
 
 fn lock_file(roots: &Roots) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(roots.state.join(LOCK))
-}
-
-/// A socket of the state by a path that is short enough to be a socket's, wherever the state lies.
-///
-/// # Errors
-/// What `act` gives, or if the folder of the state cannot be opened.
-pub fn with_short_path<T>(
-    roots: &Roots,
-    socket: &str,
-    act: impl FnOnce(PathBuf) -> io::Result<T>,
-) -> io::Result<T> {
-    let folder = File::open(&roots.state)?;
-    act(PathBuf::from(format!("/proc/self/fd/{}/{socket}", folder.as_raw_fd())))
 }

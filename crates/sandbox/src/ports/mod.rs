@@ -259,7 +259,10 @@ fn ended_within(process: &OwnedFd, at_most: Duration) -> bool {
 }
 
 /// A socket by a path that is short enough to be a socket's, wherever it lies.
-fn with_short_path<T>(socket: &Path, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
+///
+/// # Errors
+/// What `act` gives, or if the socket's folder cannot be opened.
+pub fn with_short_path<T>(socket: &Path, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
     let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };

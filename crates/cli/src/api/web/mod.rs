@@ -115,11 +115,7 @@ fn page(title: &str, here: &str, content: &Markup) -> Response {
         (DOCTYPE)
         html lang="en" {
             head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " - Setpoint" }
-                link rel="icon" href="data:,";
-                link rel="stylesheet" href="/page.css";
+                (head(&format!("{title} - Setpoint")))
                 script src="/page.js" defer {}
             }
             body {
@@ -144,6 +140,17 @@ fn page(title: &str, here: &str, content: &Markup) -> Response {
     framed(text)
 }
 
+/// What the head of every page has.
+fn head(title: &str) -> Markup {
+    html! {
+        meta charset="utf-8";
+        meta name="viewport" content="width=device-width, initial-scale=1";
+        title { (title) }
+        link rel="icon" href="data:,";
+        link rel="stylesheet" href="/page.css";
+    }
+}
+
 fn framed(text: Markup) -> Response {
     let headers = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -159,13 +166,7 @@ pub(super) fn refusal(problem: &Problem) -> Response {
     let text = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Setpoint" }
-                link rel="icon" href="data:,";
-                link rel="stylesheet" href="/page.css";
-            }
+            head { (head("Setpoint")) }
             body {
                 main #main {
                     h1 { (if shut { "You are not let in" } else { "This cannot be done" }) }

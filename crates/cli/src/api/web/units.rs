@@ -10,6 +10,7 @@ use maud::{Markup, html};
 use setpoint_model::names::UnitName;
 use setpoint_model::reconcile::{History, Situation};
 use setpoint_runtime::engine::UnitId;
+use setpoint_runtime::reconciler;
 
 use super::drift::Drift;
 use super::{Frame, page, words};
@@ -38,8 +39,7 @@ impl Failed {
         let budgets = [pull, create, start, crash, health, stop, remove];
         let last = budgets.into_iter().filter(|budget| budget.failures > 0).max_by_key(|budget| budget.at)?;
         let times = budgets.iter().map(|budget| budget.failures).sum();
-        let at = i64::try_from(last.at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
-        Some(Self { times, why: last.why.clone(), at })
+        Some(Self { times, why: last.why.clone(), at: reconciler::timestamp(last.at) })
     }
 
     fn times(&self) -> String {

@@ -42,7 +42,7 @@ impl Happenings {
 /// Rings for whom something has happened, until the stream ends: then everybody looks for himself, and who waits again
 /// makes a new one.
 async fn listen(api: bollard::Docker, waiting: Arc<Mutex<Waiting>>) {
-    // Podman tells nothing at all of containers that have a label of this name.
+    // All are listened to: Podman tells nothing at all when it is asked by a label.
     let filters = HashMap::from([("type", vec!["container"])]);
     let since = Timestamp::now().saturating_sub(BEFORE).unwrap_or(Timestamp::UNIX_EPOCH).as_second();
     let options = EventsOptionsBuilder::default().filters(&filters).since(&since.to_string()).build();

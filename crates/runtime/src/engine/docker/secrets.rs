@@ -1,7 +1,7 @@
 //! Variables that hold secrets. Whoever can look at a container can read what it was made with, so these come by a file,
 //! which a shell reads before it becomes what is to run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, Mount, MountType};
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
@@ -53,7 +53,7 @@ impl Docker {
             body.healthcheck = None;
         }
         let folder = self.variables_folder(unit, spec);
-        make_private_folder(&folder).map_err(|source| io("make", &folder, source))?;
+        make_private_folder(&folder).map_err(EngineError::io("make", &folder))?;
         let mount = Mount {
             typ: Some(MountType::BIND),
             source: Some(folder.to_string_lossy().into_owned()),
@@ -86,18 +86,14 @@ impl Docker {
         let lines = secrets.variables(&spec.secret_env)?.into_iter();
         let text: String = lines.map(|(name, value)| format!("export {name}={}\n", quoted(&value))).collect();
         let path = self.variables_folder(unit, spec).join(VARIABLES);
-        write_private(&path, text.as_bytes(), false).map_err(|source| io("write", &path, source))?;
+        write_private(&path, text.as_bytes(), false).map_err(EngineError::io("write", &path))?;
         let reader = self.resolve(unit, "")?.0;
-        give(&path, reader.uid, reader.gid, TO_ALL).map_err(|source| io("give", &path, source))
+        give(&path, reader.uid, reader.gid, TO_ALL).map_err(EngineError::io("give", &path))
     }
 
     fn variables_folder(&self, unit: &UnitId, spec: &UnitSpec) -> PathBuf {
         Secrets::new(&self.roots, &spec.labels.project_root).unit_folder(unit).join("env")
     }
-}
-
-fn io(what: &'static str, path: &Path, source: std::io::Error) -> EngineError {
-    EngineError::Io { what, path: path.to_owned(), source }
 }
 
 /// A shell that reads the variables and becomes this, or what follows.

@@ -11,16 +11,11 @@ use setpoint_sandbox as sandbox;
 
 use crate::engine::EngineError;
 
-/// An error of the system, with what was tried on which path.
-pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EngineError {
-    move |source| EngineError::Io { what, path: path.to_owned(), source }
-}
-
 /// What a file holds; nothing if there is none.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
     match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io("read", path)(error)),
+        Err(error) => Err(EngineError::io("read", path)(error)),
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| EngineError::Damaged { path: path.to_owned(), why: error.to_string() }),
@@ -29,19 +24,20 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Engine
 
 /// Writes a file that its owner alone may read, whole or not at all.
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), EngineError> {
-    let bytes = serde_json::to_vec_pretty(value).map_err(|error| io("write", path)(error.into()))?;
-    crate::secrets::write_private(path, &bytes, false).map_err(io("write", path))
+    let bytes =
+        serde_json::to_vec_pretty(value).map_err(|error| EngineError::io("write", path)(error.into()))?;
+    crate::secrets::write_private(path, &bytes, false).map_err(EngineError::io("write", path))
 }
 
 /// The names of what lies in a folder and is whole, sorted; none if there is no folder.
 pub(super) fn entries(folder: &Path) -> Result<Vec<String>, EngineError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(io("read", folder))?,
+        other => other.map_err(EngineError::io("read", folder))?,
     };
     let mut names = Vec::new();
     for entry in entries {
-        let name = entry.map_err(io("read", folder))?.file_name().to_string_lossy().into_owned();
+        let name = entry.map_err(EngineError::io("read", folder))?.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') {
             names.push(name);
         }
@@ -55,7 +51,7 @@ pub(super) fn remove(folder: &Path) -> Result<(), EngineError> {
     sweep(folder)?;
     match fs::rename(folder, gone(folder)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io("remove", folder)(error)),
+        Err(error) => Err(EngineError::io("remove", folder)(error)),
         Ok(()) => sweep(folder),
     }
 }
@@ -77,7 +73,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), EngineError> {
         open_up(path);
     }
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(EngineError::io("remove", path)(error)),
         _ => Ok(()),
     }
 }

@@ -34,7 +34,6 @@ use super::{
     ImageFacts, Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId,
     UnitSpec, Watch,
 };
-use kept::io;
 use ports::{STARTED_AS, StartedAs};
 
 use crate::accounts;
@@ -55,7 +54,6 @@ const EXAMPLES: usize = 5;
 #[derive(Debug)]
 pub struct Embedded {
     roots: Roots,
-    state: PathBuf,
     variables: BTreeMap<String, String>,
     /// What the host is, once it was looked at, and the lowest state of its view.
     host: OnceLock<BTreeMap<String, Digest>>,
@@ -89,21 +87,15 @@ impl Embedded {
     /// The engine over this state. The variables are the caller's, for registry credentials.
     #[must_use]
     pub fn new(roots: &Roots, variables: BTreeMap<String, String>) -> Self {
-        Self {
-            roots: roots.clone(),
-            state: roots.state.clone(),
-            variables,
-            host: OnceLock::new(),
-            host_base: OnceLock::new(),
-        }
+        Self { roots: roots.clone(), variables, host: OnceLock::new(), host_base: OnceLock::new() }
     }
 
     fn folder(&self, unit: &UnitId) -> PathBuf {
-        self.state.join(UNITS).join(unit.as_str())
+        self.roots.state.join(UNITS).join(unit.as_str())
     }
 
     fn images(&self) -> ImageStore {
-        ImageStore::new(&self.state)
+        ImageStore::new(&self.roots.state)
     }
 
     fn image(&self, base: &BaseSource) -> Result<Option<Image>, EngineError> {
@@ -186,7 +178,7 @@ impl Embedded {
 
     /// Where a unit is made before it stands in its place.
     fn new_folder(&self, unit: &UnitId) -> PathBuf {
-        self.state.join(UNITS).join(format!(".{NEW}-{}", unit.as_str()))
+        self.roots.state.join(UNITS).join(format!(".{NEW}-{}", unit.as_str()))
     }
 
     fn started_as(&self, unit: &UnitId, spec: &UnitSpec, file: &UnitFile) -> Result<StartedAs, EngineError> {
@@ -286,7 +278,7 @@ impl Embedded {
 
     /// The control group's name is the machine's to share: two states must not meet in it.
     fn group_name(&self, unit: &UnitId) -> String {
-        let of_state = Digest::of_bytes(self.state.as_os_str().as_encoded_bytes());
+        let of_state = Digest::of_bytes(self.roots.state.as_os_str().as_encoded_bytes());
         format!("{}-{}", unit.as_str(), of_state.short())
     }
 
@@ -440,15 +432,17 @@ impl Engine for Embedded {
     fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {
         self.known(unit)?;
         let folder = self.folder(unit);
-        Ok(Box::new(sandbox::output(&folder, follow).map_err(io("read the output in", &folder))?))
+        Ok(Box::new(
+            sandbox::output(&folder, follow).map_err(EngineError::io("read the output in", &folder))?,
+        ))
     }
 
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
-        volumes::of_project(&self.state, project_root)
+        volumes::of_project(&self.roots.state, project_root)
     }
 
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
-        volumes::ids(&self.state, names)
+        volumes::ids(&self.roots.state, names)
     }
 
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
@@ -457,7 +451,7 @@ impl Engine for Embedded {
 
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         let mut found = Vec::new();
-        for id in kept::entries(&self.state.join(UNITS))?.into_iter().map(UnitId) {
+        for id in kept::entries(&self.roots.state.join(UNITS))?.into_iter().map(UnitId) {
             if let Some(file) = self.unit_file(&id)? {
                 found.push((id, file.labels));
             }
@@ -466,7 +460,7 @@ impl Engine for Embedded {
     }
 
     fn host(&self) -> Result<HostFacts, EngineError> {
-        Ok(HostFacts { data: Some(self.state.clone()), gpus: false })
+        Ok(HostFacts { data: Some(self.roots.state.clone()), gpus: false })
     }
 
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
@@ -506,7 +500,11 @@ impl Engine for Embedded {
         }
         let new = self.new_folder(unit);
         let make = |path: &Path| {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(EngineError::io("make", path))
         };
         make(&new)?;
         let image = self.image(&spec.base)?;
@@ -538,7 +536,7 @@ impl Engine for Embedded {
             self.main(unit, &file)?;
         }
         kept::write(&new.join(UNIT_FILE), &file)?;
-        fs::rename(&new, &folder).map_err(io("make", &folder))
+        fs::rename(&new, &folder).map_err(EngineError::io("make", &folder))
     }
 
     fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
@@ -685,7 +683,7 @@ impl Engine for Embedded {
     }
 
     fn seen_on_host(&self, path: &Path) -> Result<Digest, EngineError> {
-        identity::tree(path).map_err(io("look at", path))
+        identity::tree(path).map_err(EngineError::io("look at", path))
     }
 
     fn start_step(&self, step: &StepSpec) -> Result<Box<dyn Process>, EngineError> {
@@ -725,10 +723,10 @@ fn health(status: sandbox::Status) -> Health {
 
 /// Counts what was written since then.
 fn count(folder: &Path, since: i64, changes: &mut OwnChanges) -> Result<(), EngineError> {
-    for entry in fs::read_dir(folder).map_err(io("read", folder))? {
-        let entry = entry.map_err(io("read", folder))?;
+    for entry in fs::read_dir(folder).map_err(EngineError::io("read", folder))? {
+        let entry = entry.map_err(EngineError::io("read", folder))?;
         let path = entry.path();
-        let metadata = entry.metadata().map_err(io("read", &path))?;
+        let metadata = entry.metadata().map_err(EngineError::io("read", &path))?;
         if metadata.is_dir() {
             if entry.file_name() != "work" || folder.file_name().is_some_and(|name| name == "upper") {
                 count(&path, since, changes)?;

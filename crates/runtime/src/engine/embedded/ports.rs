@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use setpoint_model::container::{Container, HealthTest};
 use setpoint_sandbox as sandbox;
 
-use super::kept::{self, io};
+use super::kept;
 use super::{Embedded, networks};
 use crate::engine::{EngineError, UnitId};
 use crate::paths::make_private_folder;
@@ -52,7 +52,7 @@ impl StartedAs {
 impl Embedded {
     /// What holds the published ports of a unit.
     pub(super) fn port_holder(&self, unit: &UnitId) -> sandbox::PortHolder {
-        sandbox::PortHolder::at(self.state.join(PORTS).join(unit.as_str()))
+        sandbox::PortHolder::at(self.roots.state.join(PORTS).join(unit.as_str()))
     }
 }
 
@@ -77,8 +77,8 @@ pub(super) fn take(
         holder.end()?;
         return Ok(None);
     }
-    let folder = engine.state.join(PORTS);
-    make_private_folder(&folder).map_err(io("make", &folder))?;
+    let folder = engine.roots.state.join(PORTS);
+    make_private_folder(&folder).map_err(EngineError::io("make", &folder))?;
     Ok(Some(holder.take(&wanted.ports)?))
 }
 

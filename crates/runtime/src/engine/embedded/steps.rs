@@ -10,7 +10,7 @@ use setpoint_model::pipeline::key::Base;
 use setpoint_sandbox as sandbox;
 
 use super::super::{Account, BaseSource, EngineError, Io, Process, StepSpec};
-use super::{Embedded, PATH, Running, identity, io, mounts, network};
+use super::{Embedded, PATH, Running, identity, mounts, network};
 use crate::accounts;
 
 /// The version of how steps are run: what they see of the engine itself. It is part of their keys.
@@ -39,7 +39,7 @@ impl Embedded {
         if let Some(known) = self.host.get() {
             return Ok(known.clone());
         }
-        let parts = identity::host().map_err(io("look at", Path::new("/")))?;
+        let parts = identity::host().map_err(EngineError::io("look at", Path::new("/")))?;
         Ok(self.host.get_or_init(|| parts).clone())
     }
 
@@ -50,7 +50,7 @@ impl Embedded {
             return Ok(known.clone());
         }
         let host = self.host()?;
-        let top = fs::read_dir("/").map_err(io("read", Path::new("/")))?;
+        let top = fs::read_dir("/").map_err(EngineError::io("read", Path::new("/")))?;
         let mut names: Vec<_> = top.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         names.sort_unstable();
         let mut encoder = Encoder::new("setpoint.host.base", 1);
@@ -63,7 +63,7 @@ impl Embedded {
         let base = self.made_once(&encoder.finish().short(), |folder| {
             sandbox::prepare_host_base(folder)?;
             let place = folder.join("fs/rest/upper").join(WORKSPACE.trim_start_matches('/'));
-            fs::create_dir(&place).map_err(io("make", &place))
+            fs::create_dir(&place).map_err(EngineError::io("make", &place))
         })?;
         Ok(self.host_base.get_or_init(|| base).clone())
     }
@@ -72,7 +72,7 @@ impl Embedded {
     fn image_base(&self) -> Result<PathBuf, EngineError> {
         self.made_once("image", |folder| {
             let place = folder.join("fs/upper").join(WORKSPACE.trim_start_matches('/'));
-            fs::create_dir_all(&place).map_err(io("make", &place))
+            fs::create_dir_all(&place).map_err(EngineError::io("make", &place))
         })
     }
 
@@ -80,7 +80,7 @@ impl Embedded {
     fn empty(&self) -> Result<PathBuf, EngineError> {
         let folder = self.made_once("empty", |folder| {
             let place = folder.join("upper");
-            fs::create_dir(&place).map_err(io("make", &place))
+            fs::create_dir(&place).map_err(EngineError::io("make", &place))
         })?;
         Ok(folder.join("upper"))
     }
@@ -91,22 +91,25 @@ impl Embedded {
         name: &str,
         make: impl FnOnce(&Path) -> Result<(), EngineError>,
     ) -> Result<PathBuf, EngineError> {
-        let bases = self.state.join(BASES);
+        let bases = self.roots.state.join(BASES);
         let folder = bases.join(name);
         if folder.is_dir() {
             return Ok(folder);
         }
-        crate::paths::make_private_folder(&bases).map_err(io("make", &bases))?;
-        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&bases).map_err(io("make", &bases))?;
+        crate::paths::make_private_folder(&bases).map_err(EngineError::io("make", &bases))?;
+        let new = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&bases)
+            .map_err(EngineError::io("make", &bases))?;
         make(new.path())?;
         // Overlays show the mode of their lowest folder.
         fs::set_permissions(new.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .map_err(io("make", &folder))?;
+            .map_err(EngineError::io("make", &folder))?;
         match fs::rename(new.path(), &folder) {
             Ok(()) => Ok(folder),
             // Another process was first.
             Err(_) if folder.is_dir() => Ok(folder),
-            Err(error) => Err(io("make", &folder)(error)),
+            Err(error) => Err(EngineError::io("make", &folder)(error)),
         }
     }
 
@@ -143,7 +146,7 @@ impl Embedded {
             // So that he can write there at all; what others made stays theirs.
             let upper = workspace.join("upper");
             std::os::unix::fs::chown(&upper, Some(account.uid), Some(account.gid))
-                .map_err(io("give away", &upper))?;
+                .map_err(EngineError::io("give away", &upper))?;
         }
         let mut env: BTreeMap<String, String> = BTreeMap::new();
         if let Some(image) = &image {

@@ -10,7 +10,7 @@ use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Volume;
 use setpoint_sandbox as sandbox;
 
-use super::kept::{self, io};
+use super::kept;
 use super::{Embedded, unsupported};
 use crate::engine::{EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
@@ -70,13 +70,13 @@ pub(super) fn mounts(
 
 /// The folder of a volume.
 fn ensure(engine: &Embedded, name: &str, spec: &UnitSpec) -> Result<PathBuf, EngineError> {
-    let volume = engine.state.join(VOLUMES).join(name);
+    let volume = engine.roots.state.join(VOLUMES).join(name);
     let data = volume.join(DATA);
     if data.is_dir() {
         return Ok(data);
     }
     let declared = spec.volumes.iter().find(|declared| declared.name == name);
-    make_private_folder(&volume).map_err(io("make", &volume))?;
+    make_private_folder(&volume).map_err(EngineError::io("make", &volume))?;
     let project_root = declared.map(|_| spec.labels.project_root.clone());
     let about = About { version: 1, project_root, id: random::hex() };
     kept::write(&volume.join(ABOUT), &about)?;
@@ -87,14 +87,15 @@ fn ensure(engine: &Embedded, name: &str, spec: &UnitSpec) -> Result<PathBuf, Eng
 /// What appears of the volume in this folder, made where it is not there: open to everybody who gets into it.
 fn make(volume: &Path) -> Result<PathBuf, EngineError> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::create_dir_all(volume).map_err(io("make", volume))?;
+    fs::create_dir_all(volume).map_err(EngineError::io("make", volume))?;
     let data = volume.join(DATA);
     // Only by whoever made it: its owner may have changed it since.
     match fs::create_dir(&data) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(io("make", &data)(error)),
+        Err(error) => return Err(EngineError::io("make", &data)(error)),
         Ok(()) => {
-            fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).map_err(io("make", &data))?;
+            fs::set_permissions(&data, fs::Permissions::from_mode(0o755))
+                .map_err(EngineError::io("make", &data))?;
         }
     }
     Ok(data)
@@ -103,7 +104,7 @@ fn make(volume: &Path) -> Result<PathBuf, EngineError> {
 /// Says whether a unit's volumes can be had.
 pub(super) fn check(engine: &Embedded, spec: &UnitSpec) -> Result<(), EngineError> {
     let is_missing =
-        |volume: &&Volume| volume.external && !engine.state.join(VOLUMES).join(&volume.name).is_dir();
+        |volume: &&Volume| volume.external && !engine.roots.state.join(VOLUMES).join(&volume.name).is_dir();
     match spec.volumes.iter().find(is_missing) {
         None => Ok(()),
         Some(volume) => Err(unsupported(
@@ -147,7 +148,7 @@ pub(super) fn remove(engine: &Embedded, name: &str) -> Result<(), EngineError> {
     if let Some(unit) = user(engine, name)? {
         return Err(EngineError::VolumeInUse { volume: name.to_owned(), unit });
     }
-    kept::remove(&engine.state.join(VOLUMES).join(name))
+    kept::remove(&engine.roots.state.join(VOLUMES).join(name))
 }
 
 /// A unit that has this volume.

@@ -29,10 +29,6 @@ pub(super) struct KeptImage {
     pub(super) bytes: u64,
 }
 
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EngineError {
-    move |source| EngineError::Io { what, path: path.to_owned(), source }
-}
-
 impl KeptImage {
     pub(super) fn new(engine: &str, image: String, bytes: u64) -> Self {
         Self { version: VERSION, engine: engine.to_owned(), image, bytes }
@@ -43,7 +39,7 @@ impl KeptImage {
         let path = state.join(IMAGE);
         match fs::read(&path) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(io("read", &path)(error)),
+            Err(error) => Err(EngineError::io("read", &path)(error)),
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(Self { version, .. }) if version != VERSION => {
                     Err(EngineError::Damaged { path, why: format!("its version is {version}") })
@@ -57,8 +53,8 @@ impl KeptImage {
     pub(super) fn write(&self, state: &Path) -> Result<(), EngineError> {
         let path = state.join(IMAGE);
         let text = serde_json::to_vec(self).unwrap_or_default();
-        make_private_folder(path.parent().unwrap_or(state)).map_err(io("make", &path))?;
-        fs::write(&path, text).map_err(io("write", &path))
+        make_private_folder(path.parent().unwrap_or(state)).map_err(EngineError::io("make", &path))?;
+        fs::write(&path, text).map_err(EngineError::io("write", &path))
     }
 }
 
@@ -78,7 +74,7 @@ impl Identity {
         match fs::read_to_string(&self.path) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io("read", &self.path)(error)),
+            Err(error) => Err(EngineError::io("read", &self.path)(error)),
         }
     }
 
@@ -88,17 +84,17 @@ impl Identity {
             return Ok(known);
         }
         let folder = self.path.parent().unwrap_or(&self.path);
-        make_private_folder(folder).map_err(io("make", folder))?;
-        let mut new = tempfile::NamedTempFile::new_in(folder).map_err(io("make", &self.path))?;
+        make_private_folder(folder).map_err(EngineError::io("make", folder))?;
+        let mut new = tempfile::NamedTempFile::new_in(folder).map_err(EngineError::io("make", &self.path))?;
         let identity = crate::random::hex().chars().take(DIGITS).collect::<String>();
-        new.write_all(identity.as_bytes()).map_err(io("write", &self.path))?;
+        new.write_all(identity.as_bytes()).map_err(EngineError::io("write", &self.path))?;
         match new.persist_noclobber(&self.path) {
             Ok(_) => Ok(identity),
             // Another process was first.
             Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
                 Ok(self.known()?.unwrap_or(identity))
             }
-            Err(error) => Err(io("write", &self.path)(error.error)),
+            Err(error) => Err(EngineError::io("write", &self.path)(error.error)),
         }
     }
 }

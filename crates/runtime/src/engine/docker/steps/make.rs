@@ -67,10 +67,6 @@ impl Made {
     }
 }
 
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EngineError {
-    move |source| EngineError::Io { what, path: path.to_owned(), source }
-}
-
 /// Makes the container of a step, and its workspace. Nothing runs yet.
 pub(super) fn make(docker: &Docker, step: &StepSpec, image: &str) -> Result<Made, EngineError> {
     let connected = docker.connected()?;
@@ -134,7 +130,7 @@ pub(super) fn make(docker: &Docker, step: &StepSpec, image: &str) -> Result<Made
     // So that he can write there at all; what others made stays theirs.
     let upper = workspace.join("upper");
     std::os::unix::fs::chown(&upper, Some(account.uid), Some(account.gid))
-        .map_err(io("give away", &upper))?;
+        .map_err(EngineError::io("give away", &upper))?;
     made.home = account.home;
     Ok(made)
 }
@@ -144,7 +140,7 @@ pub(super) fn make(docker: &Docker, step: &StepSpec, image: &str) -> Result<Made
 pub(super) fn renew_work(state: &Path) -> Result<(), EngineError> {
     let workspace = state.join(WORKSPACE_STATE);
     let work = workspace.join("work");
-    remove_tree(&work).map_err(io("remove", &work))?;
+    remove_tree(&work).map_err(EngineError::io("remove", &work))?;
     Ok(sandbox::prepare_overlay(&workspace, None)?)
 }
 
@@ -217,7 +213,7 @@ fn overlay(step: &StepSpec, state: &Path) -> Result<HashMap<String, String>, Eng
     if lower.is_empty() {
         // An overlay needs something to lie on.
         let empty = step.scratch.join("empty");
-        fs::create_dir_all(&empty).map_err(io("make", &empty))?;
+        fs::create_dir_all(&empty).map_err(EngineError::io("make", &empty))?;
         lower.push(empty);
     }
     let (upper, work) = (state.join("upper"), state.join("work"));
@@ -225,7 +221,7 @@ fn overlay(step: &StepSpec, state: &Path) -> Result<HashMap<String, String>, Eng
     if options.len() > LONGEST {
         for (index, layer) in lower.iter_mut().enumerate() {
             let link = step.scratch.join(index.to_string());
-            symlink(&*layer, &link).map_err(io("make", &link))?;
+            symlink(&*layer, &link).map_err(EngineError::io("make", &link))?;
             *layer = link;
         }
         options = self::options(&lower, &upper, &work);

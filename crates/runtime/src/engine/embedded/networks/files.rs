@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use setpoint_model::container::{Container, ExtraHost};
 use setpoint_sandbox as sandbox;
 
-use super::super::kept::{io, read};
+use super::super::kept::read;
 use super::{Embedded, members, networks_of};
 use crate::engine::{EngineError, UnitId};
 
@@ -56,7 +56,7 @@ fn write(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
     }
     let text = hosts(&settings.extra_hosts, gateway, &found);
     let path = engine.folder(unit).join(HOSTS);
-    overwrite(&path, &text).map_err(io("write", &path))
+    overwrite(&path, &text).map_err(EngineError::io("write", &path))
 }
 
 fn joined<'a>(names: impl Iterator<Item = &'a String>) -> String {
@@ -89,7 +89,9 @@ pub(in crate::engine::embedded) fn names(
     settings: &Container,
 ) -> Result<sandbox::Names, EngineError> {
     let (hosts, resolver) = (folder.join(HOSTS), folder.join(RESOLVER));
-    let give = |path: PathBuf, text: &str| overwrite(&path, text).map_err(io("write", &path)).map(|()| path);
+    let give = |path: PathBuf, text: &str| {
+        overwrite(&path, text).map_err(EngineError::io("write", &path)).map(|()| path)
+    };
     Ok(match network {
         sandbox::Network::Own(_) => {
             let of_host = fs::read_to_string(OF_HOST).unwrap_or_default();

@@ -19,7 +19,7 @@ use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
 
 use super::Embedded;
-use super::kept::{entries, io, read, remove_tree, write};
+use super::kept::{entries, read, remove_tree, write};
 use crate::engine::{Engine as _, EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 use pool::Wish;
@@ -71,7 +71,7 @@ struct Held {
 
 impl Embedded {
     fn networks(&self) -> PathBuf {
-        self.state.join(NETWORKS)
+        self.roots.state.join(NETWORKS)
     }
 
     fn network(&self, name: &str) -> PathBuf {
@@ -80,10 +80,11 @@ impl Embedded {
 
     fn hold_networks(&self) -> Result<Held, EngineError> {
         let folder = self.networks();
-        make_private_folder(&folder).map_err(io("make", &folder))?;
+        make_private_folder(&folder).map_err(EngineError::io("make", &folder))?;
         let path = folder.join(LOCK);
         let options = || fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let state = options().and_then(|file| file.lock().map(|()| file)).map_err(io("lock", &path))?;
+        let state =
+            options().and_then(|file| file.lock().map(|()| file)).map_err(EngineError::io("lock", &path))?;
         // Without it, the kernel refuses what would collide.
         let machine = fs::File::open(MACHINE).and_then(|file| file.lock().map(|()| file)).ok();
         Ok(Held { _state: state, _machine: machine })
@@ -92,7 +93,7 @@ impl Embedded {
     /// A name of a device that is unique on this machine, for whatever this is of this state. Devices have names of 15
     /// bytes at most.
     fn device(&self, kind: &str, of: &str) -> String {
-        let of_state = Digest::of_bytes(self.state.as_os_str().as_encoded_bytes()).to_hex();
+        let of_state = Digest::of_bytes(self.roots.state.as_os_str().as_encoded_bytes()).to_hex();
         let digest = Digest::of_bytes(format!("{of_state} {of}").as_bytes()).to_hex();
         format!("{kind}{}", &digest[..12])
     }
@@ -334,7 +335,9 @@ fn address_of(engine: &Embedded, unit: &UnitId, wish: &Wish, about: &About) -> R
 fn leave(engine: &Embedded, unit: &UnitId, name: &str) -> Result<(), EngineError> {
     let path = engine.network(name).join(MEMBERS).join(unit.as_str());
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::io("remove", &path)(error))
+        }
         _ => files::refresh(engine, &BTreeSet::from([name])),
     }
 }
