@@ -92,6 +92,27 @@ impl Engine for Faulty {
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         self.again(|| self.inner.volume_ids(names))
     }
+    fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.copy_volume(unit, from, to, cancel)))
+    }
+    fn set_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.set_aside(unit, generation)))
+    }
+    fn put_back(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.put_back(unit, generation)))
+    }
+    fn set_aside_of(&self, unit: &UnitId) -> Result<Vec<u64>, EngineError> {
+        self.again(|| self.inner.set_aside_of(unit))
+    }
+    fn remove_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.remove_aside(unit, generation)))
+    }
+    fn start_withheld(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.start_withheld(unit)))
+    }
+    fn publish(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.publish(unit)))
+    }
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         self.again(|| self.inner.remove_volume(name))
     }

@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use setpoint_model::manifest::{Base, EngineKind, Env};
+use setpoint_model::manifest::{Base, EngineKind, Env, Release};
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::compose;
 use setpoint_runtime::devcontainer::{self, Lock, Surroundings};
 use setpoint_runtime::engine::{self, Engine, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
-use setpoint_runtime::lock::UnitLock;
+use setpoint_runtime::lock::{LockError, ProjectLock, UnitLock};
 use setpoint_runtime::observe::Unit;
 use setpoint_runtime::paths::{Roots, Variables};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::Store;
+use setpoint_runtime::upgrade::{self, Recovered};
 
 use crate::error::{Exit, Failure};
 use crate::output::Output;
@@ -83,6 +84,7 @@ impl Context {
     /// The project of the present folder, as it is declared.
     pub(crate) fn declared(&self) -> Result<Project, Failure> {
         let mut project = Project::load(&self.folder, &self.assignments)?;
+        project.active = upgrade::active(&self.roots, &project.root)?;
         compose::complete(&mut project, &self.variables, self.home.as_deref())?;
         if self.output.verbose > 0 {
             for note in &project.manifest.notes {
@@ -128,9 +130,62 @@ impl Context {
         what: &str,
         watcher: &dyn Watcher,
     ) -> Result<UnitLock, Failure> {
+        self.settle(&unit.project.root, watcher)?;
         let mut told = false;
         let what = format!("setpoint {what}");
         let lock = UnitLock::acquire(&self.roots, &unit.project.root, &unit.env.name, &what, |holder| {
+            if let (false, Some(holder)) = (told, holder) {
+                told = true;
+                watcher.event(&Event::Waiting { holder: holder.to_string() });
+            }
+            if self.cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        lock.map_err(|error| {
+            let exit = if self.cancel.asked() { Exit::Interrupted } else { Exit::State };
+            Failure::new(exit, "lock", error.to_string())
+        })
+    }
+
+    /// Brings an upgrade to its end whose process died. One that goes on is left to itself.
+    fn settle(&self, root: &Path, watcher: &dyn Watcher) -> Result<(), Failure> {
+        let mut store = self.store()?;
+        if store.open_upgrade(root)?.is_none() {
+            return Ok(());
+        }
+        let taken = ProjectLock::acquire(&self.roots, root, "setpoint recover", |_| ControlFlow::Break(()));
+        match taken {
+            Ok(_lock) => self.recover(&mut store, root, watcher).map(drop),
+            Err(LockError::Held { .. }) => Ok(()),
+            Err(error) => Err(Failure::new(Exit::State, "lock", error.to_string())),
+        }
+    }
+
+    /// Brings an upgrade to its end whose process died, if there is one. The caller has the project's lock.
+    pub(crate) fn recover(
+        &self,
+        store: &mut Store,
+        root: &Path,
+        watcher: &dyn Watcher,
+    ) -> Result<Option<Recovered>, Failure> {
+        let Some(row) = store.open_upgrade(root)? else { return Ok(None) };
+        let engine = engine::by_name(&row.upgrade.engine, &self.roots, &self.variables)
+            .map_err(|why| Failure::new(Exit::State, "state", why))?;
+        let (roots, cancel) = (&self.roots, &self.cancel);
+        let place = upgrade::Place { roots, engine: engine.as_ref(), watcher, cancel };
+        self.output
+            .progress(format!("An upgrade of {} was cut off; it is put in order first", root.display()));
+        Ok(Some(upgrade::recover(&place, store, row, upgrade::Patience::of(&Release::default()))?))
+    }
+
+    /// Takes a project for a change of what is in effect, waiting for whoever has it and saying for whom.
+    pub(crate) fn project_lock(
+        &self,
+        root: &Path,
+        what: &str,
+        watcher: &dyn Watcher,
+    ) -> Result<ProjectLock, Failure> {
+        let mut told = false;
+        let lock = ProjectLock::acquire(&self.roots, root, &format!("setpoint {what}"), |holder| {
             if let (false, Some(holder)) = (told, holder) {
                 told = true;
                 watcher.event(&Event::Waiting { holder: holder.to_string() });

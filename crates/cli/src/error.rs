@@ -12,7 +12,10 @@ use setpoint_runtime::project::ProjectError;
 use setpoint_runtime::reconciler::ReconcilerError;
 use setpoint_runtime::secrets::SecretError;
 use setpoint_runtime::store::StoreError;
+use setpoint_runtime::upgrade::{ActiveError, UpgradeError};
 use setpoint_sandbox::SandboxError;
+
+use crate::output::span;
 
 /// Every exit code of the binary. `exec` and `shell` pass on the code of what they ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +153,47 @@ impl From<ReconcilerError> for Failure {
             ReconcilerError::Running => Failure::new(Exit::State, "daemon", error.to_string())
                 .hint("it keeps all services of this state already"),
             ReconcilerError::Io { .. } => Failure::new(Exit::State, "daemon", error.to_string()),
+        }
+    }
+}
+
+impl From<ActiveError> for Failure {
+    fn from(error: ActiveError) -> Self {
+        let failure = Self::new(Exit::State, "active", error.to_string());
+        failure.hint("it says which data is the project's; put it back from a backup, or see docs/runbook.md")
+    }
+}
+
+impl From<UpgradeError> for Failure {
+    fn from(error: UpgradeError) -> Self {
+        let message = error.to_string();
+        match error {
+            UpgradeError::Dropped { .. } => {
+                Self::new(Exit::Failed, "upgrade-failed", format!("{message}\nNothing was touched."))
+            }
+            UpgradeError::RolledBack { outage, .. } => {
+                let message = format!(
+                    "{message}\nRolled back: what ran before runs again, with its own data. Outage {}.",
+                    span(outage)
+                );
+                Self::new(Exit::Failed, "rolled-back", message).hint("`setpoint history` shows what was done")
+            }
+            UpgradeError::Unwell { .. } => {
+                let message = format!("{message}\nThe new version is in effect.");
+                Self::new(Exit::Failed, "unwell", message)
+                    .hint("`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back")
+            }
+            UpgradeError::NeedsOperator { .. } => {
+                let message = format!("{message}\nNeither version is whole. All data is kept.");
+                Self::new(Exit::State, "needs-operator", message).hint(
+                    "mend what is in the way and run `setpoint recover`; docs/runbook.md#an-upgrade-that-needs-a-person",
+                )
+            }
+            UpgradeError::Active(error) => error.into(),
+            UpgradeError::Store(error) => error.into(),
+            UpgradeError::Engine(error) => error.into(),
+            UpgradeError::Apply(error) => error.into(),
+            UpgradeError::Lock(_) => Self::new(Exit::State, "lock", message),
         }
     }
 }

@@ -557,6 +557,13 @@ impl Desired {
         self.fingerprint.insert_value(key.path, Class::Recreate, digest);
     }
 
+    /// Whether a leaf is of what the unit is built on: the image, or what that is built from.
+    #[must_use]
+    pub fn is_of_base(&self, key: &LeafKey, class: Class) -> bool {
+        let base = self.base_digest.path.strip_suffix(" digest");
+        class == Class::Rebuild || *key == self.base_digest || base == Some(&key.path)
+    }
+
     /// Takes in the keyed digest of a secret that turned out to be needed.
     pub fn resolve_secret(&mut self, name: &SecretName, digest: Digest) {
         let key = LeafKey::new(format!("secret.{name}"));

@@ -13,6 +13,16 @@ pub fn arm() {
     }
 }
 
+/// A point by its name.
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(unused_variables, reason = "there are no points without the feature")
+)]
+pub(crate) fn at(point: &str) {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(point);
+}
+
 /// A point of a step: `announced` in the journal, `acted`, `recorded`.
 #[cfg_attr(
     not(feature = "failpoints"),
@@ -20,8 +30,5 @@ pub fn arm() {
 )]
 pub(crate) fn reached(step: &Step, when: &str) {
     #[cfg(feature = "failpoints")]
-    {
-        let point = format!("{}.{when}", crate::apply::label(step));
-        fail::fail_point!(&point);
-    }
+    at(&format!("{}.{when}", crate::apply::label(step)));
 }

@@ -35,4 +35,6 @@ pub mod session;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+mod tree_copy;
+pub mod upgrade;
 mod workspace;

@@ -43,8 +43,8 @@ pub enum LockError {
     /// The caller would not wait any longer.
     #[error("`{unit}` is being worked on by {}", name(holder.as_ref()))]
     Held {
-        /// The unit.
-        unit: UnitName,
+        /// The unit, or the project.
+        unit: String,
         /// Who holds it; none if they had not written it yet.
         holder: Option<Holder>,
     },
@@ -82,42 +82,75 @@ impl UnitLock {
         project_root: &Path,
         unit: &UnitName,
         what: &str,
-        mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
+        wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
     ) -> Result<Self, LockError> {
-        let path = lock_path(roots, project_root, unit);
-        let file = open(&path)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) => {
-                    let holder = read_holder(&file);
-                    if wait(holder.as_ref()).is_break() {
-                        return Err(LockError::Held { unit: unit.clone(), holder });
-                    }
-                    std::thread::sleep(RETRY);
-                }
-                Err(TryLockError::Error(source)) => return Err(LockError::Io { path, source }),
-            }
-        }
-        let holder = Holder { what: what.to_owned(), pid: std::process::id(), since: Timestamp::now() };
-        write_holder(&file, &holder).map_err(|source| LockError::Io { path, source })?;
-        Ok(Self { _file: file })
+        let path = lock_path(roots, project_root, Some(unit));
+        Ok(Self { _file: take(path, unit.as_str(), what, wait)? })
     }
+}
+
+/// The right to change which generation of a project is in effect. One change at a time per project. Whoever has it may
+/// wait for units; whoever has a unit does not wait for it.
+#[derive(Debug)]
+pub struct ProjectLock {
+    _file: File,
+}
+
+impl ProjectLock {
+    /// Takes the lock of a project, as [`UnitLock::acquire`] does that of a unit.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if `wait` breaks; [`LockError::Io`] if the file cannot be made, written or locked.
+    pub fn acquire(
+        roots: &Roots,
+        project_root: &Path,
+        what: &str,
+        wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
+    ) -> Result<Self, LockError> {
+        let path = lock_path(roots, project_root, None);
+        Ok(Self { _file: take(path, &project_root.display().to_string(), what, wait)? })
+    }
+}
+
+/// Locks a file, waiting for whoever has it, and writes into it who has it now.
+fn take(
+    path: PathBuf,
+    name: &str,
+    what: &str,
+    mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
+) -> Result<File, LockError> {
+    let file = open(&path)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {
+                let holder = read_holder(&file);
+                if wait(holder.as_ref()).is_break() {
+                    return Err(LockError::Held { unit: name.to_owned(), holder });
+                }
+                std::thread::sleep(RETRY);
+            }
+            Err(TryLockError::Error(source)) => return Err(LockError::Io { path, source }),
+        }
+    }
+    let holder = Holder { what: what.to_owned(), pid: std::process::id(), since: Timestamp::now() };
+    write_holder(&file, &holder).map_err(|source| LockError::Io { path, source })?;
+    Ok(file)
 }
 
 /// Who holds a unit's lock now; nothing if nobody does, or they have not written who they are yet. Asking leaves
 /// nothing behind.
 #[must_use]
 pub fn holder(roots: &Roots, project_root: &Path, unit: &UnitName) -> Option<Holder> {
-    let file = File::open(lock_path(roots, project_root, unit)).ok()?;
+    let file = File::open(lock_path(roots, project_root, Some(unit))).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => read_holder(&file),
         _ => None,
     }
 }
 
-fn lock_path(roots: &Roots, project_root: &Path, unit: &UnitName) -> PathBuf {
-    let key = project_key(project_root, Some(unit.as_str()));
+fn lock_path(roots: &Roots, project_root: &Path, unit: Option<&UnitName>) -> PathBuf {
+    let key = project_key(project_root, unit.map(UnitName::as_str));
     roots.state.join("locks").join(format!("{key}.lock"))
 }
 

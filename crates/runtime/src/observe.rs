@@ -64,6 +64,14 @@ pub struct Look {
     pub checked: (usize, Duration),
 }
 
+impl Look {
+    /// Whether what the unit is built on is another than what it was made of.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.report.differences.iter().any(|differs| self.desired.is_of_base(&differs.key, differs.class))
+    }
+}
+
 impl Unit<'_> {
     /// Looks at the unit and plans.
     ///
@@ -131,6 +139,17 @@ impl Unit<'_> {
         Ok(())
     }
 
+    /// Makes available what the unit is built on, without asking whether what is here has moved.
+    ///
+    /// # Errors
+    /// If it cannot be fetched, verified, built or unpacked.
+    pub fn fetch_base(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
+        let facts = self.facts()?;
+        let base = base_source(self.env, &self.project.root, &facts);
+        self.engine.prepare(&base, Pull::Missing, watcher, cancel)?;
+        Ok(())
+    }
+
     /// The digests that files of the project have now.
     ///
     /// # Errors
@@ -192,8 +211,15 @@ impl Unit<'_> {
 
     /// The data that a first boot is done for, as it is there.
     pub(crate) fn data(&self, instance: &str) -> Result<Data, EngineError> {
-        let names: Vec<_> = self.volumes().map(str::to_owned).collect();
-        Ok(Data { volumes: self.engine.volume_ids(&names)?, instance: instance.to_owned() })
+        let active = &self.project.active;
+        let held: BTreeMap<&str, &str> = self.volumes().map(|name| (active.volume(name), name)).collect();
+        let names: Vec<_> = held.keys().map(|name| (*name).to_owned()).collect();
+        let ids = self.engine.volume_ids(&names)?;
+        // What was done for data was done for it wherever it is.
+        let as_declared = |(name, id): (String, String)| {
+            (held.get(name.as_str()).map_or(name.clone(), |of| (*of).to_owned()), id)
+        };
+        Ok(Data { volumes: ids.into_iter().map(as_declared).collect(), instance: instance.to_owned() })
     }
 
     fn volumes(&self) -> impl Iterator<Item = &str> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use setpoint_model::manifest::{self, Env, Layer, Manifest, Problem};
 use setpoint_model::names::UnitName;
+use setpoint_model::release::Active;
 
 use crate::{compose, devcontainer};
 
@@ -24,6 +25,8 @@ pub struct Project {
     pub manifest: Manifest,
     /// The file of another tool that stands for a manifest, where there is none.
     pub instead: Option<String>,
+    /// Which generation of it is in effect: where its data is.
+    pub active: Active,
 }
 
 /// Why there is no project.
@@ -112,7 +115,7 @@ impl Project {
         let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let parse = if has_code(&root) { manifest::parse_beside_code } else { manifest::parse };
         let manifest = parse(&layers, &folder).map_err(ProjectError::Problems)?;
-        let project = Self { root, manifest, instead };
+        let project = Self { root, manifest, instead, active: Active::default() };
         let missing = project.missing_files();
         if missing.is_empty() { Ok(project) } else { Err(ProjectError::Problems(missing)) }
     }
@@ -136,7 +139,7 @@ impl Project {
 
     fn of(root: PathBuf) -> Self {
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Self { manifest: Manifest::empty(&name), root, instead: None }
+        Self { manifest: Manifest::empty(&name), root, instead: None, active: Active::default() }
     }
 
     fn missing_files(&self) -> Vec<Problem> {

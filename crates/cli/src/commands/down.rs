@@ -8,6 +8,7 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler;
 use setpoint_runtime::session::Session;
 use setpoint_runtime::store::Store;
+use setpoint_runtime::upgrade;
 
 use super::{SUCCESS, plan, stop};
 use crate::context::Context;
@@ -98,6 +99,7 @@ impl Down {
             engine.remove_volume(volume)?;
             context.output.note(format!("removed the volume {volume}"));
         }
+        upgrade::forget_data(&context.roots, &project.root)?;
         Ok(())
     }
 }
@@ -118,6 +120,7 @@ fn remove(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<Vec<&
         let is_service = unit.env.is_service();
         removed.push(if is_service { "the container" } else { "the environment with its own files" });
     }
+    upgrade::remove_asides(&context.roots, unit.engine, store, &unit.project.root, &unit.env.name)?;
     let unit_row = store.unit(&unit.project.root, &unit.env.name)?;
     if let Some(row) = unit_row {
         store.write(|writer| writer.remove_unit(row.id))?;

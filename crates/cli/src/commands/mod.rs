@@ -9,6 +9,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+mod history;
 mod import;
 mod init;
 mod logs;
@@ -16,11 +17,13 @@ mod man;
 mod open;
 mod pipelines;
 mod plan;
+mod recover;
 #[cfg(test)]
 pub(crate) mod reference;
 mod render;
 mod reprovision;
 mod restart;
+mod rollback;
 mod run;
 pub(crate) mod runs;
 mod shell;
@@ -28,6 +31,7 @@ mod status;
 mod stop;
 mod uninstall;
 mod up;
+mod upgrade;
 mod version;
 mod why;
 
@@ -91,6 +95,10 @@ enum Command {
     Restart(restart::Restart),
     Down(down::Down),
     Reprovision(reprovision::Reprovision),
+    Upgrade(upgrade::UpgradeCommand),
+    Rollback(rollback::Rollback),
+    History(history::History),
+    Recover(recover::Recover),
     Daemon(daemon::Daemon),
     Events(events::Events),
     Open(open::Open),
@@ -146,6 +154,10 @@ impl Command {
             Self::Open(command) => command.run(context),
             Self::Down(command) => command.run(context),
             Self::Reprovision(command) => command.run(context),
+            Self::Upgrade(command) => command.run(context),
+            Self::Rollback(command) => command.run(context),
+            Self::History(command) => command.run(context),
+            Self::Recover(command) => command.run(context),
             Self::Doctor(command) => command.run(context),
             Self::Uninstall(command) => command.run(context),
             Self::Completions(command) => command.run(context),

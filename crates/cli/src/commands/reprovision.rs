@@ -68,7 +68,7 @@ fn again(context: &Context, unit: &Unit<'_>, provision: Provision) -> Result<jso
     attach::running(unit)?;
     let mut store = context.store()?;
     let look = unit.look(&store, &Options { provision, ..Options::default() })?;
-    let settings = Settings { watcher: &list, cancel: &context.cancel, command };
+    let settings = Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false };
     up::carry_out(context, unit, &mut store, look, &settings)
 }
 

@@ -50,6 +50,9 @@ pub(crate) struct Up {
     /// Also look whether secrets from files and commands have changed
     #[arg(long)]
     refresh_secrets: bool,
+    /// Let a new image of a service work on its data at once; nothing leads back from there
+    #[arg(long)]
+    no_snapshot: bool,
     /// Have no daemon started that keeps services running; who needs one is left alone until one runs
     #[arg(long)]
     no_daemon: bool,
@@ -111,7 +114,7 @@ impl Up {
         if self.pull {
             unit.ask_registry(&list, &context.cancel)?;
         }
-        let settings = Settings { watcher: &list, cancel: &context.cancel, command };
+        let settings = Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false };
         let mut look = unit.look(&store, &self.options())?;
         refuse_to_leave(context, &unit, &look)?;
         let whole;
@@ -135,6 +138,7 @@ impl Up {
             }
         }
         self.consent(context, engine, &unit, &look)?;
+        self.refuse_to_move(&unit, &look)?;
         let done = carry_out(context, &unit, &mut store, look, &settings)?;
         // Also where nothing was to do: what holds its ports may have been killed.
         engine.tend(&unit.id)?;
@@ -142,6 +146,24 @@ impl Up {
             daemon::ensure(context)?;
         }
         Ok(done)
+    }
+
+    /// A new image works on the data of the one before as soon as it starts, and nothing leads back from there.
+    fn refuse_to_move(&self, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
+        let volumes: Vec<_> =
+            unit.env.service.iter().flat_map(|of| &of.volumes).map(|volume| volume.name.as_str()).collect();
+        if self.no_snapshot || volumes.is_empty() || look.seen == Seen::Absent || !look.moves() {
+            return Ok(());
+        }
+        let name = &unit.env.name;
+        let message = format!(
+            "{name} is to be built on another image, which would work on the data in {} at once\nNothing was done.",
+            volumes.join(", ")
+        );
+        Err(Failure::new(Exit::Consent, "needs-upgrade", message).hint(format!(
+            "`setpoint upgrade` copies the data first, and goes back by itself if the new one is not well; \
+             `setpoint up {name} --no-snapshot` insists"
+        )))
     }
 
     /// A recreation throws away what the unit has changed in its own files: somebody has to agree to that.

@@ -21,6 +21,7 @@ mod paths;
 mod pipeline;
 mod problem;
 mod project_name;
+mod release;
 mod resolve;
 mod scalars;
 mod schema;
@@ -49,6 +50,7 @@ pub use nearest::nearest;
 pub use pipeline::CacheSettings;
 pub use problem::{Location, Problem};
 pub use project_name::ProjectName;
+pub use release::Release;
 pub use scalars::parse_duration;
 pub use schema::json_schema;
 pub use secret::{Form, Secret, SecretSource, needed as needed_secrets};
@@ -86,6 +88,8 @@ pub struct Manifest {
     pub stack: Option<Stack>,
     /// Who is told when a unit needs a person.
     pub alerts: Alerts,
+    /// How one version of the services takes the place of another.
+    pub release: Release,
     /// How much the cache of pipelines may hold.
     pub cache: CacheSettings,
     /// What a user should know about how it was read.
@@ -104,6 +108,7 @@ impl Manifest {
             pipelines: BTreeMap::new(),
             stack: None,
             alerts: Alerts::default(),
+            release: Release::default(),
             cache: CacheSettings::default(),
             notes: Vec::new(),
         }

@@ -50,6 +50,9 @@ pub(super) struct ManifestFile {
     pub(super) pipeline: Named<PipelineName, PipelineSection>,
     /// Who is told when a unit needs a person.
     pub(super) alerts: Option<AlertsSection>,
+    /// How one version of the services takes the place of another.
+    #[serde(default)]
+    pub(super) release: ReleaseSection,
     /// How much the cache of pipelines may hold.
     #[serde(default)]
     pub(super) cache: CacheSection,
@@ -84,6 +87,36 @@ pub(super) struct EngineSection {
     /// What runs the environments.
     #[serde(default)]
     pub(super) default: EngineKind,
+}
+
+/// How one version of the services takes the place of another.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReleaseSection {
+    /// `compatible`, if the version before can work with the data as this one leaves it: then it is not copied. Default:
+    /// `breaking`.
+    pub(super) lane: Option<LaneWord>,
+    /// How many earlier generations are kept, with their data. Default: 1.
+    pub(super) keep: Option<u32>,
+    /// How long a new instance may take until it is well. Default: `1m`.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) verify: Option<Timeout>,
+    /// How long it has to stay well before the upgrade is committed. Default: `2s`.
+    #[schemars(extend("examples" = ["30s"]))]
+    pub(super) steady: Option<Timeout>,
+    /// How long all are watched afterwards. Default: `5s`.
+    #[schemars(extend("examples" = ["1m"]))]
+    pub(super) bake: Option<Timeout>,
+}
+
+/// What an upgrade does to data.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LaneWord {
+    /// The new version works on a copy of it.
+    Breaking,
+    /// Both versions work with the same.
+    Compatible,
 }
 
 /// Who is told when a service is left alone, or nothing may be done before a person has looked at it.

@@ -105,6 +105,8 @@ pub struct Settings<'a> {
     pub cancel: &'a Cancel,
     /// What was asked for, for the journal: `up dev`.
     pub command: String,
+    /// Whether nobody from outside reaches what is started, until its ports are published.
+    pub is_withheld: bool,
 }
 
 impl Unit<'_> {
@@ -122,7 +124,7 @@ impl Unit<'_> {
         if look.plan.is_empty() {
             return Ok(Applied::default());
         }
-        let spec = self.spec(&look)?;
+        let spec = UnitSpec { is_withheld: settings.is_withheld, ..self.spec(&look)? };
         self.engine.check(&spec)?;
         let values = self.resolve_secrets(store, &look.facts)?;
         let made = self.made_files(&look, &values)?;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use setpoint_model::container::{Container, MountSource, NetworkMode, PublishedPort};
 use setpoint_model::desired::Facts;
 use setpoint_model::fingerprint::{Class, Fingerprint};
-use setpoint_model::import::compose::RestartPolicy;
+use setpoint_model::import::compose::{self, RestartPolicy};
 use setpoint_model::manifest::{Hook, Location, Network, Problem};
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::{Plan, Step};
@@ -30,6 +30,11 @@ impl Unit<'_> {
     pub(super) fn spec(&self, look: &Look) -> Result<UnitSpec, ApplyError> {
         let root = &self.project.root;
         let mut container = self.container();
+        for mount in &mut container.mounts {
+            if let MountSource::Volume { name: Some(name), .. } = &mut mount.source {
+                *name = self.project.active.volume(name).to_owned();
+            }
+        }
         let mut mounts = Vec::new();
         if self.env.devcontainer.is_none() && self.env.service.is_none() {
             let target = PathBuf::from(&self.env.workspace);
@@ -89,9 +94,16 @@ impl Unit<'_> {
                 (None, Some(_)) => FirstProcess::Declared,
                 _ => FirstProcess::Idle,
             },
+            is_withheld: false,
             comes_back: self.env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No),
             networks: self.env.service.iter().flat_map(|of| of.networks.clone()).collect(),
-            volumes: self.env.service.iter().flat_map(|of| of.volumes.clone()).collect(),
+            volumes: self
+                .env
+                .service
+                .iter()
+                .flat_map(|of| &of.volumes)
+                .map(|volume| self.held(volume))
+                .collect(),
             entrypoints: self.env.devcontainer.iter().flat_map(|of| of.entrypoints.clone()).collect(),
             secret_env: if self.env.is_service() { self.env.env.clone() } else { BTreeMap::new() },
             container,
@@ -102,6 +114,12 @@ impl Unit<'_> {
             network: self.env.network,
             limits: self.env.limits,
         })
+    }
+
+    /// The volume that holds the data of a declared one.
+    fn held(&self, declared: &compose::Volume) -> compose::Volume {
+        let name = self.project.active.volume(&declared.name).to_owned();
+        compose::Volume { name, ..declared.clone() }
     }
 
     /// The values of the secrets that the unit needs, kept for what comes after: those that are generated are made now.

@@ -212,6 +212,9 @@ pub struct UnitSpec {
     pub first: FirstProcess,
     /// Whether somebody starts it again when that ends.
     pub comes_back: bool,
+    /// Whether nobody from outside reaches it when it has started, until [`Engine::publish`]. Where the engine itself
+    /// publishes ports, that is not to be had.
+    pub is_withheld: bool,
     /// Scripts that are run before that.
     pub entrypoints: Vec<String>,
     /// Variables of its first process that hold secrets, which are put in when it starts, from the secret store.
@@ -476,7 +479,14 @@ pub trait Engine: Send + Sync {
     /// If somebody still has it.
     fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
-    /// Every unit that carries our labels.
+    /// Copies a named volume that nobody writes to into a new one, with all that tells what its data is. `unit` is one
+    /// that has it. What a copy that was killed left is written over.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be read, or the disk is full; then the new one is not whole.
+    fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError>;
+
+    /// Every unit that carries our labels. Instances that are set aside are none.
     ///
     /// # Errors
     /// If the engine cannot be asked.
@@ -530,6 +540,14 @@ pub trait Engine: Send + Sync {
     /// If it was never started, or cannot be; then nothing of it runs.
     fn start_again(&self, unit: &UnitId) -> Result<(), EngineError>;
 
+    /// The same, but nobody from outside reaches it until [`Engine::publish`], where the engine can see to that.
+    ///
+    /// # Errors
+    /// As [`Engine::start_again`].
+    fn start_withheld(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.start_again(unit)
+    }
+
     /// What becomes readable when something happens to a unit; nothing where there is nothing to wait for. What was
     /// seen of the unit before this is not told.
     ///
@@ -558,6 +576,31 @@ pub trait Engine: Send + Sync {
     /// If it runs or its files cannot be removed.
     fn remove(&self, unit: &UnitId) -> Result<(), EngineError>;
 
+    /// Sets a stopped unit aside, whole, as the one of this generation: its place is free for another instance. Nothing
+    /// to do is no error.
+    ///
+    /// # Errors
+    /// If it runs or cannot be moved; then it is where it was.
+    fn set_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError>;
+
+    /// Puts an instance that was set aside in its place, which is free. Nothing to do is no error.
+    ///
+    /// # Errors
+    /// If the place is taken, or it cannot be moved; then it is where it was.
+    fn put_back(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError>;
+
+    /// The generations whose instances of a unit are set aside, in order.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn set_aside_of(&self, unit: &UnitId) -> Result<Vec<u64>, EngineError>;
+
+    /// Removes an instance that is set aside. Nothing to do is no error.
+    ///
+    /// # Errors
+    /// If its files cannot be removed.
+    fn remove_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError>;
+
     /// Changes the limits of a running unit.
     ///
     /// # Errors
@@ -569,6 +612,14 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If somebody else has one; those that were published before may not be any more.
     fn set_ports(&self, _unit: &UnitId, _spec: &UnitSpec) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Leads what comes to the published ports of a unit that runs to it. Nothing to do is no error.
+    ///
+    /// # Errors
+    /// If somebody else has one by now.
+    fn publish(&self, _unit: &UnitId) -> Result<(), EngineError> {
         Ok(())
     }
 

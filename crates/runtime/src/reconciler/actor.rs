@@ -111,6 +111,9 @@ impl Actor<'_> {
         let Some(kept) = lock(&self.shared.store).kept(self.unit.id).map_err(words)? else {
             return Ok(Next::Gone);
         };
+        if self.is_being_changed().map_err(words)? {
+            return Ok(Next::Wait { watched: Vec::new(), at_most: LOOK });
+        }
         let engine = self.shared.engine(&kept.unit.unit.engine)?;
         let requests = control::requests(&mut lock(&self.shared.store), &kept).map_err(words)?;
         // Before looking, so that nothing is missed between the two.
@@ -147,6 +150,13 @@ impl Actor<'_> {
         };
         let watched = watch.into_iter().map(|watch| watch.fd).chain(ports).collect();
         Ok(Next::Wait { watched, at_most })
+    }
+
+    /// Whether it is part of an upgrade that has not ended: what is seen of it then is neither old nor new.
+    fn is_being_changed(&self) -> Result<bool, StoreError> {
+        let NewUnit { project_root, name, .. } = &self.unit.unit;
+        let open = lock(&self.shared.store).open_upgrade(project_root)?;
+        Ok(open.is_some_and(|row| row.upgrade.part(name).is_some()))
     }
 
     /// Does what was decided, and records what came of it.

@@ -6,6 +6,7 @@ mod alert;
 pub mod control;
 mod look;
 mod post;
+mod recovery;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -127,6 +128,17 @@ pub fn want_up(store: &mut Store, unit: store::UnitId, rules: Option<&Rules>) ->
     })
 }
 
+/// Wants of a unit what was wanted of it before, as if nothing had come of it since.
+pub(crate) fn put_wish(
+    writer: &Writer<'_>,
+    unit: store::UnitId,
+    before: Option<&store::IntentRow>,
+) -> Result<(), StoreError> {
+    let Some(before) = before else { return writer.remove_intent(unit) };
+    let generation = writer.put_intent(unit, before.wanted, &before.rules, before.at)?;
+    put_applied(writer, unit, generation)
+}
+
 /// What a unit that is kept has been through; nothing where that cannot be read.
 fn history(kept: &Kept) -> History {
     kept.history.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
@@ -240,6 +252,7 @@ pub fn run(
                 continue;
             }
             actors.retain(|_, (_, actor)| !actor.is_finished());
+            recovery::begin(scope, &shared);
             actors.values().for_each(|(wake, _)| wake.ring());
             for kept in kept {
                 let unit = kept.unit;

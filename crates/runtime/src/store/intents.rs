@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::units::{Unit, UnitId, unit};
 use super::{Store, StoreError, Writer, nonsense, time_at};
 
 /// What the user wants of a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wanted {
     /// That it runs.
     Up,
@@ -29,7 +30,7 @@ impl Wanted {
 }
 
 /// What the user wants of a unit, as it was said last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntentRow {
     /// What is wanted.
     pub wanted: Wanted,

@@ -46,7 +46,9 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    fn as_str(self) -> &'static str {
+    /// As it is kept and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Intent => "intent",
             Self::Done => "done",
@@ -54,7 +56,7 @@ impl EntryKind {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Intent, Self::Done, Self::Failed].into_iter().find(|kind| kind.as_str() == text)
     }
 }

@@ -13,6 +13,7 @@ mod migrate;
 mod open;
 mod records;
 mod units;
+mod upgrades;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use intents::{IntentRow, Kept, Wanted};
 pub use journal::{EntryKind, JournalEntry, OpenOperation, Operation, OperationOutcome, TxId};
 pub use records::{LeafRow, PackRow, PhaseOutcome, PhaseRow, RecordedLeaf, RecordedRows};
 pub use units::{NewUnit, Unit, UnitId, UnitKind};
+pub use upgrades::{Aside, UpgradeOutcome, UpgradeRow, UpgradeStep};
 
 use crate::paths::Roots;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
 use setpoint_model::digest::Digest;
 use setpoint_model::names::HookName;
 
@@ -11,7 +12,7 @@ use super::units::UnitId;
 use super::{Store, StoreError, Writer, digest_at, milliseconds, nonsense, time_at, took_at};
 
 /// A leaf of a fingerprint as it was applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedLeaf {
     /// The path that people recognise: `env.dev.limits.memory`.
     pub path: String,
@@ -26,7 +27,7 @@ pub struct RecordedLeaf {
 }
 
 /// A recorded leaf, and when it was applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeafRow {
     /// The leaf.
     pub leaf: RecordedLeaf,
@@ -35,7 +36,7 @@ pub struct LeafRow {
 }
 
 /// A pack that succeeded. Its position is its place in [`RecordedRows::packs`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackRow {
     /// The pack's name.
     pub name: String,
@@ -48,7 +49,7 @@ pub struct PackRow {
 }
 
 /// What is known of a hook that has a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PhaseOutcome {
     /// It succeeded.
     Succeeded,
@@ -57,7 +58,7 @@ pub enum PhaseOutcome {
 }
 
 /// A hook's record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseRow {
     /// The hook.
     pub hook: HookName,
@@ -74,7 +75,7 @@ pub struct PhaseRow {
 }
 
 /// All that is recorded of a unit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedRows {
     /// The leaves, by path.
     pub leaves: Vec<LeafRow>,

@@ -8,6 +8,7 @@ mod health;
 mod hooks;
 mod matrix;
 mod pipeline;
+mod release;
 mod secret;
 mod service;
 
@@ -79,7 +80,8 @@ pub(super) fn manifest(
     let pipelines = pipelines.collect();
     let cache = pipeline::cache(&file.cache);
     let alerts = file.alerts.map(|section| alerts::alerts(section, document)).unwrap_or_default();
-    Manifest { project, engine, secrets, envs, pipelines, stack, alerts, cache, notes }
+    let release = release::release(file.release);
+    Manifest { project, engine, secrets, envs, pipelines, stack, alerts, release, cache, notes }
 }
 
 fn stack(section: StackSection, document: &Document<'_>) -> Stack {

@@ -1,10 +1,12 @@
 //! Docker, and Podman through the API that it shares with Docker. All that is known of a unit lies in its
 //! container's labels.
 
+mod aside;
 mod build;
 mod build_secrets;
 mod changes;
 mod client;
+mod copies;
 mod endpoint;
 mod error;
 mod exec;
@@ -287,15 +289,23 @@ impl Engine for Docker {
         resources::remove_volume(self.connected()?, name)
     }
 
+    fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
+        copies::volume(self, unit, from, to, cancel)
+    }
+
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         let connected = self.connected()?;
         let filters = HashMap::from([("label", vec![labels::LABELS])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let found = connected.quick("list containers", connected.api.list_containers(Some(options)))?;
-        let unit = |labels: HashMap<String, String>| {
-            Some((UnitId(labels.get(labels::UNIT)?.clone()), labels::read(&labels)?))
+        let unit = |labels: HashMap<String, String>, names: Vec<String>| {
+            let unit = UnitId(labels.get(labels::UNIT)?.clone());
+            let place = labels::container_name(unit.as_str());
+            let is_aside = !names.iter().any(|name| name.trim_start_matches('/') == place);
+            (!is_aside).then_some((unit, labels::read(&labels)?))
         };
-        let mut units: Vec<_> = found.into_iter().filter_map(|one| unit(one.labels?)).collect();
+        let mut units: Vec<_> =
+            found.into_iter().filter_map(|one| unit(one.labels?, one.names.unwrap_or_default())).collect();
         units.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(units)
     }
@@ -446,6 +456,22 @@ impl Engine for Docker {
         connected.find("remove a container", connected.api.remove_container(&name, Some(options)))?;
         let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         resources::remove_networks(connected, &networks.into_keys().collect::<Vec<_>>())
+    }
+
+    fn set_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        aside::set(self, unit, generation)
+    }
+
+    fn put_back(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        aside::put_back(self, unit, generation)
+    }
+
+    fn set_aside_of(&self, unit: &UnitId) -> Result<Vec<u64>, EngineError> {
+        aside::of(self.connected()?, unit)
+    }
+
+    fn remove_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        aside::remove(self.connected()?, unit, generation)
     }
 
     fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError> {

@@ -18,6 +18,9 @@ const PROJECT: &str = "dev.setpoint.project";
 /// What tells a volume from a later one of its name.
 const ID: &str = "dev.setpoint.volume";
 
+/// The volume that a container is there to copy into.
+pub(super) const COPY: &str = "dev.setpoint.copy";
+
 /// Sees to it that the networks and volumes of a unit are there.
 pub(super) fn ensure(connected: &Connected, spec: &UnitSpec) -> Result<(), EngineError> {
     let project = spec.labels.project_root.to_string_lossy().into_owned();
@@ -115,6 +118,17 @@ pub(super) fn remove_networks(connected: &Connected, names: &[String]) -> Result
         }
     }
     Ok(())
+}
+
+/// The labels of a copy of a volume: its own, and what tells its data from other data of its name.
+pub(super) fn labels_of_copy(
+    connected: &Connected,
+    found: &bollard::models::Volume,
+) -> Result<HashMap<String, String>, EngineError> {
+    let mut labels = found.labels.clone();
+    let ids = volume_ids(connected, std::slice::from_ref(&found.name))?;
+    labels.extend(ids.into_values().map(|id| (ID.to_owned(), id)));
+    Ok(labels)
 }
 
 /// The volumes that were made for a project.

@@ -1,5 +1,6 @@
 //! The embedded engine: sandboxes of our own, no daemon. All that it knows of a unit lies in the unit's folder.
 
+mod aside;
 mod first;
 mod identity;
 mod kept;
@@ -135,11 +136,12 @@ impl Embedded {
     fn launch(
         &self,
         unit: &UnitId,
+        is_withheld: bool,
         wanted: impl FnOnce() -> Result<StartedAs, EngineError>,
     ) -> Result<(), EngineError> {
         let start = |wanted: StartedAs| {
             // A port that is not to be had is found before anything runs.
-            let claim = ports::take(self, unit, &wanted)?;
+            let claim = if is_withheld { None } else { ports::take(self, unit, &wanted)? };
             let folder = self.folder(unit);
             let running = sandbox::start(&self.with_secrets(unit, wanted.sandbox.clone())?, &folder)?;
             claim.map_or(Ok(()), |claim| Ok(claim.lead(&wanted.lead(running), &folder)?))
@@ -147,6 +149,18 @@ impl Embedded {
         let Err(error) = wanted().and_then(start) else { return Ok(()) };
         networks::pause(self, unit)?;
         Err(networks::with_owner(self, error))
+    }
+
+    /// Starts a unit's sandbox as it was started last, if it does not run.
+    fn launch_again(&self, unit: &UnitId, is_withheld: bool) -> Result<(), EngineError> {
+        if self.running(unit).is_ok() {
+            return Ok(());
+        }
+        self.launch(unit, is_withheld, || {
+            let wanted = kept::read(&self.folder(unit).join(STARTED_AS))?;
+            networks::resume(self, unit)?;
+            wanted.ok_or_else(|| state(unit, "was never started"))
+        })
     }
 
     /// What a unit is started as, with the secrets of its variables, which are in no file of the unit.
@@ -449,6 +463,10 @@ impl Engine for Embedded {
         volumes::remove(self, name)
     }
 
+    fn copy_volume(&self, _unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
+        volumes::copy(&self.roots.state, from, to, cancel)
+    }
+
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         let mut found = Vec::new();
         for id in kept::entries(&self.roots.state.join(UNITS))?.into_iter().map(UnitId) {
@@ -549,7 +567,7 @@ impl Engine for Embedded {
         file.is_checked =
             spec.first == FirstProcess::Declared && first::is_checked(&file.container, &file.image);
         kept::write(&folder.join(UNIT_FILE), &file)?;
-        self.launch(unit, || {
+        self.launch(unit, spec.is_withheld, || {
             let wanted = self.started_as(unit, spec, &file)?;
             kept::write(&folder.join(STARTED_AS), &wanted)?;
             Ok(wanted)
@@ -562,14 +580,11 @@ impl Engine for Embedded {
     }
 
     fn start_again(&self, unit: &UnitId) -> Result<(), EngineError> {
-        if self.running(unit).is_ok() {
-            return Ok(());
-        }
-        self.launch(unit, || {
-            let wanted = kept::read(&self.folder(unit).join(STARTED_AS))?;
-            networks::resume(self, unit)?;
-            wanted.ok_or_else(|| state(unit, "was never started"))
-        })
+        self.launch_again(unit, false)
+    }
+
+    fn start_withheld(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.launch_again(unit, true)
     }
 
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
@@ -603,6 +618,22 @@ impl Engine for Embedded {
         kept::remove(&folder)
     }
 
+    fn set_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        aside::set(self, unit, generation)
+    }
+
+    fn put_back(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        aside::put_back(self, unit, generation)
+    }
+
+    fn set_aside_of(&self, unit: &UnitId) -> Result<Vec<u64>, EngineError> {
+        aside::of(self, unit)
+    }
+
+    fn remove_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+        aside::remove(self, unit, generation)
+    }
+
     fn set_limits(&self, unit: &UnitId, wanted: &Limits) -> Result<(), EngineError> {
         let limits = settings::limits(wanted, &self.known(unit)?.container);
         sandbox::set_limits(&self.folder(unit), &self.group_name(unit), &limits)?;
@@ -614,6 +645,10 @@ impl Engine for Embedded {
         ports::set(self, unit, &spec.container).map_err(|error| networks::with_owner(self, error))?;
         file.container.ports.clone_from(&spec.container.ports);
         kept::write(&self.folder(unit).join(UNIT_FILE), &file)
+    }
+
+    fn publish(&self, unit: &UnitId) -> Result<(), EngineError> {
+        ports::publish(self, unit).map_err(|error| networks::with_owner(self, error))
     }
 
     fn tend(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {

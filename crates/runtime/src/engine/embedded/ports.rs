@@ -96,6 +96,14 @@ pub(super) fn set(engine: &Embedded, unit: &UnitId, declared: &Container) -> Res
     kept::write(&path, &known)
 }
 
+/// Leads the ports of a unit to it, if it runs.
+pub(super) fn publish(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
+    match kept::read::<StartedAs>(&engine.folder(unit).join(STARTED_AS))? {
+        Some(known) if engine.running(unit).is_ok() => lead(engine, unit, &known),
+        _ => Ok(()),
+    }
+}
+
 /// Sees to it that the ports of a unit that runs are held. Gives what becomes readable when they are not any more.
 pub(super) fn tend(engine: &Embedded, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
     let Some(known) = kept::read::<StartedAs>(&engine.folder(unit).join(STARTED_AS))? else {

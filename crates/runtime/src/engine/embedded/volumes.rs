@@ -12,9 +12,10 @@ use setpoint_sandbox as sandbox;
 
 use super::kept;
 use super::{Embedded, unsupported};
+use crate::cancel::Cancel;
 use crate::engine::{EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
-use crate::random;
+use crate::{random, tree_copy};
 
 const VOLUMES: &str = "volumes/v1";
 /// What appears inside.
@@ -138,6 +139,18 @@ pub(super) fn ids(state: &Path, names: &[String]) -> Result<BTreeMap<String, Str
         ids.insert(name.clone(), about.map(|about| about.id).unwrap_or_default());
     }
     Ok(ids)
+}
+
+/// Copies a volume into a new one, with all that tells what it is.
+pub(super) fn copy(state: &Path, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
+    let folder = state.join(VOLUMES);
+    let (from, to) = (folder.join(from), folder.join(to));
+    let new = to.with_file_name(format!(".new-{}", to.file_name().unwrap_or_default().to_string_lossy()));
+    kept::remove_tree(&new)?;
+    kept::remove(&to)?;
+    tree_copy::copy(&from, &new, cancel)?;
+    fs::rename(&new, &to).map_err(EngineError::io("make", &to))?;
+    tree_copy::sync(&to)
 }
 
 /// Removes a volume with all that is in it.

@@ -184,6 +184,53 @@ pub(super) fn forget(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError
     sweep(engine)
 }
 
+/// What a unit has of its networks, for as long as it is set aside.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Memberships(Vec<(About, Member)>);
+
+/// What a unit has of its networks now.
+pub(super) fn memberships(engine: &Embedded, unit: &UnitId) -> Result<Memberships, EngineError> {
+    if !engine.networks().exists() {
+        return Ok(Memberships::default());
+    }
+    let _held = engine.hold_networks()?;
+    let mut found = Vec::new();
+    for name in networks_of(engine, unit)? {
+        let folder = engine.network(&name);
+        let member = read::<Member>(&folder.join(MEMBERS).join(unit.as_str()))?;
+        if let (Some(about), Some(member)) = (read::<About>(&folder.join(ABOUT))?, member) {
+            found.push((about, Member { up: false, ..member }));
+        }
+    }
+    Ok(Memberships(found))
+}
+
+/// Gives a unit what it had of its networks, and no more.
+pub(super) fn give_back(engine: &Embedded, unit: &UnitId, had: Memberships) -> Result<(), EngineError> {
+    if had.0.is_empty() {
+        return forget(engine, unit);
+    }
+    let _held = engine.hold_networks()?;
+    let names: BTreeSet<&str> = had.0.iter().map(|(about, _)| about.name.as_str()).collect();
+    for name in networks_of(engine, unit)?.iter().filter(|name| !names.contains(name.as_str())) {
+        leave(engine, unit, name)?;
+    }
+    for (about, member) in &had.0 {
+        let others = members(engine, &about.name)?;
+        let taken = |(id, other): (&String, &Member)| other.address == member.address && id != unit.as_str();
+        if others.iter().any(taken) {
+            let why = format!("the address {} that it had is another unit's by now", member.address);
+            return Err(refused(&about.name, why));
+        }
+        let folder = engine.network(&about.name);
+        if read::<About>(&folder.join(ABOUT))?.is_none() {
+            write(&folder.join(ABOUT), about)?;
+        }
+        write(&folder.join(MEMBERS).join(unit.as_str()), member)?;
+    }
+    files::refresh(engine, &names)
+}
+
 /// Says whether the networks of others that a unit is to be in are there.
 pub(super) fn check_external(engine: &Embedded, spec: &UnitSpec) -> Result<(), EngineError> {
     let is_missing = |name: &&str| !engine.network(name).join(ABOUT).is_file();

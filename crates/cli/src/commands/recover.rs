@@ -1,0 +1,48 @@
+use clap::Args;
+use serde::Serialize;
+use setpoint_runtime::project::Project;
+use setpoint_runtime::reconciler;
+use setpoint_runtime::upgrade::Recovered;
+
+use super::SUCCESS;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::events::LiveList;
+use crate::json;
+
+/// Bring an upgrade to its end that was cut off, or that needed a person
+///
+/// The next command that changes something does so by itself.
+#[derive(Debug, Args)]
+pub(crate) struct Recover {}
+
+/// `recover`.
+#[derive(Debug, Serialize)]
+struct Report {
+    setpoint: u32,
+    /// `nothing`, `dropped`, `rolled-back`, `committed`.
+    recovered: &'static str,
+}
+
+impl Recover {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        context.stop_on_signals()?;
+        let root = Project::find(&context.folder)?;
+        let list = LiveList::new(context.output);
+        let mut store = context.store()?;
+        let _lock = context.project_lock(&root, "recover", &list)?;
+        let recovered = context.recover(&mut store, &root, &list)?;
+        reconciler::tell(&context.roots);
+        let (word, text) = match recovered {
+            None => ("nothing", "There is nothing to recover."),
+            Some(Recovered::Dropped) => ("dropped", "It had touched nothing."),
+            Some(Recovered::RolledBack) => ("rolled-back", "What ran before runs again, with its own data."),
+            Some(Recovered::Committed) => ("committed", "The new version is in effect."),
+        };
+        context.output.note(text);
+        if context.output.json {
+            context.output.value(&Report { setpoint: json::VERSION, recovered: word });
+        }
+        Ok(SUCCESS)
+    }
+}

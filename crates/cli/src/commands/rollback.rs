@@ -1,0 +1,55 @@
+use clap::Args;
+use setpoint_runtime::reconciler;
+use setpoint_runtime::upgrade::{self, Patience, Place};
+
+use super::upgrade::{carry_out, outage, shown, tell, title};
+use super::{SUCCESS, daemon};
+use crate::context::Context;
+use crate::error::Failure;
+use crate::events::LiveList;
+use crate::output::span;
+
+/// Go back to an earlier version, with its data as it was
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The version, or the number of its generation; the one before, if none is named
+    version: Option<String>,
+    /// Agree that what was written since is not in the data any more; it is kept aside
+    #[arg(long)]
+    discard_writes: bool,
+    /// Have no daemon started that keeps services running
+    #[arg(long)]
+    no_daemon: bool,
+}
+
+impl Rollback {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        context.stop_on_signals()?;
+        let project = context.project()?;
+        let list = LiveList::new(context.output);
+        let mut store = context.store()?;
+        let _lock = context.project_lock(&project.root, "rollback", &list)?;
+        context.recover(&mut store, &project.root, &list)?;
+        let engine = context.engine(project.manifest.engine);
+        let (roots, cancel) = (&context.roots, &context.cancel);
+        let wanted = self.version.as_deref();
+        let planned =
+            upgrade::rollback(roots, engine.as_ref(), &store, &project.root, wanted, self.discard_writes)??;
+        let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
+        let patience = Patience::of(&project.manifest.release);
+        let changed = carry_out(&place, &mut store, &project, &planned, None, patience)?;
+        context.output.note(format!(
+            "{} is back at {} after {}{}",
+            title(&project),
+            shown(&planned.to),
+            span(changed.took),
+            outage(changed.outage)
+        ));
+        tell(context, true, Some(&planned), Some(changed));
+        reconciler::tell(&context.roots);
+        if !self.no_daemon {
+            daemon::ensure(context)?;
+        }
+        Ok(SUCCESS)
+    }
+}

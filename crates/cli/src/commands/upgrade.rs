@@ -1,0 +1,242 @@
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use setpoint_model::manifest::Env;
+use setpoint_model::plan::Options;
+use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade};
+use setpoint_runtime::observe::{Look, Unit};
+use setpoint_runtime::project::Project;
+use setpoint_runtime::reconciler;
+use setpoint_runtime::store::Store;
+use setpoint_runtime::upgrade::{self, Changed, Declared, Patience, Place, Refused};
+
+use super::{SUCCESS, daemon, plan};
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::events::LiveList;
+use crate::json;
+use crate::output::span;
+
+/// Make what is declared now the version in effect: all of it, with its data, or nothing
+///
+/// Data that a new image will work on is copied first. Until the end, whatever fails, or is cut off, ends at the version
+/// before, with its data as it was.
+#[derive(Debug, Args)]
+#[command(name = "upgrade")]
+pub(crate) struct UpgradeCommand {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Have no daemon started that keeps services running
+    #[arg(long)]
+    no_daemon: bool,
+}
+
+/// `upgrade` and `rollback`.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    setpoint: u32,
+    /// Whether something was changed.
+    changed: bool,
+    #[serde(flatten)]
+    upgrade: Option<&'a Upgrade>,
+    /// How long nobody could reach what was stopped.
+    outage_seconds: Option<f64>,
+    seconds: Option<f64>,
+}
+
+impl UpgradeCommand {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        context.stop_on_signals()?;
+        let mut project = context.project()?;
+        let list = LiveList::new(context.output);
+        let mut store = context.store()?;
+        let _lock = match self.dry_run {
+            true => None,
+            false => Some(context.project_lock(&project.root, "upgrade", &list)?),
+        };
+        if !self.dry_run {
+            context.recover(&mut store, &project.root, &list)?;
+            project.active = upgrade::active(&context.roots, &project.root)?;
+        }
+        let engine = context.engine(project.manifest.engine);
+        let services = services(&project);
+        if services.is_empty() {
+            return Err(Failure::new(Exit::NotFound, "no-service", "there is no service in this project")
+                .hint("environments are brought up to date by `setpoint up`"));
+        }
+        let mut units: Vec<(Unit<'_>, Look)> = Vec::new();
+        for env in &services {
+            let unit = context.unit(engine.as_ref(), &project, env);
+            let look = unit.look(&store, &Options::default())?;
+            units.push((unit, look));
+        }
+        let release = &project.manifest.release;
+        let version = project.manifest.project.version.as_deref();
+        let planned = upgrade::upgrade(&units, &project.active, version, release.lane, release.keep)?;
+        let Some(planned) = planned else {
+            context.output.note(format!("{}: nothing to do", title(&project)));
+            tell(context, false, None, None);
+            return Ok(SUCCESS);
+        };
+        if self.dry_run {
+            context.output.note(words(&title(&project), &planned, &services));
+            tell(context, false, Some(&planned), None);
+            return Ok(SUCCESS);
+        }
+        let patience = Patience::of(release);
+        // From here on its data is where the new one has it.
+        let project = Project { active: planned.to.clone(), ..project.clone() };
+        let home = context.home.clone();
+        let declared = Declared { project: &project, variables: &context.variables, home };
+        let (roots, cancel) = (&context.roots, &context.cancel);
+        let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
+        let changed = carry_out(&place, &mut store, &project, &planned, Some(&declared), patience)?;
+        context.output.note(format!(
+            "{} is at {} after {}{}",
+            title(&project),
+            shown(&planned.to),
+            span(changed.took),
+            outage(changed.outage)
+        ));
+        tell(context, true, Some(&planned), Some(changed));
+        reconciler::tell(&context.roots);
+        if !self.no_daemon {
+            daemon::ensure(context)?;
+        }
+        Ok(SUCCESS)
+    }
+}
+
+/// Carries out a change, and lets the daemon look at what came of it.
+pub(super) fn carry_out(
+    place: &Place<'_>,
+    store: &mut Store,
+    project: &Project,
+    planned: &Upgrade,
+    declared: Option<&Declared<'_>>,
+    patience: Patience,
+) -> Result<Changed, Failure> {
+    let done = upgrade::run(place, store, &project.root, planned.clone(), declared, patience, &who());
+    reconciler::tell(place.roots);
+    Ok(done?)
+}
+
+/// Who asks for it, for the history.
+fn who() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string())
+}
+
+pub(super) fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Option<Changed>) {
+    if context.output.json {
+        context.output.value(&Report {
+            setpoint: json::VERSION,
+            changed,
+            upgrade,
+            outage_seconds: done.map(|done| done.outage.as_secs_f64()),
+            seconds: done.map(|done| done.took.as_secs_f64()),
+        });
+    }
+}
+
+/// The services of a project, each after what it depends on.
+fn services(project: &Project) -> Vec<&Env> {
+    let all = project.manifest.envs.values().filter(|env| env.is_service()).collect();
+    plan::with_dependencies(project, all)
+}
+
+pub(super) fn title(project: &Project) -> String {
+    project.manifest.project.name.to_string()
+}
+
+/// A generation, as people are told.
+pub(super) fn shown(generation: &Active) -> String {
+    match &generation.version {
+        Some(version) => format!("{version} (generation {})", generation.generation),
+        None => format!("generation {}", generation.generation),
+    }
+}
+
+pub(super) fn outage(outage: Duration) -> String {
+    if outage.is_zero() { String::new() } else { format!("; outage {}", span(outage)) }
+}
+
+/// What would be done.
+fn words(title: &str, planned: &Upgrade, services: &[&Env]) -> String {
+    let lane = match planned.lane {
+        Lane::Breaking => "breaking",
+        Lane::Compatible => "compatible",
+    };
+    let mut lines = vec![format!(
+        "Upgrade {title} {} -> {}, {lane}. Nothing has been changed.",
+        shown(&planned.from),
+        shown(&planned.to)
+    )];
+    let mut say = |head: &str, what: String| lines.push(format!("  {head:<7} {what}"));
+    let fetched = planned.parts.iter().filter(|part| part.from != part.to || part.to.is_none());
+    let fetched: Vec<_> = fetched.map(|part| part.unit.as_str()).collect();
+    if !fetched.is_empty() {
+        say("before", format!("make sure that the images of {} are here", fetched.join(", ")));
+    }
+    let mut head = "outage";
+    for copy in &planned.copies {
+        say(head, format!("copy {} to {}", copy.from, copy.to));
+        head = "";
+    }
+    for part in &planned.parts {
+        say(head, replaced(part));
+        head = "";
+    }
+    for env in services.iter().filter(|env| planned.part(&env.name).is_none()) {
+        say("keep", format!("{}: not touched", env.name));
+    }
+    let from = shown(&planned.from);
+    lines.push(format!("Until commit, any failure or power cut ends at {from} with its data."));
+    if planned.lane == Lane::Breaking {
+        lines.push("After commit, going back discards new writes, and has to be asked for.".to_owned());
+    }
+    lines.push("Next: setpoint upgrade".to_owned());
+    lines.join("\n")
+}
+
+fn replaced(part: &Part) -> String {
+    let unit = &part.unit;
+    match (part.is_there, &part.from, &part.to) {
+        (false, ..) => format!("make {unit}"),
+        (true, Some(from), Some(to)) if from != to => {
+            format!("replace {unit} ({} -> {})", short(from), short(to))
+        }
+        _ => format!("replace {unit}"),
+    }
+}
+
+/// A digest, short enough for people.
+fn short(digest: &str) -> String {
+    match digest.split_once(':') {
+        Some((kind, hex)) if hex.len() > 12 => format!("{kind}:{}", hex.get(..12).unwrap_or(hex)),
+        _ => digest.to_owned(),
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let message = refused.to_string();
+        match refused {
+            Refused::External { .. } => Self::new(Exit::Consent, "external-volume", message)
+                .hint("`lane = \"compatible\"` in [release] lets both versions work with the same data"),
+            Refused::NotKept { .. } | Refused::NoEarlier => {
+                Self::new(Exit::NotFound, "no-generation", message)
+                    .hint("`setpoint history` shows what there was; [release] says how much is kept (`keep`)")
+            }
+            Refused::LosesWrites { .. } => Self::new(Exit::Consent, "consent", message)
+                .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside"),
+        }
+    }
+}
+
+/// Whether a change is one back.
+pub(super) fn is_back(upgrade: &Upgrade) -> bool {
+    upgrade.kind == Kind::Rollback
+}

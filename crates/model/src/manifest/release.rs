@@ -1,0 +1,32 @@
+//! How one version of the services takes the place of another.
+
+use std::time::Duration;
+
+use crate::release::Lane;
+
+/// How one version of the services takes the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// What an upgrade does to data, where it is said.
+    pub lane: Option<Lane>,
+    /// How many earlier generations are kept.
+    pub keep: u64,
+    /// How long a new instance may take until it is well.
+    pub verify: Duration,
+    /// How long it has to stay well before the upgrade is committed.
+    pub steady: Duration,
+    /// How long all are watched afterwards.
+    pub bake: Duration,
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Self {
+            lane: None,
+            keep: 1,
+            verify: Duration::from_secs(60),
+            steady: Duration::from_secs(2),
+            bake: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Which generation of a project is in effect.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Which generation of a project is in effect: the only truth about that. A project that was never upgraded has the
+/// generation 0, and its data where it is declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// Grows with each change, also with one that goes back.
+    pub generation: u64,
+    /// The version of the project.
+    pub version: Option<String>,
+    /// The digest of the release that it is made of; nothing where it is what the project's folder says.
+    #[serde(default)]
+    pub release: Option<String>,
+    /// The data set: volumes as they are declared, each with the one that holds its data.
+    #[serde(default)]
+    pub volumes: BTreeMap<String, String>,
+}
+
+impl Active {
+    /// The volume that holds the data of a declared one.
+    #[must_use]
+    pub fn volume<'a>(&'a self, declared: &'a str) -> &'a str {
+        self.volumes.get(declared).map_or(declared, String::as_str)
+    }
+}

@@ -1,0 +1,56 @@
+//! What is done about a change of generations that failed, or was cut off.
+
+use super::upgrade::{Step, Upgrade};
+use crate::names::UnitName;
+
+/// A step back. Each may be done again, and does nothing where there is nothing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undo {
+    /// Where the old instance was set aside: ends the new one, removes it or sets it aside where it came from there, and
+    /// puts the old one in its place, with its record. Where there was no old one: removes the new one.
+    PutBack(UnitName),
+    /// Removes a volume that was copied into.
+    DropCopy(String),
+    /// Starts the old instance as it was, if it does not run, and leads its ports to it.
+    Resume(UnitName),
+}
+
+impl std::fmt::Display for Undo {
+    /// As the journal names it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PutBack(unit) => write!(f, "put-back {unit}"),
+            Self::DropCopy(volume) => write!(f, "drop-copy {volume}"),
+            Self::Resume(unit) => write!(f, "resume {unit}"),
+        }
+    }
+}
+
+/// What is done about a change that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It had touched nothing.
+    Forget,
+    /// It was not committed: these lead back to the old, with its data as it was.
+    RollBack(Vec<Undo>),
+    /// It was committed: these lead to the new.
+    RollForward(Vec<Step>),
+}
+
+/// Decides by what the journal tells to have been begun, and by the generation that is in effect: nothing else says
+/// whether a change was committed.
+#[must_use]
+pub fn recover(upgrade: &Upgrade, begun: &[Step], active: u64) -> Decision {
+    if active >= upgrade.to.generation {
+        let steps = upgrade.steps().into_iter().skip_while(|step| *step != Step::Commit).skip(1);
+        return Decision::RollForward(steps.collect());
+    }
+    if !begun.iter().any(Step::touches) {
+        return Decision::Forget;
+    }
+    let back = upgrade.parts.iter().rev().map(|part| Undo::PutBack(part.unit.clone()));
+    let drop = upgrade.copies.iter().map(|copy| Undo::DropCopy(copy.to.clone()));
+    let ran = upgrade.parts.iter().filter(|part| part.runs);
+    let resume = ran.map(|part| Undo::Resume(part.unit.clone()));
+    Decision::RollBack(back.chain(drop).chain(resume).collect())
+}

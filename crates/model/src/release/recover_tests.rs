@@ -1,0 +1,217 @@
+//! A change that is killed anywhere, and a recovery that is killed anywhere, end at the old or at the new, whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::names::UnitName;
+
+fn unit(name: &str) -> UnitName {
+    UnitName::new(name).unwrap()
+}
+
+/// All that a change can touch, as an engine has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct World {
+    /// What stands: each with the generation that it was made for, and whether it runs.
+    instances: BTreeMap<UnitName, (u64, bool)>,
+    /// What is set aside, by unit and generation that had it last: the generation that it was made for.
+    aside: BTreeMap<(UnitName, u64), u64>,
+    volumes: BTreeSet<String>,
+    active: u64,
+}
+
+impl World {
+    fn do_step(&mut self, upgrade: &Upgrade, step: &Step) {
+        let (from, to) = (upgrade.from.generation, upgrade.to.generation);
+        match step {
+            Step::Fetch(_) | Step::Verify(_) | Step::Steady | Step::Publish(_) | Step::Bake | Step::Clean => {
+            }
+            Step::Freeze(unit) => self.instances.get_mut(unit).unwrap().1 = false,
+            Step::Copy(volume) => drop(self.volumes.insert(volume.clone())),
+            Step::SetAside(unit) => {
+                let (made_for, runs) = self.instances.remove(unit).unwrap();
+                assert!(!runs, "{unit} is set aside while it runs");
+                self.aside.insert((unit.clone(), from), made_for);
+            }
+            Step::Start(unit) => {
+                let restored = upgrade.part(unit).unwrap().restores;
+                let made_for = match restored {
+                    Some(tag) => self.aside.remove(&(unit.clone(), tag)).unwrap(),
+                    None => to,
+                };
+                let before = self.instances.insert(unit.clone(), (made_for, true));
+                assert_eq!(before, None, "{unit} stands twice");
+            }
+            Step::Commit => self.active = to,
+        }
+    }
+
+    fn undo(&mut self, upgrade: &Upgrade, undo: &Undo) {
+        match undo {
+            Undo::PutBack(unit) => {
+                let part = upgrade.part(unit).unwrap();
+                let key = (unit.clone(), upgrade.from.generation);
+                if part.is_there && !self.aside.contains_key(&key) {
+                    return;
+                }
+                if let Some((made_for, _)) = self.instances.remove(unit)
+                    && let Some(tag) = part.restores
+                {
+                    self.aside.insert((unit.clone(), tag), made_for);
+                }
+                if let Some(made_for) = self.aside.remove(&key) {
+                    self.instances.insert(unit.clone(), (made_for, false));
+                }
+            }
+            Undo::DropCopy(volume) => drop(self.volumes.remove(volume)),
+            Undo::Resume(unit) => self.instances.get_mut(unit).unwrap().1 = true,
+        }
+    }
+
+    /// Recovers, as often as it is killed, and gives what comes of it. `kills` are the number of deeds after which each
+    /// try is killed.
+    fn recovered(mut self, upgrade: &Upgrade, begun: &[Step], kills: &[usize]) -> Self {
+        let mut kills = kills.iter();
+        loop {
+            let kill = kills.next().copied().unwrap_or(usize::MAX);
+            match recover(upgrade, begun, self.active) {
+                Decision::Forget => return self,
+                Decision::RollBack(undos) => {
+                    undos.iter().take(kill).for_each(|undo| self.undo(upgrade, undo));
+                    if kill >= undos.len() {
+                        return self;
+                    }
+                }
+                Decision::RollForward(steps) => {
+                    steps.iter().take(kill).for_each(|step| self.do_step(upgrade, step));
+                    if kill >= steps.len() {
+                        return self;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn part(name: &str, is_there: bool, runs: bool, stays: bool, restores: Option<u64>) -> Part {
+    Part { unit: unit(name), is_there, runs, stays, from: None, to: None, grace: 0, restores }
+}
+
+/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; and the way back from it.
+fn changes() -> [(Upgrade, World); 2] {
+    let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
+    let old = Active { generation: 1, ..Active::default() };
+    let new = Active { generation: 2, volumes, ..Active::default() };
+    let copies = vec![Copy {
+        declared: "data".to_owned(),
+        from: "data".to_owned(),
+        to: "data.2".to_owned(),
+        of: unit("db"),
+    }];
+    let upgrade = Upgrade {
+        kind: Kind::Upgrade,
+        lane: Lane::Breaking,
+        engine: "embedded".to_owned(),
+        from: old.clone(),
+        to: new.clone(),
+        parts: vec![
+            part("db", true, true, true, None),
+            part("idle", true, false, true, None),
+            part("fresh", false, false, true, None),
+            part("gone", true, true, false, None),
+        ],
+        copies,
+        keep: 1,
+    };
+    let before = World {
+        instances: [("db", (1, true)), ("idle", (1, false)), ("gone", (1, true)), ("other", (0, true))]
+            .map(|(name, instance)| (unit(name), instance))
+            .into(),
+        aside: BTreeMap::new(),
+        volumes: ["data".to_owned()].into(),
+        active: 1,
+    };
+    let mut after = before.clone();
+    upgrade.steps().iter().for_each(|step| after.do_step(&upgrade, step));
+    let rollback = Upgrade {
+        kind: Kind::Rollback,
+        from: new,
+        to: Active { generation: 3, ..old },
+        parts: vec![
+            part("db", true, true, true, Some(1)),
+            part("idle", true, true, true, Some(1)),
+            part("fresh", true, true, false, None),
+            part("gone", false, false, true, Some(1)),
+        ],
+        copies: Vec::new(),
+        ..upgrade.clone()
+    };
+    [(upgrade, before), (rollback, after)]
+}
+
+#[test]
+fn whatever_is_killed_ends_at_the_old_or_at_the_new() {
+    for (upgrade, before) in changes() {
+        let steps = upgrade.steps();
+        let mut after = before.clone();
+        steps.iter().for_each(|step| after.do_step(&upgrade, step));
+        let commit = steps.iter().position(|step| *step == Step::Commit).unwrap();
+        for (at, step) in steps.iter().enumerate() {
+            for acted in [false, true] {
+                let mut world = before.clone();
+                steps[..at].iter().for_each(|step| world.do_step(&upgrade, step));
+                if acted {
+                    world.do_step(&upgrade, step);
+                }
+                let is_new = at > commit || (at == commit && acted);
+                let wanted = if is_new { &after } else { &before };
+                for first in 0..12 {
+                    for second in 0..12 {
+                        let end = world.clone().recovered(&upgrade, &steps[..=at], &[first, second]);
+                        assert_eq!(
+                            end, *wanted,
+                            "killed at `{step}` (acted: {acted}), then {first}, {second}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
+    let [(upgrade, before), _] = changes();
+    let mut world = before.clone();
+    upgrade
+        .steps()
+        .iter()
+        .take_while(|step| **step != Step::Commit)
+        .for_each(|step| world.do_step(&upgrade, step));
+    let undos = match recover(&upgrade, &upgrade.steps(), world.active) {
+        Decision::RollBack(undos) => undos,
+        other => panic!("{other:?}"),
+    };
+    for undo in undos.iter().chain(&undos) {
+        world.undo(&upgrade, undo);
+    }
+    assert_eq!(world, before);
+}
+
+#[test]
+fn what_touched_nothing_is_forgotten() {
+    let [(upgrade, _), _] = changes();
+    let fetches: Vec<_> = upgrade.steps().into_iter().filter(|step| !step.touches()).collect();
+    assert!(!fetches.is_empty());
+    assert_eq!(recover(&upgrade, &fetches, 1), Decision::Forget);
+    assert_eq!(recover(&upgrade, &[], 1), Decision::Forget);
+}
+
+#[test]
+fn all_that_can_fail_without_touching_comes_first() {
+    for (upgrade, _) in changes() {
+        let steps = upgrade.steps();
+        let first = steps.iter().position(Step::touches).unwrap();
+        assert!(steps[first..].iter().all(Step::touches));
+    }
+}

@@ -1,0 +1,167 @@
+//! A change of generations, as a value: what it touches, and its steps in order.
+
+use serde::{Deserialize, Serialize};
+
+use super::active::Active;
+use crate::names::UnitName;
+
+/// Which way a change goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// To what is declared now.
+    Upgrade,
+    /// To instances that were set aside.
+    Rollback,
+}
+
+/// What a change does to data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// The new works on a copy: until it is committed, nothing has happened to the data of the old.
+    Breaking,
+    /// The old can work with what the new leaves: both have the same data, one after the other.
+    Compatible,
+}
+
+/// A unit whose instance is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Which.
+    pub unit: UnitName,
+    /// Whether there is an instance of it now.
+    pub is_there: bool,
+    /// Whether that runs.
+    pub runs: bool,
+    /// Whether there is one of it afterwards.
+    pub stays: bool,
+    /// What it is built on now, and afterwards, as far as that is known.
+    pub from: Option<String>,
+    /// See `from`.
+    pub to: Option<String>,
+    /// How long it may take to end before it is killed, in milliseconds.
+    pub grace: u64,
+    /// The generation whose instance is put back, where the change is a rollback.
+    #[serde(default)]
+    pub restores: Option<u64>,
+}
+
+/// A volume whose data is copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The volume as it is declared.
+    pub declared: String,
+    /// The one that holds its data now.
+    pub from: String,
+    /// The one that will.
+    pub to: String,
+    /// A unit that has it.
+    pub of: UnitName,
+}
+
+/// A change from one generation to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// Which way it goes.
+    pub kind: Kind,
+    /// What it does to data.
+    pub lane: Lane,
+    /// The name of the engine that holds the units.
+    pub engine: String,
+    /// What is in effect until it is committed.
+    pub from: Active,
+    /// What is in effect from then on.
+    pub to: Active,
+    /// What is replaced; what others depend on comes first.
+    pub parts: Vec<Part>,
+    /// What is copied.
+    pub copies: Vec<Copy>,
+    /// How many earlier generations are kept.
+    pub keep: u64,
+}
+
+/// A step of a change. Each may be done again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Makes available what the new instance is built on.
+    Fetch(UnitName),
+    /// Stops the old instance; who comes to its ports waits.
+    Freeze(UnitName),
+    /// Copies the data into the volume of this name.
+    Copy(String),
+    /// Sets the old instance aside, whole.
+    SetAside(UnitName),
+    /// Makes the new instance, or puts back an older one, and starts it; nobody from outside reaches it yet.
+    Start(UnitName),
+    /// Waits until the new instance is well.
+    Verify(UnitName),
+    /// Waits until all new instances have stayed well for a while.
+    Steady,
+    /// Makes the new generation the one in effect: from here on there is no way back but forward.
+    Commit,
+    /// Lets in who comes from outside.
+    Publish(UnitName),
+    /// Watches it for a while.
+    Bake,
+    /// Removes what is kept of generations that are too old.
+    Clean,
+}
+
+impl std::fmt::Display for Step {
+    /// As the journal names it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fetch(unit) => write!(f, "fetch {unit}"),
+            Self::Freeze(unit) => write!(f, "freeze {unit}"),
+            Self::Copy(volume) => write!(f, "copy {volume}"),
+            Self::SetAside(unit) => write!(f, "set-aside {unit}"),
+            Self::Start(unit) => write!(f, "start {unit}"),
+            Self::Verify(unit) => write!(f, "verify {unit}"),
+            Self::Steady => f.write_str("steady"),
+            Self::Commit => f.write_str("commit"),
+            Self::Publish(unit) => write!(f, "publish {unit}"),
+            Self::Bake => f.write_str("bake"),
+            Self::Clean => f.write_str("clean"),
+        }
+    }
+}
+
+impl Step {
+    /// Whether it touches what runs. What comes before can be forgotten.
+    #[must_use]
+    pub fn touches(&self) -> bool {
+        !matches!(self, Self::Fetch(_))
+    }
+}
+
+impl Upgrade {
+    /// The steps, in order. Everything that can fail without touching what runs comes first.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step> {
+        let old = || self.parts.iter().filter(|part| part.is_there).map(|part| part.unit.clone());
+        let new = || self.parts.iter().filter(|part| part.stays).map(|part| part.unit.clone());
+        let fetched = match self.kind {
+            Kind::Upgrade => new().map(Step::Fetch).collect(),
+            Kind::Rollback => Vec::new(),
+        };
+        let started = new().flat_map(|unit| [Step::Start(unit.clone()), Step::Verify(unit)]);
+        fetched
+            .into_iter()
+            .chain(old().rev().map(Step::Freeze))
+            .chain(self.copies.iter().map(|copy| Step::Copy(copy.to.clone())))
+            .chain(old().rev().map(Step::SetAside))
+            .chain(started)
+            .chain([Step::Steady, Step::Commit])
+            .chain(new().map(Step::Publish))
+            .chain([Step::Bake, Step::Clean])
+            .collect()
+    }
+
+    /// The part of this name.
+    #[must_use]
+    pub fn part(&self, unit: &UnitName) -> Option<&Part> {
+        self.parts.iter().find(|part| part.unit == *unit)
+    }
+}

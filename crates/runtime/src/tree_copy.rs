@@ -1,0 +1,56 @@
+//! Copies of folders with everything that is told of their files, sharing blocks where the file system can.
+
+use std::fs::File;
+use std::io::Seek as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::cancel::Cancel;
+use crate::engine::EngineError;
+
+/// How often is looked whether to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Copies a folder to a path where nothing is: owners, rights, times, links of both kinds, holes and extended attributes.
+///
+/// # Errors
+/// If a file cannot be read or written, or the caller stops it; what there is by then stays.
+pub(crate) fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), EngineError> {
+    let mut complaints = tempfile::tempfile().map_err(EngineError::io("copy", from))?;
+    let said = complaints.try_clone().map_err(EngineError::io("copy", from))?;
+    let mut child = Command::new("cp")
+        .args(["--archive", "--reflink=auto", "--sparse=auto", "--no-target-directory", "--"])
+        .args([from, to])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(said)
+        .spawn()
+        .map_err(EngineError::io("start `cp` for", from))?;
+    let ended = loop {
+        if let Some(status) = child.try_wait().map_err(EngineError::io("copy", from))? {
+            break status;
+        }
+        if cancel.asked() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(EngineError::io("copy", from)(std::io::ErrorKind::Interrupted.into()));
+        }
+        std::thread::sleep(LOOK);
+    };
+    if ended.success() {
+        return Ok(());
+    }
+    let said = complaints.rewind().and_then(|()| std::io::read_to_string(complaints)).unwrap_or_default();
+    let first = said.lines().next().unwrap_or("`cp` failed").to_owned();
+    Err(EngineError::io("copy", from)(std::io::Error::other(first)))
+}
+
+/// Waits until all that was written to the file system of a path is on the disk.
+///
+/// # Errors
+/// If the disk fails.
+pub(crate) fn sync(path: &Path) -> Result<(), EngineError> {
+    let opened = File::open(path).map_err(EngineError::io("open", path))?;
+    rustix::fs::syncfs(&opened).map_err(|error| EngineError::io("sync", path)(error.into()))
+}

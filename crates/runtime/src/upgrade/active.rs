@@ -1,0 +1,78 @@
+//! The one file that says which generation of a project is in effect.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use setpoint_model::release::Active;
+
+use crate::paths::{Roots, project_key};
+
+/// Where these files lie: one for each project.
+const FOLDER: &str = "active/v1";
+
+/// What is wrong with the file that says which generation is in effect.
+#[derive(Debug, thiserror::Error)]
+pub enum ActiveError {
+    /// It could not be read or written.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not what was written there.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn path(roots: &Roots, project_root: &Path) -> PathBuf {
+    roots.state.join(FOLDER).join(format!("{}.json", project_key(project_root, None)))
+}
+
+/// The generation of a project that is in effect.
+///
+/// # Errors
+/// If that cannot be told. It is not guessed: another data set would be taken for the project's.
+pub fn read(roots: &Roots, project_root: &Path) -> Result<Active, ActiveError> {
+    let path = path(roots, project_root);
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Active::default()),
+        Err(source) => Err(ActiveError::Io { what: "read", path, source }),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| ActiveError::Damaged { path, why: error.to_string() }),
+    }
+}
+
+/// Makes a generation the one in effect: either it is, on the disk, or the one before is still.
+pub(super) fn write(roots: &Roots, project_root: &Path, active: &Active) -> Result<(), ActiveError> {
+    let path = path(roots, project_root);
+    let failed = |what| {
+        let path = path.clone();
+        move |source| ActiveError::Io { what, path, source }
+    };
+    let text = serde_json::to_vec_pretty(active).map_err(|error| failed("write")(error.into()))?;
+    crate::secrets::write_private(&path, &text, false).map_err(failed("write"))?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))
+}
+
+/// Forgets where the data of a project is that has none any more: it is where it is declared from now on.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn reset(roots: &Roots, project_root: &Path) -> Result<(), ActiveError> {
+    let active = read(roots, project_root)?;
+    if active.volumes.is_empty() {
+        return Ok(());
+    }
+    write(roots, project_root, &Active { volumes: std::collections::BTreeMap::new(), ..active })
+}

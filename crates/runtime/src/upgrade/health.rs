@@ -1,0 +1,99 @@
+//! Whether new instances are well, and stay so.
+
+use std::time::{Duration, Instant};
+
+use setpoint_model::names::UnitName;
+
+use super::Change;
+use crate::engine::{Health, Progress};
+use crate::readiness;
+
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a look says.
+pub(super) enum Says {
+    /// It is well, or has ended as it should.
+    Well,
+    /// It may come to that.
+    NotYet(String),
+    /// It will not.
+    Never(String),
+}
+
+impl Says {
+    /// An error where it is not well.
+    pub(super) fn expect_well(self) -> Result<(), String> {
+        match self {
+            Self::Well => Ok(()),
+            Self::NotYet(why) | Self::Never(why) => Err(why),
+        }
+    }
+
+    /// An error where it will not be well.
+    pub(super) fn expect_possible(self) -> Result<(), String> {
+        match self {
+            Self::Well | Self::NotYet(_) => Ok(()),
+            Self::Never(why) => Err(why),
+        }
+    }
+}
+
+impl Change<'_> {
+    /// Waits until a new instance is well.
+    pub(super) fn verify(&self, unit: &UnitName) -> Result<(), String> {
+        let until = Instant::now() + self.patience.verify;
+        loop {
+            if self.place.cancel.asked() {
+                return Err("stopped".to_owned());
+            }
+            match self.says(unit)? {
+                Says::Well => return Ok(()),
+                Says::NotYet(why) if Instant::now() >= until => {
+                    return Err(format!("{why} (after {} s)", self.patience.verify.as_secs()));
+                }
+                Says::NotYet(_) => std::thread::sleep(LOOK),
+                Says::Never(why) => return Err(why),
+            }
+        }
+    }
+
+    /// Watches all new instances for a while.
+    pub(super) fn watch(&self, time: Duration, judge: fn(Says) -> Result<(), String>) -> Result<(), String> {
+        let until = Instant::now() + time;
+        loop {
+            for part in self.upgrade.parts.iter().filter(|part| part.stays) {
+                judge(self.says(&part.unit)?).map_err(|why| format!("{}: {why}", part.unit))?;
+            }
+            if Instant::now() >= until || self.place.cancel.asked() {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn says(&self, unit: &UnitName) -> Result<Says, String> {
+        let progress = self.place.engine.progress(&self.id(unit)).map_err(|error| error.to_string())?;
+        Ok(says(&progress, self.completes(unit)))
+    }
+
+    /// Whether a unit is there to end.
+    fn completes(&self, unit: &UnitName) -> bool {
+        let declared = self.declared.and_then(|declared| declared.project.manifest.envs.get(unit));
+        declared.and_then(|env| env.service.as_ref()).is_some_and(|of| of.completes)
+    }
+}
+
+fn says(progress: &Progress, completes: bool) -> Says {
+    match (progress.running, progress.health) {
+        (false, _) if completes && progress.ended == Some(0) => Says::Well,
+        (true, None) if completes => Says::NotYet("it has not ended".to_owned()),
+        (true, None | Some(Health::Healthy)) => Says::Well,
+        (true, Some(Health::Starting)) => Says::NotYet("its health check has not passed".to_owned()),
+        (running, _) => match readiness::healthy(progress) {
+            Some(Err(why)) if running => Says::NotYet(why),
+            Some(Err(why)) => Says::Never(why),
+            _ => Says::NotYet("nothing is known of it".to_owned()),
+        },
+    }
+}

@@ -1,0 +1,302 @@
+//! Changing which generation of a project is in effect: one change at a time, step by step in a journal, so that whoever
+//! comes after a change that was cut off can bring it to one of its two ends.
+//!
+//! Going back, and finishing what was committed, need no manifest: what they bring about is on the engine already.
+
+mod act;
+mod active;
+mod aside;
+mod health;
+mod plan;
+mod recover;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use setpoint_model::manifest::Release;
+use setpoint_model::names::UnitName;
+use setpoint_model::release::{Step, Upgrade};
+
+use crate::apply::ApplyError;
+use crate::cancel::Cancel;
+use crate::engine::{Engine, EngineError, Hold, UnitId};
+use crate::events::{Event, Watcher};
+use crate::lock::{LockError, UnitLock};
+use crate::paths::Roots;
+use crate::project::Project;
+use crate::store::{EntryKind, Store, StoreError, TxId, UpgradeOutcome};
+use crate::{failpoints, random};
+
+pub use active::{ActiveError, read as active, reset as forget_data};
+pub use aside::remove_all as remove_asides;
+pub use plan::{Refused, rollback, upgrade};
+pub use recover::{Recovered, recover};
+
+/// How long what comes with a change may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Until a new instance is well.
+    pub verify: Duration,
+    /// How long it has to stay so before the change is committed.
+    pub steady: Duration,
+    /// How long it is watched afterwards.
+    pub bake: Duration,
+}
+
+impl Patience {
+    /// What is declared.
+    #[must_use]
+    pub fn of(release: &Release) -> Self {
+        Self { verify: release.verify, steady: release.steady, bake: release.bake }
+    }
+}
+
+/// Why a change did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// A step failed, and the old generation is in effect again, as it was.
+    #[error("{step}: {why}")]
+    RolledBack {
+        /// The step, as the journal names it.
+        step: String,
+        /// Why it failed.
+        why: String,
+        /// How long nobody could reach what was stopped.
+        outage: Duration,
+    },
+    /// A step failed before anything was touched.
+    #[error("{step}: {why}")]
+    Dropped {
+        /// The step, as the journal names it.
+        step: String,
+        /// Why it failed.
+        why: String,
+    },
+    /// The new generation is in effect, and something of what comes after did not go well.
+    #[error("{step}: {why}")]
+    Unwell {
+        /// The step, as the journal names it.
+        step: String,
+        /// Why it failed.
+        why: String,
+    },
+    /// A step back failed: neither generation is whole.
+    #[error("{step}: {why}")]
+    NeedsOperator {
+        /// The step back, as the journal names it.
+        step: String,
+        /// Why it failed.
+        why: String,
+    },
+    /// What is in effect cannot be told or written.
+    #[error(transparent)]
+    Active(#[from] ActiveError),
+    /// The state failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A unit of it could not be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The engine failed before anything was touched.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What is declared could not be looked at.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Where a change happens, and who hears of it.
+pub struct Place<'a> {
+    /// Where state lies.
+    pub roots: &'a Roots,
+    /// The engine that holds the units.
+    pub engine: &'a dyn Engine,
+    /// Hears what happens.
+    pub watcher: &'a dyn Watcher,
+    /// Stops it, in order: what was begun is undone.
+    pub cancel: &'a Cancel,
+}
+
+/// What new instances are made of.
+pub struct Declared<'a> {
+    /// The project, whose data is where the new generation has it.
+    pub project: &'a Project,
+    /// The caller's environment variables, for secrets.
+    pub variables: &'a BTreeMap<String, String>,
+    /// The caller's home.
+    pub home: Option<PathBuf>,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// How long nobody could reach what was stopped.
+    pub outage: Duration,
+    /// How long all of it took.
+    pub took: Duration,
+}
+
+/// A change under way. The caller holds the project's lock.
+struct Change<'a> {
+    place: &'a Place<'a>,
+    store: &'a mut Store,
+    root: PathBuf,
+    txid: TxId,
+    upgrade: Upgrade,
+    /// What new instances are made of; nothing where it is only finished or undone.
+    declared: Option<&'a Declared<'a>>,
+    patience: Patience,
+    /// What keeps waiting whoever comes to the ports of what was stopped.
+    held: BTreeMap<UnitName, Hold>,
+    frozen: Option<Instant>,
+    outage: Duration,
+    _locks: Vec<UnitLock>,
+}
+
+/// Carries out a change. The caller holds the project's lock, and has settled what was left of an earlier one.
+///
+/// # Errors
+/// [`UpgradeError`] says which generation is in effect then.
+pub fn run(
+    place: &Place<'_>,
+    store: &mut Store,
+    root: &Path,
+    upgrade: Upgrade,
+    declared: Option<&Declared<'_>>,
+    patience: Patience,
+    who: &str,
+) -> Result<Changed, UpgradeError> {
+    let began = Instant::now();
+    let txid = TxId::new(random::hex());
+    let mut change = Change::new(place, store, root, txid, upgrade, patience)?;
+    change.declared = declared;
+    let (txid, what) = (change.txid.clone(), change.upgrade.clone());
+    change.store.write(|writer| writer.begin_upgrade(&txid, root, &what, who, Timestamp::now()))?;
+    for step in change.upgrade.steps() {
+        let is_over = change.is_committed()?;
+        let stopped = change.place.cancel.asked() && !is_over;
+        let done = if stopped { Err("stopped".to_owned()) } else { change.step(&step)? };
+        let Err(why) = done else { continue };
+        let step = step.to_string();
+        if is_over {
+            change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}")))?;
+            return Err(UpgradeError::Unwell { step, why });
+        }
+        let outcome = change.go_back()?;
+        change.finish(outcome, Some(&format!("{step}: {why}")))?;
+        return Err(match outcome {
+            UpgradeOutcome::Dropped => UpgradeError::Dropped { step, why },
+            _ => UpgradeError::RolledBack { step, why, outage: change.outage },
+        });
+    }
+    change.finish(UpgradeOutcome::Committed, None)?;
+    Ok(Changed { outage: change.outage, took: began.elapsed() })
+}
+
+impl<'a> Change<'a> {
+    fn new(
+        place: &'a Place<'a>,
+        store: &'a mut Store,
+        root: &Path,
+        txid: TxId,
+        upgrade: Upgrade,
+        patience: Patience,
+    ) -> Result<Self, UpgradeError> {
+        // In the order of their names, as everybody takes several of them.
+        let mut names: Vec<&UnitName> = upgrade.parts.iter().map(|part| &part.unit).collect();
+        names.sort();
+        let lock = |name: &UnitName| {
+            UnitLock::acquire(place.roots, root, name, "setpoint upgrade", |holder| {
+                if let Some(holder) = holder {
+                    place.watcher.event(&Event::Waiting { holder: holder.to_string() });
+                }
+                match place.cancel.asked() {
+                    true => std::ops::ControlFlow::Break(()),
+                    false => std::ops::ControlFlow::Continue(()),
+                }
+            })
+        };
+        let locks = names.into_iter().map(lock).collect::<Result<_, _>>()?;
+        Ok(Self {
+            place,
+            store,
+            root: root.to_owned(),
+            txid,
+            upgrade,
+            declared: None,
+            patience,
+            held: BTreeMap::new(),
+            frozen: None,
+            outage: Duration::ZERO,
+            _locks: locks,
+        })
+    }
+
+    fn id(&self, unit: &UnitName) -> UnitId {
+        UnitId::new(&self.root, unit)
+    }
+
+    fn is_committed(&self) -> Result<bool, UpgradeError> {
+        Ok(active(self.place.roots, &self.root)?.generation >= self.upgrade.to.generation)
+    }
+
+    /// Does a step, and writes down before and after that it does. The inner error is the step's own.
+    fn step(&mut self, step: &Step) -> Result<Result<(), String>, UpgradeError> {
+        // What a start does tells of itself.
+        let is_told = matches!(step, Step::Start(_));
+        self.journaled(&step.to_string(), is_told, |change| change.act(step))
+    }
+
+    /// Does something, and writes down before and after that it does. The inner error is its own.
+    fn journaled(
+        &mut self,
+        step: &str,
+        is_told: bool,
+        act: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<Result<(), String>, UpgradeError> {
+        self.note(step, EntryKind::Intent, None)?;
+        failpoints::at(&format!("{step}.announced"));
+        let (phase, detail) = step.split_once(' ').unwrap_or((step, ""));
+        let (phase, detail, began) = (phase.to_owned(), detail.to_owned(), Instant::now());
+        if !is_told {
+            self.tell(&Event::Began { phase: phase.clone(), detail: detail.clone() });
+        }
+        let done = act(self);
+        failpoints::at(&format!("{step}.acted"));
+        let took = began.elapsed();
+        match &done {
+            Ok(()) => {
+                self.note(step, EntryKind::Done, None)?;
+                if !is_told {
+                    self.tell(&Event::Done { phase, detail, took });
+                }
+            }
+            Err(why) => {
+                self.note(step, EntryKind::Failed, Some(why))?;
+                if !is_told {
+                    self.tell(&Event::Failed { phase, detail, how: why.clone(), took });
+                }
+            }
+        }
+        failpoints::at(&format!("{step}.recorded"));
+        Ok(done)
+    }
+
+    fn note(&mut self, step: &str, kind: EntryKind, note: Option<&str>) -> Result<(), UpgradeError> {
+        let txid = &self.txid;
+        self.store.write(|writer| writer.upgrade_step(txid, step, kind, note, Timestamp::now()))?;
+        Ok(())
+    }
+
+    fn tell(&self, event: &Event) {
+        self.place.watcher.event(event);
+    }
+
+    fn finish(&mut self, outcome: UpgradeOutcome, detail: Option<&str>) -> Result<(), UpgradeError> {
+        let txid = &self.txid;
+        self.store.write(|writer| writer.finish_upgrade(txid, outcome, detail, Timestamp::now()))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! What a change is made of: which units it replaces, and whose data it copies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use setpoint_model::fingerprint::LeafKey;
+use setpoint_model::manifest::Env;
+use setpoint_model::names::UnitName;
+use setpoint_model::plan::Action;
+use setpoint_model::release::{Active, Copy, Kind, Lane, Part, Upgrade};
+
+use super::{UpgradeError, active};
+use crate::apply::STOP_GRACE;
+use crate::engine::{Engine, Seen, UnitId};
+use crate::observe::{Look, Unit};
+use crate::paths::Roots;
+use crate::store::{Store, UpgradeOutcome};
+
+/// Why a change cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The data of a volume is not ours to move.
+    #[error(
+        "the volume {volume} of {unit} is declared as external: others may write to it while it is copied"
+    )]
+    External {
+        /// Which.
+        volume: String,
+        /// Whose.
+        unit: UnitName,
+    },
+    /// Nothing is kept of the generation that is to be gone back to.
+    #[error("nothing is kept of {wanted}; there is: {kept}")]
+    NotKept {
+        /// As it was asked for.
+        wanted: String,
+        /// What can be gone back to.
+        kept: String,
+    },
+    /// There is nothing to go back to.
+    #[error("there is no earlier generation of this project")]
+    NoEarlier,
+    /// Going back would lose what was written since.
+    #[error("going back loses what was written to {} since {since}", .volumes.join(", "))]
+    LosesWrites {
+        /// The volumes, as they are declared.
+        volumes: Vec<String>,
+        /// When the generation that is left was committed.
+        since: jiff::Timestamp,
+    },
+}
+
+/// The change to what is declared now; nothing where it is in effect. Units are in the order in which they start.
+///
+/// # Errors
+/// [`Refused`] if data cannot be copied.
+pub fn upgrade(
+    units: &[(Unit<'_>, Look)],
+    from: &Active,
+    version: Option<&str>,
+    lane: Option<Lane>,
+    keep: u64,
+) -> Result<Option<Upgrade>, Refused> {
+    let generation = from.generation + 1;
+    let mut copies: Vec<Copy> = Vec::new();
+    let moved = units.iter().filter(|(_, look)| is_there(look) && look.moves());
+    for (unit, _) in moved {
+        for volume in unit.env.service.iter().flat_map(|of| &of.volumes) {
+            let is_known = copies.iter().any(|copy| copy.declared == volume.name);
+            if lane == Some(Lane::Compatible) || is_known {
+                continue;
+            }
+            if volume.external {
+                let (volume, unit) = (volume.name.clone(), unit.env.name.clone());
+                return Err(Refused::External { volume, unit });
+            }
+            copies.push(Copy {
+                declared: volume.name.clone(),
+                from: from.volume(&volume.name).to_owned(),
+                to: format!("{}.{generation}", volume.name),
+                of: unit.env.name.clone(),
+            });
+        }
+    }
+    let has_copied = |env: &Env| {
+        let volumes = env.service.iter().flat_map(|of| &of.volumes);
+        volumes.into_iter().any(|volume| copies.iter().any(|copy| copy.declared == volume.name))
+    };
+    let parts: Vec<Part> = units
+        .iter()
+        .filter(|(unit, look)| is_changed(look) || has_copied(unit.env))
+        .map(|(unit, look)| part(unit, look))
+        .collect();
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let mut volumes = from.volumes.clone();
+    volumes.extend(copies.iter().map(|copy| (copy.declared.clone(), copy.to.clone())));
+    let engine = units.first().map(|(unit, _)| unit.engine.capabilities().engine).unwrap_or_default();
+    Ok(Some(Upgrade {
+        kind: Kind::Upgrade,
+        lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
+        engine: engine.to_owned(),
+        from: from.clone(),
+        to: Active { generation, version: version.map(str::to_owned), release: None, volumes },
+        parts,
+        copies,
+        keep,
+    }))
+}
+
+fn is_there(look: &Look) -> bool {
+    look.seen != Seen::Absent
+}
+
+/// Whether something is to be done to a unit that more than hooks can do.
+fn is_changed(look: &Look) -> bool {
+    match look.plan.action {
+        Action::Start => look.report.differences.iter().any(|_| true),
+        Action::Nothing => !look.report.differences.is_empty() && look.plan.is_drift(),
+        _ => true,
+    }
+}
+
+fn part(unit: &Unit<'_>, look: &Look) -> Part {
+    let base = LeafKey::new(look.desired.base_digest.path.clone());
+    let shown = |print: &setpoint_model::fingerprint::Fingerprint| {
+        print.get(&base).and_then(|leaf| leaf.shown.clone())
+    };
+    Part {
+        unit: unit.env.name.clone(),
+        is_there: is_there(look),
+        runs: matches!(look.seen, Seen::Running(_)),
+        stays: true,
+        from: shown(&look.recorded.fingerprint),
+        to: shown(&look.desired.fingerprint),
+        grace: u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX),
+        restores: None,
+    }
+}
+
+/// The change back to an earlier generation, by its version or number; to the one before, if none is named.
+///
+/// # Errors
+/// [`Refused`] if nothing is kept of it, or if writes would be lost and `discards_writes` is not said.
+pub fn rollback(
+    roots: &Roots,
+    engine: &dyn Engine,
+    store: &Store,
+    root: &Path,
+    wanted: Option<&str>,
+    discards_writes: bool,
+) -> Result<Result<Upgrade, Refused>, UpgradeError> {
+    let now = active(roots, root)?;
+    // What led to the generation in effect, the newest first: what was gone back from is not on that way.
+    let committed =
+        |row: &crate::store::UpgradeRow| matches!(row.ended, Some((UpgradeOutcome::Committed, _)));
+    let rows: Vec<_> = store.upgrades(root)?.into_iter().filter(committed).collect();
+    let names = |generation: &Active, text: &str| {
+        generation.generation.to_string() == text
+            || generation.version.as_deref() == Some(text.trim_start_matches('v'))
+    };
+    let target = match wanted {
+        Some(text) => rows.iter().position(|row| names(&row.upgrade.from, text)),
+        None => (!rows.is_empty()).then_some(0),
+    };
+    let earlier = || {
+        let shown = |row: &crate::store::UpgradeRow| shown(&row.upgrade.from);
+        rows.iter().map(shown).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let Some(target) = target else {
+        return Ok(Err(match wanted {
+            Some(wanted) if !rows.is_empty() => {
+                Refused::NotKept { wanted: wanted.to_owned(), kept: earlier() }
+            }
+            _ => Refused::NoEarlier,
+        }));
+    };
+    let undone = &rows[..=target];
+    let to = &rows[target].upgrade.from;
+    // The instance that a unit had then is the one that was set aside first since.
+    let mut restores: BTreeMap<UnitName, Option<u64>> = BTreeMap::new();
+    let mut order: Vec<UnitName> = Vec::new();
+    for row in undone {
+        for part in &row.upgrade.parts {
+            let generation = part.is_there.then_some(row.upgrade.from.generation);
+            restores.insert(part.unit.clone(), generation);
+            if !order.contains(&part.unit) {
+                order.push(part.unit.clone());
+            }
+        }
+    }
+    let mut parts = Vec::new();
+    for unit in order {
+        let id = UnitId::new(root, &unit);
+        let restored = restores.get(&unit).copied().flatten();
+        if let Some(generation) = restored
+            && !engine.set_aside_of(&id)?.contains(&generation)
+        {
+            return Ok(Err(Refused::NotKept {
+                wanted: shown(to),
+                kept: "the generation in effect".to_owned(),
+            }));
+        }
+        let seen = engine.observe(&id)?;
+        let part = undone.iter().flat_map(|row| &row.upgrade.parts).find(|part| part.unit == unit);
+        parts.push(Part {
+            is_there: seen != Seen::Absent,
+            runs: matches!(seen, Seen::Running(_)),
+            stays: restored.is_some(),
+            from: part.and_then(|part| part.to.clone()),
+            to: undone
+                .iter()
+                .rev()
+                .flat_map(|row| &row.upgrade.parts)
+                .find(|part| part.unit == unit)
+                .and_then(|part| part.from.clone()),
+            grace: part
+                .map_or_else(|| u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX), |part| part.grace),
+            unit,
+            restores: restored,
+        });
+    }
+    let moved: Vec<String> = {
+        let all = now.volumes.keys().chain(to.volumes.keys()).collect::<BTreeSet<_>>();
+        all.into_iter().filter(|name| now.volume(name) != to.volume(name)).cloned().collect()
+    };
+    if !moved.is_empty() && !discards_writes {
+        let since = rows[target].ended.map_or(rows[target].began_at, |(_, at)| at);
+        return Ok(Err(Refused::LosesWrites { volumes: moved, since }));
+    }
+    Ok(Ok(Upgrade {
+        kind: Kind::Rollback,
+        lane: if moved.is_empty() { Lane::Compatible } else { Lane::Breaking },
+        engine: engine.capabilities().engine.to_owned(),
+        to: Active { generation: now.generation + 1, ..to.clone() },
+        from: now,
+        parts,
+        copies: Vec::new(),
+        keep: rows[0].upgrade.keep,
+    }))
+}
+
+/// A generation, as people are told.
+fn shown(generation: &Active) -> String {
+    match &generation.version {
+        Some(version) => version.clone(),
+        None => format!("generation {}", generation.generation),
+    }
+}

@@ -1,0 +1,80 @@
+//! Bringing a change that failed, or was cut off, to one of its two ends.
+
+use setpoint_model::release::{Decision, Step, recover as decide};
+
+use super::{Change, Patience, Place, UpgradeError, active};
+use crate::store::{EntryKind, Store, UpgradeOutcome, UpgradeRow};
+
+/// What became of a change that was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovered {
+    /// It had touched nothing.
+    Dropped,
+    /// The old generation is in effect, as it was.
+    RolledBack,
+    /// The new one is.
+    Committed,
+}
+
+/// Brings a change to its end whose process died, or that needed a person. The caller holds the project's lock.
+///
+/// # Errors
+/// [`UpgradeError::NeedsOperator`] if that fails, too.
+pub fn recover(
+    place: &Place<'_>,
+    store: &mut Store,
+    row: UpgradeRow,
+    patience: Patience,
+) -> Result<Recovered, UpgradeError> {
+    let (root, txid) = (row.project_root.clone(), row.txid.clone());
+    let mut change = Change::new(place, store, &root, txid, row.upgrade, patience)?;
+    let last = change.store.upgrade_steps(&change.txid)?.pop();
+    let detail = last.map(|last| format!("it was cut off at {}", last.step));
+    let outcome = change.go_back()?;
+    change.finish(outcome, detail.as_deref())?;
+    Ok(match outcome {
+        UpgradeOutcome::Committed => Recovered::Committed,
+        UpgradeOutcome::Dropped => Recovered::Dropped,
+        _ => Recovered::RolledBack,
+    })
+}
+
+impl Change<'_> {
+    /// Goes back to the old generation, or, where the change is committed, forward to the new one.
+    pub(super) fn go_back(&mut self) -> Result<UpgradeOutcome, UpgradeError> {
+        let entries = self.store.upgrade_steps(&self.txid)?;
+        let is_begun = |step: &Step| {
+            let label = step.to_string();
+            entries.iter().any(|entry| entry.kind == EntryKind::Intent && entry.step == label)
+        };
+        let begun: Vec<Step> = self.upgrade.steps().into_iter().filter(is_begun).collect();
+        let generation = active(self.place.roots, &self.root)?.generation;
+        match decide(&self.upgrade, &begun, generation) {
+            Decision::Forget => Ok(UpgradeOutcome::Dropped),
+            Decision::RollBack(undos) => {
+                for undo in undos {
+                    let label = undo.to_string();
+                    if let Err(why) = self.journaled(&label, false, |change| change.undo(&undo))? {
+                        return self.give_up(label, why);
+                    }
+                }
+                Ok(UpgradeOutcome::RolledBack)
+            }
+            Decision::RollForward(steps) => {
+                for step in steps {
+                    let done = self.step(&step)?;
+                    // What is watched, or cleaned up, makes no generation whole.
+                    if let (Step::Publish(_), Err(why)) = (&step, done) {
+                        return self.give_up(step.to_string(), why);
+                    }
+                }
+                Ok(UpgradeOutcome::Committed)
+            }
+        }
+    }
+
+    fn give_up(&mut self, step: String, why: String) -> Result<UpgradeOutcome, UpgradeError> {
+        self.finish(UpgradeOutcome::NeedsOperator, Some(&format!("{step}: {why}")))?;
+        Err(UpgradeError::NeedsOperator { step, why })
+    }
+}
