@@ -51,6 +51,7 @@ mod steps;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;
+mod upgrades;
 mod web;
 
 use std::process::ExitCode;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
                 daemon::ON_THE_EMBEDDED_ENGINE,
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
+                upgrades::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
                 page::ON_THE_EMBEDDED_ENGINE,
@@ -137,13 +139,17 @@ fn main() -> ExitCode {
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
                     secrets::ON_DOCKER,
+                    upgrades::ON_DOCKER,
                 ]
                 .concat();
                 all.into_iter()
                     .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
                     .collect()
             }
-            Kind::Podman => [daemon::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]].concat(),
+            Kind::Podman => {
+                [daemon::ON_PODMAN, upgrades::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]]
+                    .concat()
+            }
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {

@@ -19,9 +19,10 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 30] = [
+const OF_STATE: [&str; 31] = [
     "api.sock",
     "api.token",
+    "aside",
     "bases",
     "blobs",
     "cache_dirs",
@@ -53,8 +54,8 @@ const OF_STATE: [&str; 30] = [
 ];
 /// The database of the state.
 const DATABASE: &str = "state.db";
-/// What services keep, within the root of the state: nobody's to remove but the user's.
-const VOLUMES: &str = "volumes";
+/// What services keep, within the root of the state, and which of it is in effect: nobody's to remove but the user's.
+const OF_SERVICES: [&str; 2] = ["active", "volumes"];
 /// The files that are ours within the root of the configuration.
 const OF_CONFIG: [&str; 1] = ["fingerprint.key"];
 
@@ -236,6 +237,9 @@ fn remove_units(context: &Context, units: &[Found]) -> Result<(), Failure> {
         let engine = context.engine(*engine);
         engine.stop(id, STOP_GRACE, &context.cancel)?;
         engine.remove(id)?;
+        for generation in engine.set_aside_of(id)? {
+            engine.remove_aside(id, generation)?;
+        }
         context.output.progress(format!("removed {} of {}", labels.unit, labels.project_root.display()));
     }
     Ok(())
@@ -307,7 +311,7 @@ fn tell(context: &Context, units: &[Found], own: &[PathBuf], foreign: &[PathBuf]
     output.note(format!("  this binary; remove it with `rm {binary}`"));
     output.note("  the setpoint.toml and .setpoint of each project");
     for path in foreign {
-        match *path == context.roots.state.join(VOLUMES) {
+        match OF_SERVICES.iter().any(|name| *path == context.roots.state.join(name)) {
             true => output.note(format!("  {}, with what services keep", path.display())),
             false => output.note(format!("  {}, which is not Setpoint's", path.display())),
         }

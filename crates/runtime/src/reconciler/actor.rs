@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -156,7 +157,11 @@ impl Actor<'_> {
     fn is_being_changed(&self) -> Result<bool, StoreError> {
         let NewUnit { project_root, name, .. } = &self.unit.unit;
         let open = lock(&self.shared.store).open_upgrade(project_root)?;
-        Ok(open.is_some_and(|row| row.upgrade.part(name).is_some()))
+        let is_part = open.is_some_and(|row| row.upgrade.part(name).is_some());
+        if is_part {
+            self.shared.met_upgrade.store(true, Ordering::Relaxed);
+        }
+        Ok(is_part)
     }
 
     /// Does what was decided, and records what came of it.

@@ -10,6 +10,7 @@ mod recovery;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
@@ -189,6 +190,8 @@ struct Shared<'a> {
     store: Mutex<Store>,
     cancel: &'a Cancel,
     watcher: &'a dyn Watcher,
+    /// Whether somebody has met an upgrade that has not ended.
+    met_upgrade: AtomicBool,
 }
 
 impl Shared<'_> {
@@ -222,7 +225,8 @@ pub fn run(
 ) -> Result<(), ReconcilerError> {
     let engines = EngineKind::ALL.map(|kind| (kind, engine::open(kind, roots, variables)));
     let store = Mutex::new(Store::open(roots)?);
-    let shared = Shared { roots, engines: engines.into(), store, cancel, watcher };
+    let met_upgrade = AtomicBool::new(false);
+    let shared = Shared { roots, engines: engines.into(), store, cancel, watcher, met_upgrade };
     control::close_abandoned(&mut lock(&shared.store))?;
     // Until all of them have ended, nobody else is the daemon.
     let _post = std::thread::scope(|scope| {
@@ -234,6 +238,7 @@ pub fn run(
                     cancel.ask();
                     break;
                 }
+                Heard::Nothing if shared.met_upgrade.swap(false, Ordering::Relaxed) => {}
                 Heard::Nothing if looked.is_some_and(|at| at.elapsed() < PASS) => continue,
                 Heard::Nothing | Heard::Change => {}
             }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest};
-use bollard::query_parameters::{ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptions};
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+};
 use setpoint_model::import::compose::{Network, Volume};
 
 use super::client::Connected;
@@ -157,8 +160,22 @@ pub(super) fn volume_ids(
     Ok(ids)
 }
 
-/// Removes a volume with all that is in it.
+/// Removes the containers that are there to copy into this volume.
+pub(super) fn forget_copies(connected: &Connected, volume: &str) -> Result<(), EngineError> {
+    let what = "end the copying of a volume";
+    let filters = HashMap::from([("label", vec![format!("{COPY}={volume}")])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let found = connected.quick(what, connected.api.list_containers(Some(options)))?;
+    for id in found.into_iter().filter_map(|one| one.id) {
+        let options = RemoveContainerOptionsBuilder::default().force(true).build();
+        connected.find(what, connected.api.remove_container(&id, Some(options)))?;
+    }
+    Ok(())
+}
+
+/// Removes a volume with all that is in it, also one that somebody died copying into.
 pub(super) fn remove_volume(connected: &Connected, name: &str) -> Result<(), EngineError> {
+    forget_copies(connected, name)?;
     let options = None::<RemoveVolumeOptions>;
     connected.find("remove a volume", connected.api.remove_volume(name, options))?;
     Ok(())

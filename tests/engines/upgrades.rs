@@ -1,0 +1,398 @@
+//! A new image of a service takes the place of the one before, with its data, or not at all: through the binary itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use setpoint_model::digest::{Digest, Encoder};
+
+use crate::daemon::kill_daemon;
+use crate::docker::Scenario;
+use crate::harness::{Outcome, Project, finish, until};
+use crate::place::{Kind, Place};
+use crate::stacks;
+
+pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
+    ("an_upgrade_takes_the_data_along_and_a_rollback_brings_it_back", |place| {
+        there_and_back(place, Kind::Embedded)
+    }),
+    ("an_upgrade_that_fails_ends_at_the_old_version_with_its_data", |place| {
+        bad_versions(place, Kind::Embedded)
+    }),
+    ("an_upgrade_may_be_killed_anywhere", |place| killed_anywhere(place, Kind::Embedded)),
+    ("a_recovery_may_be_killed_too", |place| killed_twice(place, Kind::Embedded)),
+    ("a_rollback_may_be_killed_anywhere", rollback_killed),
+    ("a_daemon_recovers_an_upgrade_that_was_cut_off", recovered_by_a_daemon),
+    ("of_two_upgrades_at_once_one_waits", two_at_once),
+];
+
+pub const ON_DOCKER: &[Scenario] = &[
+    ("an_upgrade_takes_the_data_along_and_a_rollback_brings_it_back", |place| {
+        there_and_back(place, Kind::Docker)
+    }),
+    ("an_upgrade_that_fails_ends_at_the_old_version_with_its_data", |place| {
+        bad_versions(place, Kind::Docker)
+    }),
+    ("an_upgrade_may_be_killed_anywhere", |place| killed_anywhere(place, Kind::Docker)),
+];
+
+pub const ON_PODMAN: &[Scenario] =
+    &[("an_upgrade_takes_the_data_along_and_a_rollback_brings_it_back", |place| {
+        there_and_back(place, Kind::Podman)
+    })];
+
+/// A database whose data tells which versions worked on it, and a service without data.
+const MANIFEST: &str = r#"setpoint = 1
+[engine]
+default = "ENGINE"
+[project]
+version = "1.0.0"
+[release]
+verify = "5s"
+steady = "100ms"
+bake = "100ms"
+[service.db]
+image = "./one"
+user = "root"
+network = "host"
+volumes = { data = "/data" }
+command = "trap 'exit 0' TERM; test ! -e /broken; cat /note >> /data/log; sleep 100000 & wait $!"
+health = { exec = "test -e /data/log", interval = "200ms", start_period = "10s" }
+stop_grace = "2s"
+[service.web]
+image = "./one"
+user = "root"
+network = "host"
+depends_on = { db = "healthy" }
+command = "trap 'exit 0' TERM; sleep 100000 & wait $!"
+stop_grace = "2s"
+"#;
+
+fn project(place: &Place, kind: Kind) -> Project {
+    place.engine(kind);
+    let mut project = Project::new(&MANIFEST.replace("ENGINE", kind.name()));
+    for version in ["one", "two"] {
+        let image = stacks::image(&project, &format!("{version}\n"));
+        fs::rename(image, project.root.join(version)).unwrap();
+    }
+    match kind {
+        Kind::Docker => project.set("DOCKER_HOST", &place.host(kind)),
+        Kind::Podman => project.set("CONTAINER_HOST", &place.host(kind)),
+        Kind::Embedded | Kind::Repeating => {}
+    }
+    project.run(&["up", "--no-daemon"]).exits(0);
+    project
+}
+
+fn declare(project: &Project, from: &str, to: &str) {
+    let text = project.read("setpoint.toml");
+    project.write("setpoint.toml", &text.replace(&format!("./{from}"), &format!("./{to}")));
+}
+
+fn upgrade(project: &Project) -> Outcome {
+    project.run(&["upgrade", "--no-daemon"])
+}
+
+/// What the database has written down, which tells that it runs, too.
+fn log(project: &Project) -> String {
+    let outcome = project.run(&["exec", "db", "--", "cat", "/data/log"]);
+    if outcome.code == 0 { outcome.stdout.replace('\n', " ").trim().to_owned() } else { outcome.to_string() }
+}
+
+/// The units with their states, as `status` has them.
+fn states(project: &Project) -> BTreeMap<String, String> {
+    let status = project.run(&["status", "--json"]);
+    let units = status.exits(0).json()["units"].as_array().unwrap().clone();
+    let text = |unit: &serde_json::Value, key: &str| unit[key].as_str().unwrap_or_default().to_owned();
+    units.iter().map(|unit| (text(unit, "unit"), text(unit, "state"))).collect()
+}
+
+fn all_run(project: &Project) -> bool {
+    let states = states(project);
+    states.len() == 2 && states.values().all(|state| state.starts_with("running"))
+}
+
+fn there_and_back(place: &Place, kind: Kind) {
+    let project = project(place, kind);
+    assert_eq!(log(&project), "one");
+    upgrade(&project).exits(0).says("nothing to do");
+    project.run(&["rollback"]).exits(5).says("no earlier generation");
+    declare(&project, "one", "two");
+    project.declare("1.0.0", "2.0.0");
+    // `up` does not do by the way what cannot be undone.
+    project.run(&["up", "--no-daemon"]).exits(6).says("setpoint upgrade").says("shop_data");
+    assert_eq!(log(&project), "one");
+    let planned = project.run(&["upgrade", "--dry-run"]);
+    planned.exits(0).says("breaking").says("copy shop_data to shop_data.1").says("Nothing has been changed");
+    assert_eq!(log(&project), "one");
+    let upgraded = upgrade(&project);
+    upgraded.exits(0).says("2.0.0 (generation 1)").says("outage");
+    assert_eq!(log(&project), "one two");
+    until("all run", || all_run(&project));
+    project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do").says("web: nothing to do");
+    upgrade(&project).exits(0).says("nothing to do");
+    // The way back loses what was written, which has to be said.
+    project.run(&["exec", "db", "--", "sh", "-c", "echo new >> /data/log"]).exits(0);
+    project.run(&["rollback", "--no-daemon"]).exits(6).says("shop_data").says("--discard-writes");
+    project.run(&["rollback", "9.9", "--no-daemon"]).exits(5).says("9.9");
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0).says("is back at");
+    assert_eq!(log(&project), "one one");
+    until("all run", || all_run(&project));
+    project.run(&["status"]).exits(0).says("out of date");
+    project.run(&["up", "--no-daemon"]).exits(6).says("setpoint upgrade");
+    upgrade(&project).exits(0);
+    assert_eq!(log(&project), "one one two");
+    let history = project.run(&["history"]);
+    history.exits(0).says("rollback").says("upgrade").says("committed").says("2.0.0");
+    assert_eq!(history.stdout.lines().count(), 3, "{history}");
+    project.run(&["history", "1"]).exits(0).says("set-aside db").says("commit");
+    project.run(&["history", "7"]).exits(5);
+    project.run(&["down", "--volumes", "--yes"]).exits(0).says("shop_data.");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    assert_eq!(log(&project), "two");
+}
+
+/// All that is told of the files of a volume, and what is in them.
+fn print(place: &Place, kind: Kind, project: &Project, volume: &str) -> Digest {
+    let folder = match kind {
+        Kind::Docker => {
+            PathBuf::from(place.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", volume]).trim())
+        }
+        _ => project.state().join("volumes/v1").join(volume).join("data"),
+    };
+    let mut encoder = Encoder::new("volume", 1);
+    take_in(&folder, &mut encoder);
+    encoder.finish()
+}
+
+fn take_in(folder: &Path, encoder: &mut Encoder) {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let about = path.symlink_metadata().unwrap();
+        let numbers = [about.uid(), about.gid(), about.permissions().mode()].map(|number| number.to_string());
+        encoder.text(&path.file_name().unwrap().to_string_lossy()).text(&numbers.join(" "));
+        encoder.text(&about.mtime_nsec().to_string());
+        match () {
+            () if about.is_dir() => take_in(&path, encoder),
+            () if about.is_symlink() => {
+                encoder.bytes(fs::read_link(&path).unwrap().as_os_str().as_encoded_bytes());
+            }
+            () => {
+                encoder.bytes(&fs::read(&path).unwrap());
+            }
+        }
+    }
+}
+
+fn bad_versions(place: &Place, kind: Kind) {
+    let project = project(place, kind);
+    project
+        .run(&[
+            "exec",
+            "db",
+            "--",
+            "sh",
+            "-c",
+            "mkdir /data/sub; ln -s ../log /data/sub/link; echo x > /data/sub/x",
+        ])
+        .exits(0);
+    let before = print(place, kind, &project, "shop_data");
+    let good = project.read("setpoint.toml");
+    let bad = |from: &str, to: &str, code: i32, says: &[&str]| {
+        let new = good.replacen("./one", "./two", 1);
+        assert!(new.contains(from), "{from}");
+        project.write("setpoint.toml", &new.replacen(from, to, 1));
+        let outcome = upgrade(&project);
+        outcome.exits(code);
+        for words in says {
+            outcome.says(words);
+        }
+        project.write("setpoint.toml", &good);
+        until(&format!("all run after {to}"), || all_run(&project));
+        assert_eq!(log(&project).split(' ').next(), Some("one"), "{to}");
+        project.run(&["recover"]).exits(0).says("nothing to recover");
+        // Only what the old version did by itself after it was started again differs.
+        let now = project.run(&["exec", "db", "--", "sh", "-c", "cat /data/log; ls /data/sub"]).stdout;
+        assert!(now.lines().all(|line| ["one", "link", "x"].contains(&line)), "{to}: {now}");
+    };
+    // What is found before anything is touched leaves everything as it was, to the byte.
+    bad("image = \"./two\"", "image = \"./three\"", 4, &["three"]);
+    fs::create_dir(project.root.join("three")).unwrap();
+    bad("image = \"./two\"", "image = \"./three\"", 1, &["fetch db", "Nothing was touched"]);
+    assert_eq!(print(place, kind, &project, "shop_data"), before);
+    bad("test ! -e /broken", "exit 3", 1, &["verify db", "Rolled back"]);
+    bad("test -e /data/log\"", "test -e /data/never\"", 1, &["verify db", "Rolled back"]);
+    bad("cat /note >>", "rm -r /data/sub; exit 4; cat /note >>", 1, &["Rolled back"]);
+    let history = project.run(&["history"]);
+    history.exits(0).says("rolled-back");
+    assert!(!history.stdout.contains("committed"), "{history}");
+    project.write("setpoint.toml", &good.replace("./one", "./two"));
+    upgrade(&project).exits(0);
+    assert!(log(&project).ends_with("two"), "{}", log(&project));
+}
+
+/// All points at which an upgrade of this project, or a rollback, can be killed, in order.
+fn points(project: &Project) -> Vec<String> {
+    let history = project.run(&["history", "1", "--json"]).json();
+    let steps = history["changes"][0]["steps"].as_array().unwrap().clone();
+    let begun = steps.iter().filter(|step| step["kind"] == "intent");
+    let step = |step: &serde_json::Value| step["step"].as_str().unwrap().to_owned();
+    let when = ["announced", "acted", "recorded"];
+    begun.map(step).flat_map(|step| when.map(|when| format!("{step}.{when}"))).collect()
+}
+
+/// A sample of them; all of them where `SETPOINT_ALL_POINTS` is set.
+fn sample(points: Vec<String>, every: usize) -> Vec<String> {
+    if std::env::var_os("SETPOINT_ALL_POINTS").is_some() {
+        return points;
+    }
+    let begin = usize::try_from(std::process::id()).unwrap() % every;
+    let is_commit = |point: &String| point.starts_with("commit.");
+    let chosen = |(index, point): &(usize, String)| index % every == begin || is_commit(point);
+    points.into_iter().enumerate().filter(chosen).map(|(_, point)| point).collect()
+}
+
+/// Kills a command at a point, and has the next command put all in order. Gives what `recover` said.
+fn killed_at(project: &Project, arguments: &[&str], point: &str) -> String {
+    let mut command = project.command(arguments);
+    let killed = finish(project.start(command.env("SETPOINT_CRASH_AT", point)));
+    assert_eq!(killed.code, 128 + 9, "{point}: {killed}");
+    let recovered = project.run(&["recover"]);
+    assert_eq!(recovered.code, 0, "{point}: {recovered}");
+    project.run(&["recover"]).exits(0).says("nothing to recover");
+    recovered.said()
+}
+
+/// The generation that is in effect.
+fn generation(project: &Project) -> u64 {
+    let files = fs::read_dir(project.state().join("active/v1"));
+    let Some(file) = files.ok().and_then(|mut files| files.next()) else { return 0 };
+    let text = fs::read_to_string(file.unwrap().path()).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()["generation"].as_u64().unwrap()
+}
+
+fn killed_anywhere(place: &Place, kind: Kind) {
+    let all = {
+        let project = project(place, kind);
+        declare(&project, "one", "two");
+        upgrade(&project).exits(0);
+        points(&project)
+    };
+    assert!(all.len() >= 45, "{all:?}");
+    let project = project(place, kind);
+    let mut written = log(&project);
+    for point in sample(all, if kind == Kind::Docker { 7 } else { 4 }) {
+        let (before, volume) = (generation(&project), volume(&project));
+        declare(&project, "one", "two");
+        // What is in the volume while nobody writes to it is what the old version has to find again.
+        let point = point.replace("shop_data.1", &format!("shop_data.{}", before + 1));
+        let kept = print(place, kind, &project, &volume);
+        let said = killed_at(&project, &["upgrade", "--no-daemon"], &point);
+        until(&format!("all run after {point}"), || all_run(&project));
+        let is_new = generation(&project) > before;
+        if is_new {
+            assert_eq!(log(&project), format!("{written} two"), "{point}: {said}");
+            project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do");
+            assert_eq!(print(place, kind, &project, &volume), kept, "{point}");
+            project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+        }
+        let now = log(&project);
+        assert!(now.starts_with(&written), "{point}: {now}");
+        // The old version has begun again, if it was stopped, and nothing else happened to its data.
+        assert!(now[written.len()..].split_whitespace().all(|word| word == "one"), "{point}: {now}");
+        written = now;
+        declare(&project, "two", "one");
+        project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do").says("web: nothing to do");
+        eprintln!("{:<9} {point:<28} {}", kind.name(), if is_new { "new" } else { "old" });
+    }
+}
+
+/// The volume that holds the database's data.
+fn volume(project: &Project) -> String {
+    let files = fs::read_dir(project.state().join("active/v1"));
+    let Some(file) = files.ok().and_then(|mut files| files.next()) else { return "shop_data".to_owned() };
+    let text = fs::read_to_string(file.unwrap().path()).unwrap();
+    let active: serde_json::Value = serde_json::from_str(&text).unwrap();
+    active["volumes"]["shop_data"].as_str().unwrap_or("shop_data").to_owned()
+}
+
+fn killed_twice(place: &Place, kind: Kind) {
+    let project = project(place, kind);
+    declare(&project, "one", "two");
+    for undo in ["put-back db", "put-back web", "drop-copy shop_data.1", "resume db", "resume web"] {
+        for when in ["announced", "acted", "recorded"] {
+            let mut command = project.command(&["upgrade", "--no-daemon"]);
+            let killed = finish(project.start(command.env("SETPOINT_CRASH_AT", "steady.acted")));
+            assert_eq!(killed.code, 128 + 9, "{killed}");
+            let point = format!("{undo}.{when}");
+            killed_at(&project, &["recover"], &point);
+            until(&format!("all run after {point}"), || all_run(&project));
+            let log = log(&project);
+            assert!(log.split(' ').all(|word| word == "one"), "{point}: {log}");
+            assert_eq!(generation(&project), 0, "{point}");
+        }
+    }
+    for publish in ["publish db.announced", "publish web.acted"] {
+        let mut command = project.command(&["upgrade", "--no-daemon"]);
+        finish(project.start(command.env("SETPOINT_CRASH_AT", "commit.acted"))).exits(128 + 9);
+        killed_at(&project, &["recover"], publish);
+        until(&format!("all run after {publish}"), || all_run(&project) && log(&project).ends_with("two"));
+        project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+    }
+}
+
+fn rollback_killed(place: &Place) {
+    let project = project(place, Kind::Embedded);
+    for step in ["freeze db", "set-aside web", "start db", "verify db", "steady", "commit", "publish db"] {
+        for when in ["announced", "acted"] {
+            declare(&project, "one", "two");
+            upgrade(&project).exits(0);
+            let point = format!("{step}.{when}");
+            let newest = generation(&project);
+            killed_at(&project, &["rollback", "--discard-writes", "--no-daemon"], &point);
+            until(&format!("all run after {point}"), || all_run(&project));
+            if generation(&project) == newest {
+                assert!(log(&project).contains("two"), "{point}: {}", log(&project));
+                project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+            }
+            assert!(!log(&project).contains("two"), "{point}: {}", log(&project));
+            declare(&project, "two", "one");
+            project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do");
+        }
+    }
+}
+
+fn recovered_by_a_daemon(place: &Place) {
+    let project = project(place, Kind::Embedded);
+    project.run(&["up"]).exits(0);
+    declare(&project, "one", "two");
+    for (point, version) in [("steady.acted", "one"), ("commit.acted", "two")] {
+        let mut command = project.command(&["upgrade"]);
+        finish(project.start(command.env("SETPOINT_CRASH_AT", point))).exits(128 + 9);
+        until("the daemon has put it in order", || {
+            let history = project.run(&["history", "--json"]).json();
+            history["changes"].as_array().unwrap().iter().all(|change| change["outcome"].is_string())
+        });
+        until("all run", || log(&project).ends_with(version) && all_run(&project));
+    }
+    // What the daemon keeps now is the new one.
+    project.run(&["exec", "db", "--", "killall", "-9", "sleep"]);
+    until("it has begun again", || log(&project).ends_with("two two"));
+    kill_daemon(&project);
+}
+
+fn two_at_once(place: &Place) {
+    let project = project(place, Kind::Embedded);
+    declare(&project, "one", "two");
+    let start = || project.start(&mut project.command(&["upgrade", "--no-daemon"]));
+    let both = [start(), start()].map(finish);
+    for outcome in &both {
+        outcome.exits(0);
+    }
+    let did = both.iter().filter(|outcome| outcome.said().contains("nothing to do")).count();
+    assert_eq!(did, 1, "{}\n{}", both[0], both[1]);
+    assert_eq!(log(&project), "one two");
+    assert_eq!(generation(&project), 1);
+}
