@@ -1,6 +1,7 @@
 //! Copies of named volumes, by the engine itself: so it does not matter where they lie, nor whose they are.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::body_try_stream;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest};
@@ -18,6 +19,8 @@ use crate::engine::{EngineError, UnitId};
 const WHAT: &str = "copy a volume";
 /// Where a volume appears in the container that is there to copy it.
 const INSIDE: &str = "/volume";
+/// How often is looked whether to stop.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Copies a volume into a new one.
 pub(super) fn volume(
@@ -78,14 +81,20 @@ fn copy(connected: &Connected, source: &str, target: &str, cancel: &Cancel) -> R
     let api = connected.api.clone();
     let from = DownloadFromContainerOptionsBuilder::default().path(&format!("{INSIDE}/.")).build();
     let pieces = api.download_from_container(source, Some(from)).map_err(std::io::Error::other);
-    // Whoever stops it breaks the stream, and with it the copy.
-    let cancel = cancel.clone();
-    let pieces = pieces.and_then(move |piece| {
-        let stopped = cancel.asked().then(|| std::io::Error::from(std::io::ErrorKind::Interrupted));
-        std::future::ready(stopped.map_or(Ok(piece), Err))
-    });
     let to = UploadToContainerOptionsBuilder::default().path(INSIDE).build();
-    let body = body_try_stream(pieces);
-    let sent = connected.wait(api.upload_to_container(target, Some(to), body));
+    let sent = connected.wait(async {
+        let mut sending = std::pin::pin!(api.upload_to_container(target, Some(to), body_try_stream(pieces)));
+        let mut tick = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                sent = &mut sending => return Some(sent),
+                _ = tick.tick() => if cancel.asked() {
+                    return None;
+                }
+            }
+        }
+    });
+    let stopped = || DockerError::Refused { what: WHAT, why: "stopped".to_owned() };
+    let sent = sent.ok_or_else(stopped)?;
     Ok(sent.map_err(|error| connected.explain(WHAT, &error))?)
 }
