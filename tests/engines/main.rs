@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         Some("__init") => setpoint_sandbox::main_init(),
         Some("__shim") => setpoint_sandbox::main_shim(),
         Some("__ports") => setpoint_sandbox::main_ports(),
+        Some("__check") => setpoint_sandbox::main_check(),
         _ => {}
     }
     let require_all = std::env::args().any(|argument| argument == "--require-all");
