@@ -146,7 +146,7 @@ impl Engine for Faulty {
     fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.set_ports(unit, spec)))
     }
-    fn tend(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
+    fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError> {
         self.again(|| self.inner.tend(unit))
     }
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {

@@ -89,9 +89,7 @@ fn main() -> ExitCode {
         let of_walls = if kind == Kind::Podman || of_networks.is_empty() { &[] } else { networks::OF_WALLS };
         // Without root a controller may not be there to use.
         let of_limits = if of_networks.is_empty() { &[] } else { limits::RULES };
-        // These two refuse them by name.
-        let asks = !of_networks.is_empty() && !matches!(kind, Kind::Docker | Kind::Podman);
-        let of_asking = if asks { asked::RULES } else { &[] };
+        let of_asking = if of_networks.is_empty() { &[] } else { asked::RULES };
         let of_units = [
             rules::RULES,
             services::RULES,

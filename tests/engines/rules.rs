@@ -86,6 +86,7 @@ impl<'a> Unit<'a> {
             limits: Limits::default(),
             first: FirstProcess::Idle,
             comes_back: false,
+            holds_ports: false,
             entrypoints: Vec::new(),
             secret_env: Default::default(),
             container: Default::default(),

@@ -23,12 +23,44 @@ pub struct Capabilities {
     pub mounts: Class,
     /// What a change of limits costs.
     pub limits: Class,
-    /// What a change of ports costs.
-    pub ports: Class,
+    /// Whose published ports are held by a process of our own.
+    pub holds_ports: HoldsPorts,
     /// What a change of the container's other settings costs.
     pub container: Class,
     /// Whether a unit can have a network of its own that leads out.
     pub private_network: bool,
+}
+
+/// Whose published ports a process of our own holds, so that they outlive what they lead to; the engine publishes the
+/// others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldsPorts {
+    /// Everybody's.
+    All,
+    /// Those of services that the manifest declares. What a compose file or a devcontainer.json describes is published
+    /// as their own tools do it, which look for it there.
+    OfServices,
+    /// Nobody's.
+    None,
+}
+
+impl Capabilities {
+    /// Whether a unit's published ports are held by a process of our own.
+    #[must_use]
+    pub fn holds_ports(&self, env: &Env) -> bool {
+        match self.holds_ports {
+            HoldsPorts::All => true,
+            HoldsPorts::OfServices => {
+                env.service.as_ref().is_some_and(|service| !service.of_compose) && env.devcontainer.is_none()
+            }
+            HoldsPorts::None => false,
+        }
+    }
+
+    /// What a change of a unit's ports costs: what is published by the engine is part of the container.
+    fn ports(&self, env: &Env) -> Class {
+        if self.holds_ports(env) { Class::Hot } else { self.container }
+    }
 }
 
 /// A file and the digest of its content.
@@ -355,7 +387,7 @@ impl Builder<'_> {
             let address = port.address.map(|address| format!("{address}:")).unwrap_or_default();
             let outside = port.host.map(|host| format!("on {address}{host}"));
             let shown = outside.unwrap_or_else(|| "open".to_owned());
-            self.value(&format!("ports {}", port.port), capabilities.ports, &shown);
+            self.value(&format!("ports {}", port.port), capabilities.ports(env), &shown);
         }
     }
 
@@ -363,7 +395,7 @@ impl Builder<'_> {
     fn container(&mut self, env: &Env, capabilities: &Capabilities) {
         for (setting, value) in env.container.settings() {
             let class =
-                if setting.starts_with("ports ") { capabilities.ports } else { capabilities.container };
+                if setting.starts_with("ports ") { capabilities.ports(env) } else { capabilities.container };
             if setting.strip_prefix("env ").is_some_and(may_be_secret) {
                 let digest = Encoder::new("setpoint.leaf", FORMAT).text(&value).finish();
                 let shown = Some(format!("hidden, {}", digest.short()));

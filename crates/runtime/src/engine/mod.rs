@@ -4,6 +4,10 @@
 pub mod docker;
 pub mod embedded;
 
+mod checks;
+mod kept;
+mod ports;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -212,6 +216,8 @@ pub struct UnitSpec {
     pub first: FirstProcess,
     /// Whether somebody starts it again when that ends.
     pub comes_back: bool,
+    /// Whether its published ports are held by a process of our own, see [`Capabilities::holds_ports`].
+    pub holds_ports: bool,
     /// Scripts that are run before that.
     pub entrypoints: Vec<String>,
     /// Variables of its first process that hold secrets, which are put in when it starts, from the secret store.
@@ -538,13 +544,11 @@ pub trait Engine: Send + Sync {
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError>;
 
     /// Keeps waiting what comes to a unit's published ports, since it is about to be stopped and started again: until
-    /// it is, or what this gives is dropped. Nothing, if the engine cannot.
+    /// it is, or what this gives is dropped. Nothing, if nothing of ours holds them.
     ///
     /// # Errors
     /// If what holds the ports does not answer.
-    fn hold(&self, _unit: &UnitId) -> Result<Option<Hold>, EngineError> {
-        Ok(None)
-    }
+    fn hold(&self, unit: &UnitId) -> Result<Option<Hold>, EngineError>;
 
     /// Stops a unit: asks, waits this long, kills. Nothing to do is no error.
     ///
@@ -568,18 +572,14 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// If somebody else has one; those that were published before may not be any more.
-    fn set_ports(&self, _unit: &UnitId, _spec: &UnitSpec) -> Result<(), EngineError> {
-        Ok(())
-    }
+    fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError>;
 
-    /// Sees to it that the published ports of a running unit are held. Gives what becomes readable when they are not
-    /// any more, where something of ours holds them.
+    /// Sees to it that what is ours beside a running unit is there: what holds its published ports, what asks it whether
+    /// it is well. Gives what becomes readable when it is not any more.
     ///
     /// # Errors
-    /// If somebody else has one by now.
-    fn tend(&self, _unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
-        Ok(None)
-    }
+    /// If somebody else has a port by now.
+    fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError>;
 
     /// The files that the unit has changed or made in its own layer, up to a few, and how many there are.
     ///

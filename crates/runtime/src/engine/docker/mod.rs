@@ -1,6 +1,8 @@
 //! Docker, and Podman through the API that it shares with Docker. All that is known of a unit lies in its
 //! container's labels.
 
+mod asking;
+mod beside;
 mod build;
 mod build_secrets;
 mod changes;
@@ -23,6 +25,7 @@ mod upload;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +37,6 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
-use setpoint_model::container::Health as Check;
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
@@ -42,14 +44,15 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts, Labels,
-    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts, Labels,
+    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, ports,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
 use crate::events::Watcher;
 use crate::image::ImageStore;
 use crate::paths::Roots;
+use beside::Beside;
 pub use build_secrets::BuildSecretError;
 use client::{Client, Connected};
 pub use error::DockerError;
@@ -203,7 +206,7 @@ impl Engine for Docker {
             mounts: Class::Recreate,
             // Podman's way to change them came late, and is another one.
             limits: if self.flavor == Flavor::Docker { Class::Hot } else { Class::Recreate },
-            ports: Class::Recreate,
+            holds_ports: self.holds_ports(),
             container: Class::Recreate,
             private_network: true,
         }
@@ -216,11 +219,7 @@ impl Engine for Docker {
                 "declare an `image`, or take `engine.default` out",
             ));
         }
-        if spec.container.health.as_ref().is_some_and(Check::asks) {
-            return Err(
-                self.unsupported("a health check by HTTP or TCP", "use `exec`, with a program of the image")
-            );
-        }
+        self.check_asking(spec)?;
         if !spec.mounts.is_empty() && !self.connected()?.endpoint.is_local() {
             let host = &self.connected()?.endpoint.host;
             return Err(self.unsupported(
@@ -243,23 +242,25 @@ impl Engine for Docker {
     }
 
     fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
-        let Some(state) = self.inspect(unit)?.and_then(|found| found.state) else {
-            return Ok(Progress::default());
-        };
+        let Some(found) = self.inspect(unit)? else { return Ok(Progress::default()) };
+        let asked = self.asked(unit, &found)?;
+        let state = found.state.unwrap_or_default();
         let running = state.running == Some(true);
         let started = state.started_at.as_deref().is_some_and(|at| !at.starts_with("0001-"));
         let (status, log) = state.health.map_or((None, None), |health| (health.status, health.log));
         let said = log.and_then(|mut log| log.pop()?.output).map(|said| said.trim().to_owned());
+        let health = status.and_then(|status| match status {
+            HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+            HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+            HealthStatusEnum::STARTING => Some(Health::Starting),
+            _ => None,
+        });
+        let (health, said) = asked.unwrap_or((health, said));
         Ok(Progress {
             running,
             // What is being stopped runs, for this engine.
             ending: false,
-            health: status.and_then(|status| match status {
-                HealthStatusEnum::HEALTHY => Some(Health::Healthy),
-                HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
-                HealthStatusEnum::STARTING => Some(Health::Starting),
-                _ => None,
-            }),
+            health,
             said: said.filter(|said| !said.is_empty()),
             since: if running { state.started_at } else { state.finished_at.filter(|_| started) }
                 .and_then(|at| at.parse().ok()),
@@ -383,7 +384,8 @@ impl Engine for Docker {
             self.resolve(unit, &spec.user)?;
         }
         self.write_variables(unit, spec)?;
-        connected.quick("start a container", connected.api.start_container(&name, None))?;
+        let start = || Ok(connected.quick("start a container", connected.api.start_container(&name, None))?);
+        self.launch(unit, Beside::of(spec), start)?;
         if spec.first == FirstProcess::Idle {
             std::thread::sleep(SETTLE);
             let found = self.known(unit)?;
@@ -398,18 +400,27 @@ impl Engine for Docker {
     fn start_again(&self, unit: &UnitId) -> Result<(), EngineError> {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
-        Ok(connected.quick("start a container", connected.api.start_container(&name, None))?)
+        let found = self.known(unit)?;
+        if is_running(&found) {
+            return Ok(());
+        }
+        let start = || Ok(connected.quick("start a container", connected.api.start_container(&name, None))?);
+        self.launch(unit, self.beside(unit, &found)?, start)
     }
 
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
         let fd = self.happenings.of(self.connected()?, &labels::container_name(unit.as_str()));
-        Ok(fd.map(|fd| Watch { fd, tells_health: true }))
+        // The engine knows nothing of checks that are not its own.
+        let tells_health = !self.is_asked(unit)?;
+        Ok(fd.map(|fd| Watch { fd, tells_health }))
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
         let what = "stop a container";
+        let holder = ports::holder(&self.roots, unit);
+        holder.close();
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
         let mut killed = false;
@@ -429,17 +440,23 @@ impl Engine for Docker {
             }
         });
         match stopped {
-            Err(error) if client::is_absent(&error) => Ok(()),
-            Err(error) => Err(connected.explain(what, &error).into()),
-            Ok(()) => Ok(()),
+            Err(error) if !client::is_absent(&error) => Err(connected.explain(what, &error).into()),
+            _ => Ok(holder.end()?),
         }
     }
 
+    fn hold(&self, unit: &UnitId) -> Result<Option<Hold>, EngineError> {
+        let claim = ports::holder(&self.roots, unit).hold()?;
+        Ok(claim.map(|claim| Box::new(claim) as Hold))
+    }
+
     fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
-        let Some(found) = self.inspect(unit)? else { return Ok(()) };
-        if is_running(&found) {
+        let found = self.inspect(unit)?;
+        if found.as_ref().is_some_and(is_running) {
             return Err(state(unit, "is running"));
         }
+        self.forget_beside(unit)?;
+        let Some(found) = found else { return Ok(()) };
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
         let options = RemoveContainerOptionsBuilder::default().v(true).build();
@@ -465,6 +482,14 @@ impl Engine for Docker {
             connected.quick(what, connected.api.update_container(&name, update))?;
         }
         Ok(())
+    }
+
+    fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        self.publish(unit, spec)
+    }
+
+    fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError> {
+        self.tend_beside(unit)
     }
 
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {

@@ -19,14 +19,14 @@ use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
 
 use super::Embedded;
-use super::kept::{entries, read, remove_tree, write};
+use crate::engine::kept::{entries, read, remove_tree, write};
 use crate::engine::{Engine as _, EngineError, UnitId, UnitSpec};
 use crate::paths::make_private_folder;
 use pool::Wish;
 
 pub(super) use files::names;
 pub(super) use way_out::is_there as leads_out;
-pub(super) use wish::{check, has_own, port};
+pub(super) use wish::{check, has_own};
 
 const NETWORKS: &str = "networks/v1";
 const ABOUT: &str = "network.json";
