@@ -90,6 +90,7 @@ fn main() -> ExitCode {
         // Without root a controller may not be there to use.
         let of_limits = if of_networks.is_empty() { &[] } else { limits::RULES };
         let of_asking = if of_networks.is_empty() { &[] } else { asked::RULES };
+        let of_ports = if of_networks.is_empty() { &[] } else { replacements::RULES };
         let of_units = [
             rules::RULES,
             services::RULES,
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
             of_networks,
             of_walls,
             of_asking,
+            of_ports,
             layouts::RULES,
         ]
         .concat();
@@ -135,6 +137,7 @@ fn main() -> ExitCode {
                     stacks::SCENARIOS,
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
+                    replacements::ON_DOCKER,
                     secrets::ON_DOCKER,
                 ]
                 .concat();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,6 +82,29 @@ pub struct Subject {
     pub api: Option<Api>,
     /// Where it listens.
     pub host: Option<String>,
+}
+
+impl Subject {
+    /// Does something in the network that the engine is in: there its containers have their addresses, and what is
+    /// started here is there too.
+    pub fn within(&self, act: impl FnOnce() + Send) {
+        let network = self.host.as_ref().map(|host| {
+            let socket = std::os::unix::net::UnixStream::connect(host.trim_start_matches("unix://")).unwrap();
+            let process = rustix::net::sockopt::socket_peercred(socket).unwrap().pid;
+            fs::File::open(format!("/proc/{process}/ns/net")).unwrap()
+        });
+        let act = || {
+            if let Some(network) = network {
+                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(network.as_fd(), kind).unwrap();
+            }
+            act();
+        };
+        // A network is a thread's.
+        if let Err(panic) = std::thread::scope(|scope| scope.spawn(act).join()) {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 /// The folder that all lies in, and what runs there.

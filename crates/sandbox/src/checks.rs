@@ -13,8 +13,8 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::ask;
-use crate::channel::Channel;
 use crate::cgroup::Cgroup;
+use crate::channel::Channel;
 use crate::error::SandboxError;
 use crate::spec::Check;
 use crate::syscalls::{self, Fork};

@@ -59,7 +59,10 @@ pub(super) fn check(port: &PublishedPort) -> Result<(), (String, String)> {
 fn held(port: &PublishedPort, to: Ipv4Addr, is_http: bool) -> Result<sandbox::Port, (String, String)> {
     let number = port.container;
     let refused = |what: String| {
-        (format!("publishing the port {number}: {what}"), "take it out, or set `engine.default = \"docker\"`".to_owned())
+        (
+            format!("publishing the port {number}: {what}"),
+            "take it out, or set `engine.default = \"docker\"`".to_owned(),
+        )
     };
     let protocol = match port.protocol.as_str() {
         "tcp" => sandbox::Protocol::Tcp,

@@ -22,10 +22,10 @@ use super::route::{Busy, PATIENCE, Route, Target};
 use super::{Answer, Lead, Order, datagrams, streams, with_short_path};
 use crate::channel::Channel;
 use crate::health::{self, Status};
-use crate::{privileges, reexec};
 use crate::spec::{Port, Protocol};
 use crate::syscalls::{self, Fork};
 use crate::unit::{self, Running};
+use crate::{privileges, reexec};
 
 /// How long what is under way has to end before a sandbox is replaced.
 const DRAINS: Duration = Duration::from_secs(2);

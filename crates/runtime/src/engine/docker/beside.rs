@@ -87,8 +87,7 @@ impl Docker {
         if !spec.container.health.as_ref().is_some_and(Check::asks) {
             return Ok(());
         }
-        let refused =
-            |(why, hint)| self.unsupported(format!("a health check by HTTP or TCP {why}"), hint);
+        let refused = |(why, hint)| self.unsupported(format!("a health check by HTTP or TCP {why}"), hint);
         asking::way(self.sight()?, &Reach::of(spec)).map(drop).map_err(refused)
     }
 
@@ -179,8 +178,7 @@ impl Docker {
 
     fn from(&self, beside: &Beside, found: &ContainerInspectResponse) -> Result<sandbox::From, EngineError> {
         let reach = if beside.is_on_host { Reach::Host } else { Reach::Bridges };
-        let refused =
-            |(why, hint)| self.unsupported(format!("a health check by HTTP or TCP {why}"), hint);
+        let refused = |(why, hint)| self.unsupported(format!("a health check by HTTP or TCP {why}"), hint);
         Ok(match asking::way(self.sight()?, &reach).map_err(refused)? {
             Way::Inside => sandbox::From::Inside(addresses(found).collect()),
             Way::Across => sandbox::From::Here(addresses(found).collect()),
@@ -281,7 +279,8 @@ fn addresses(found: &ContainerInspectResponse) -> impl Iterator<Item = IpAddr> {
 /// Whether the engine publishes a container's ports.
 fn publishes(found: &ContainerInspectResponse) -> bool {
     let bindings = found.host_config.as_ref().and_then(|host| host.port_bindings.as_ref());
-    bindings.is_some_and(|bindings| !bindings.is_empty())
+    // A port that is only exposed may stand there too.
+    bindings.is_some_and(|bindings| bindings.values().flatten().any(|of| !of.is_empty()))
 }
 
 /// Ports that an engine publishes, as they can be compared.
@@ -290,9 +289,10 @@ fn bound(
 ) -> BTreeSet<(String, String, String)> {
     let every = |address: Option<String>| address.filter(|text| text != "0.0.0.0").unwrap_or_default();
     let of_port = |(port, bindings): (String, Option<Vec<PortBinding>>)| {
-        bindings.unwrap_or_default().into_iter().map(move |binding| {
-            (port.clone(), every(binding.host_ip), binding.host_port.unwrap_or_default())
-        })
+        bindings
+            .unwrap_or_default()
+            .into_iter()
+            .map(move |binding| (port.clone(), every(binding.host_ip), binding.host_port.unwrap_or_default()))
     };
     ports.unwrap_or_default().into_iter().flat_map(of_port).collect()
 }

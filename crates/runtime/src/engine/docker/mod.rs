@@ -44,8 +44,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts, Labels,
-    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, ports,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
+    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, ports,
 };
 use crate::accounts;
 use crate::cancel::Cancel;

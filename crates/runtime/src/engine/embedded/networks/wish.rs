@@ -27,7 +27,10 @@ pub(in crate::engine::embedded) fn check(spec: &UnitSpec) -> Result<(), EngineEr
     }
     // Any unit will do: its id is only the name of a network that nobody declared.
     of(&UnitId::new(&spec.labels.project_root, &spec.labels.unit), spec)?;
-    spec.container.ports.iter().try_for_each(|of| ports::check(of).map_err(|(what, hint)| unsupported(&what, &hint)))
+    spec.container
+        .ports
+        .iter()
+        .try_for_each(|of| ports::check(of).map_err(|(what, hint)| unsupported(&what, &hint)))
 }
 
 /// The networks that a unit is in, the one that leads out first.
