@@ -17,7 +17,7 @@ use crate::leaks;
 use crate::networks::{alone, called, joins, network};
 use crate::place::{Kind, Place, Subject};
 use crate::rules::Rule;
-use crate::services::{that_runs, with};
+use crate::services::{WAITS, that_runs, with};
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("a_replacement_loses_no_request", |place| on(place, Kind::Embedded, no_request_is_lost)),
@@ -114,6 +114,11 @@ impl Site<'_> {
             project.set("DOCKER_HOST", &self.place.host(self.kind));
         }
         (project, port)
+    }
+
+    /// What a service needs for its clients to keep their connections.
+    fn keeps(&self) -> &'static str {
+        if self.kind == Kind::Docker { BY_HTTP } else { "" }
     }
 
     /// Ends the server from inside, as a crash would.
@@ -267,7 +272,7 @@ fn who_comes_waits(site: &Site<'_>) {
 }
 
 fn the_holder_outlives_all(site: &Site<'_>) {
-    let (project, port) = site.project("");
+    let (project, port) = site.project(site.keeps());
     project.up();
     let holder = holders(&project);
     assert_eq!(holder.len(), 1);
@@ -311,6 +316,7 @@ fn a_killed_up(site: &Site<'_>) {
 
 fn asked_again(place: &Place) {
     // Wherever it is asked from: nothing of it has to be reached.
+    place.engine(Kind::Docker);
     let site = Site { place, kind: Kind::Docker };
     let (project, _) = site.project("health = { http = \"/\", port = 8000, interval = \"1s\" }\n");
     project.up();
@@ -339,7 +345,8 @@ fn ports_are_held_while_a_unit_is_replaced(subject: &Subject) {
         let _alone = alone();
         let (port, other) = (free_port(), free_port());
         let serves = |word: &str| {
-            format!("mkdir /dev/shm/own; echo -n {word} > /dev/shm/own/index.html; exec httpd -f -p 8000 -h /dev/shm/own")
+            let page = format!("mkdir /dev/shm/own; echo -n {word} > /dev/shm/own/index.html");
+            format!("{page}; httpd -p 8000 -h /dev/shm/own; {WAITS}")
         };
         let published = |host| PublishedPort {
             container: 8000,
