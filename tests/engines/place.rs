@@ -66,9 +66,13 @@ impl Kind {
 }
 
 /// Whether there is such a program on this machine.
-pub fn is_here(program: &str) -> bool {
+pub fn is_here(name: &str) -> bool {
+    program(name).is_some()
+}
+
+fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists())
 }
 
 /// An engine with what a test needs of it.
@@ -269,8 +273,12 @@ impl Daemon {
             format!("\"{name}={most}:{most}\"")
         };
         let (files, processes) = (limit("nofile", Resource::Nofile), limit("nproc", Resource::Nproc));
-        let limits = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n");
-        fs::write(folder.join("containers.conf"), limits).unwrap();
+        // Its own first process is a package of its own; Docker's does the same.
+        let first = program("docker-init")
+            .map(|path| format!("[engine]\ninit_path = {path:?}\n"))
+            .unwrap_or_default();
+        let settings = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n{first}");
+        fs::write(folder.join("containers.conf"), settings).unwrap();
         // What it keeps there of networks and names is for its own namespace alone.
         let script = "ip link set lo up && mount -t tmpfs none /run && exec podman --root \"$1/root\" --runroot \"$1/run\" --runtime runc \
                       --cgroup-manager cgroupfs --events-backend file --log-level warn system service --time 0 \

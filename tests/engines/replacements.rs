@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use setpoint_model::container::PublishedPort;
+use setpoint_runtime::engine::BaseSource;
 
 use crate::daemon::kill_daemon;
 use crate::docker::Scenario;
@@ -40,6 +41,12 @@ pub const ON_DOCKER: &[Scenario] = &[
     }),
     ("an_up_that_is_killed_leaves_nobody_waiting_for_ever", |place| on(place, Kind::Docker, a_killed_up)),
     ("what_asks_a_service_is_there_again_when_it_was_killed", asked_again),
+    ("who_comes_is_led_to_a_service_that_the_engine_finds_well", |place| on(place, Kind::Docker, found_well)),
+];
+
+pub const ON_PODMAN: &[Scenario] = &[
+    ("a_replacement_loses_no_request", |place| on(place, Kind::Podman, no_request_is_lost)),
+    ("who_comes_while_a_service_is_down_waits", |place| on(place, Kind::Podman, who_comes_waits)),
 ];
 
 pub const RULES: &[Rule] = named![ports_are_held_while_a_unit_is_replaced];
@@ -77,9 +84,9 @@ const BY_HTTP: &str = "health = { http = \"/\", port = 8000 }\n";
 /// The same service of an image without Python, which keeps nothing in its own layer.
 const OF_AN_IMAGE: &str = r#"setpoint = 1
 [engine]
-default = "docker"
+default = "ENGINE"
 [service.web]
-image = "base:1"
+rootfs = "ROOTFS"
 command = ["sh", "-c", "mkdir /dev/shm/own; printf $WORD > /dev/shm/own/index.html; exec httpd -f -p 8000 -h /dev/shm/own"]
 env = { WORD = "one" }
 ports = ["PORT:8000"]
@@ -107,25 +114,30 @@ impl Site<'_> {
     /// A project with a service that has this besides, and its port.
     fn project(&self, more: &str) -> (Project, u16) {
         let port = free_port();
-        let manifest = if self.kind == Kind::Docker { OF_AN_IMAGE } else { MANIFEST };
+        let manifest = match (self.kind, &self.place.engine(self.kind).base) {
+            (Kind::Docker | Kind::Podman, BaseSource::Rootfs { path }) => {
+                OF_AN_IMAGE.replace("ENGINE", self.kind.name()).replace("ROOTFS", &path.to_string_lossy())
+            }
+            _ => MANIFEST.to_owned(),
+        };
         let mut project = Project::new(&format!("{}{more}", manifest.replace("PORT", &port.to_string())));
         project.write("own/server.py", SERVER);
-        if self.kind == Kind::Docker {
-            project.set("DOCKER_HOST", &self.place.host(self.kind));
+        for (name, value) in self.place.variables(self.kind) {
+            project.set(&name, &value);
         }
         (project, port)
     }
 
     /// What a service needs for its clients to keep their connections.
     fn keeps(&self) -> &'static str {
-        if self.kind == Kind::Docker { BY_HTTP } else { "" }
+        if self.kind.is_daemon() { BY_HTTP } else { "" }
     }
 
     /// Ends the server from inside, as a crash would.
     fn crash(&self, project: &Project) {
         let kill: &[&str] = match self.kind {
-            Kind::Docker => &["killall", "-9", "httpd"],
-            _ => &["pkill", "-9", "-f", "server[.]py"],
+            Kind::Docker | Kind::Podman => &["killall", "-9", "httpd"],
+            Kind::Embedded | Kind::Repeating => &["pkill", "-9", "-f", "server[.]py"],
         };
         project.run(&[&["exec", "web", "--"], kill].concat());
     }
@@ -311,6 +323,20 @@ fn a_killed_up(site: &Site<'_>) {
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     project.up();
     assert_eq!(word_at(port).unwrap(), "two");
+    project.run(&["down"]).exits(0);
+}
+
+/// Says another word until it is well.
+const LATE: &str = "echo -n none > /dev/shm/own/index.html; (sleep 1; echo -n $WORD > /dev/shm/own/index.html; : > /dev/shm/well) &";
+
+fn found_well(site: &Site<'_>) {
+    let check =
+        "health = { exec = [\"test\", \"-e\", \"/dev/shm/well\"], interval = \"200ms\", retries = 50 }\n";
+    let (project, port) = site.project(check);
+    project.declare("printf $WORD > /dev/shm/own/index.html;", LATE.trim_end_matches(';'));
+    project.up();
+    assert_eq!(word_at(port).unwrap(), "one");
+    replace_under(Load::new().with(move || word_at(port)).with(move || word_at(port)), &project, port);
     project.run(&["down"]).exits(0);
 }
 

@@ -23,6 +23,8 @@ const HEALTH: &str = "health.json";
 const SAID: u64 = 4096;
 /// How much later than it should be a check may be on a busy machine.
 const SLACK: Duration = Duration::from_secs(10);
+/// For how long is news what somebody else's check has come to.
+const NEWS: Duration = Duration::from_secs(60);
 /// How often is looked whether a check has ended.
 const TICK: Duration = Duration::from_millis(50);
 /// How long after the start is looked for the first time, and twice as long after that.
@@ -65,6 +67,22 @@ pub fn health(folder: &Path, running: &Running) -> Option<Health> {
         return None;
     }
     ((health.pid, health.start_time) == (running.pid, running.start_time)).then_some(health)
+}
+
+/// Tells what somebody else's check has come to of what runs.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn tell_health(folder: &Path, running: &Running, status: Status) -> Result<(), SandboxError> {
+    let health = Health {
+        status,
+        failures: 0,
+        said: String::new(),
+        holds: NEWS,
+        pid: running.pid,
+        start_time: running.start_time,
+    };
+    unit::write(&folder.join(HEALTH), &health)
 }
 
 /// The process that runs checks, a child of the sandbox's parent. Dropping it ends it.

@@ -37,7 +37,7 @@ pub use cgroup::{Cgroup, Offer, check_limits};
 pub use checks::{From, begin_checks, checker, main_check};
 pub use error::SandboxError;
 pub use exec::{Process, exec, exec_on_host, main_init, run};
-pub use health::{Health, Status, health};
+pub use health::{Health, Status, health, tell_health};
 pub use host_view::{prepare_host_base, prepare_host_layer, prepare_host_view, prepare_overlay};
 pub use ids::is_rootless;
 pub use network::{Bridge, Subnet, hardware_address, is_up, known_subnets, make_bridge, remove_device};

@@ -79,6 +79,11 @@ pub(crate) fn enter_network(running: &Running) -> Result<(), SandboxError> {
     if !unit::is_alive(running) {
         return Err(SandboxError::NotRunning);
     }
+    // That of the caller cannot be entered by an ordinary user, nor need it be.
+    let own = std::fs::read_link("/proc/thread-self/ns/net");
+    if own.is_ok_and(|own| std::fs::read_link(&path).is_ok_and(|of| of == own)) {
+        return Ok(());
+    }
     let enter =
         || rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
     let entered = enter().or_else(|refused| {

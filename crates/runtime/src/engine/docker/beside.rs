@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, PortBinding};
 use rustix::process::geteuid;
@@ -14,8 +15,9 @@ use setpoint_model::desired::HoldsPorts;
 use setpoint_sandbox as sandbox;
 
 use super::asking::{self, Reach, Sight, Way};
-use super::{Docker, is_running, labels, spec};
-use crate::engine::{EngineError, Health, UnitId, UnitSpec, checks, kept, ports};
+use super::{Docker, is_running, labels, says, spec};
+use crate::cancel::Cancel;
+use crate::engine::{Engine as _, EngineError, Health, UnitId, UnitSpec, checks, kept, ports};
 use crate::paths::make_private_folder;
 
 /// Where the state keeps it, in a folder for each unit.
@@ -54,11 +56,14 @@ impl Beside {
         ports::leading_to(to, &self.ports, self.check.as_ref())
     }
 
-    fn lead(&self, running: &sandbox::Running) -> sandbox::Lead {
+    /// That its ports lead to this process of a container.
+    fn lead(&self, running: &sandbox::Running, found: &ContainerInspectResponse) -> sandbox::Lead {
+        // What the engine's own check says is told by whoever keeps the unit.
+        let is_told = self.comes_back && engine_says(found).is_some();
         sandbox::Lead {
             running: running.clone(),
             listens: true,
-            is_checked: self.check.is_some(),
+            is_checked: self.check.is_some() || is_told,
             comes_back: self.comes_back,
         }
     }
@@ -82,8 +87,11 @@ impl Docker {
         })
     }
 
-    /// Says of a check that asks why it cannot.
-    pub(super) fn check_asking(&self, spec: &UnitSpec) -> Result<(), EngineError> {
+    /// Says of what would be ours beside a container why it cannot be.
+    pub(super) fn check_beside(&self, spec: &UnitSpec) -> Result<(), EngineError> {
+        for port in spec.container.ports.iter().filter(|_| spec.holds_ports) {
+            ports::check(port).map_err(|(what, hint)| self.unsupported(what, &hint))?;
+        }
         if !spec.container.health.as_ref().is_some_and(Check::asks) {
             return Ok(());
         }
@@ -126,11 +134,12 @@ impl Docker {
         let claim = ports::take(&self.roots, unit, &beside.ports_to(Ipv4Addr::UNSPECIFIED))?;
         start()?;
         let found = self.known(unit)?;
-        if is_running(&found) {
-            self.stand_by(unit, beside, &found)?;
-        }
+        let stands = if is_running(&found) { self.stand_by(unit, beside, &found) } else { Ok(()) };
         drop(claim);
-        Ok(())
+        stands.inspect_err(|_| {
+            // What cannot be started as it is declared does not run.
+            let _ = self.stop(unit, Duration::ZERO, &Cancel::default());
+        })
     }
 
     fn keep_beside(&self, unit: &UnitId, beside: &Beside) -> Result<(), EngineError> {
@@ -153,19 +162,27 @@ impl Docker {
             && sandbox::checker(&folder, &running).is_none()
         {
             let check = checks::check(sandbox::Test::Ask(ask), check);
-            sandbox::begin_checks(&check, &self.from(&beside, found)?, &running, &folder)?;
+            let begun = sandbox::begin_checks(&check, &self.from(&beside, found)?, &running, &folder);
+            // One that has ended meanwhile is not asked.
+            begun.or_else(|error| sandbox::watch(&running).map_or(Ok(()), |_| Err(error)))?;
         }
-        let to = addresses(found).find_map(|address| match address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
-        if let (false, Some(to)) = (beside.ports.is_empty(), to)
-            && let Some(claim) = ports::take(&self.roots, unit, &beside.ports_to(to))?
+        if !beside.ports.is_empty()
+            && let Some(claim) = ports::take(&self.roots, unit, &beside.ports_to(self.address(found)?))?
         {
-            claim.lead(&beside.lead(&running), &folder)?;
+            claim.lead(&beside.lead(&running, found), &folder)?;
         }
         beside.of = Some(running);
         self.keep_beside(unit, &beside)
+    }
+
+    /// The address of a container that ports can lead to.
+    fn address(&self, found: &ContainerInspectResponse) -> Result<Ipv4Addr, EngineError> {
+        let of_version_4 = addresses(found).find_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let what = "publishing ports of a container without an address of version 4";
+        of_version_4.ok_or_else(|| self.unsupported(what, "take `ports` out"))
     }
 
     /// The first process of a container; nothing if that has ended by now.
@@ -243,6 +260,9 @@ impl Docker {
         let Some(found) = self.inspect(unit)?.filter(is_running) else { return Ok(Vec::new()) };
         let Some(beside) = self.beside(unit, &found)? else { return Ok(Vec::new()) };
         let Some(running) = self.process_of(&found)? else { return Ok(Vec::new()) };
+        if let (Some(says), false, None) = (engine_says(&found), beside.ports.is_empty(), &beside.check) {
+            sandbox::tell_health(&self.beside_folder(unit), &running, says)?;
+        }
         let all = beside.check.iter().len() + usize::from(!beside.ports.is_empty());
         let watches = || -> Vec<OwnedFd> {
             let checker = sandbox::checker(&self.beside_folder(unit), &running);
@@ -261,6 +281,15 @@ impl Docker {
         ports::holder(&self.roots, unit).end()?;
         kept::remove(&self.beside_folder(unit))
     }
+}
+
+/// What the engine's own check says of a container, if it has one.
+fn engine_says(found: &ContainerInspectResponse) -> Option<sandbox::Status> {
+    Some(match says(found.state.as_ref()?.health.as_ref()?.status?)? {
+        Health::Starting => sandbox::Status::Starting,
+        Health::Healthy => sandbox::Status::Healthy,
+        Health::Unhealthy => sandbox::Status::Unhealthy,
+    })
 }
 
 fn asked_by(beside: &Beside) -> Option<(sandbox::Ask, &Check)> {

@@ -199,6 +199,16 @@ fn is_running(found: &ContainerInspectResponse) -> bool {
     found.state.as_ref().and_then(|state| state.running) == Some(true)
 }
 
+/// What the engine's own check says.
+fn says(status: HealthStatusEnum) -> Option<Health> {
+    match status {
+        HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+        HealthStatusEnum::STARTING => Some(Health::Starting),
+        _ => None,
+    }
+}
+
 impl Engine for Docker {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -219,7 +229,7 @@ impl Engine for Docker {
                 "declare an `image`, or take `engine.default` out",
             ));
         }
-        self.check_asking(spec)?;
+        self.check_beside(spec)?;
         if !spec.mounts.is_empty() && !self.connected()?.endpoint.is_local() {
             let host = &self.connected()?.endpoint.host;
             return Err(self.unsupported(
@@ -249,12 +259,7 @@ impl Engine for Docker {
         let started = state.started_at.as_deref().is_some_and(|at| !at.starts_with("0001-"));
         let (status, log) = state.health.map_or((None, None), |health| (health.status, health.log));
         let said = log.and_then(|mut log| log.pop()?.output).map(|said| said.trim().to_owned());
-        let health = status.and_then(|status| match status {
-            HealthStatusEnum::HEALTHY => Some(Health::Healthy),
-            HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
-            HealthStatusEnum::STARTING => Some(Health::Starting),
-            _ => None,
-        });
+        let health = status.and_then(says);
         let (health, said) = asked.unwrap_or((health, said));
         Ok(Progress {
             running,
