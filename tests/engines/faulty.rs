@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use setpoint_model::desired::Capabilities;
+use setpoint_model::capabilities::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;

@@ -146,7 +146,7 @@ fn main() -> ExitCode {
                     .collect()
             }
             Kind::Podman => {
-                [daemon::ON_PODMAN, replacements::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]]
+                [daemon::ON_PODMAN, replacements::ON_PODMAN, rootless::ON_PODMAN, &[build_secrets::ON_PODMAN]]
                     .concat()
             }
             Kind::Repeating => Vec::new(),

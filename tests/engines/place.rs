@@ -70,6 +70,12 @@ pub fn is_here(name: &str) -> bool {
     program(name).is_some()
 }
 
+/// What Podman is told of the first process that it gives to containers: its own is a package of its own, and Docker's
+/// does the same.
+pub fn own_first_process() -> String {
+    program("docker-init").map(|path| format!("[engine]\ninit_path = {path:?}\n")).unwrap_or_default()
+}
+
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists())
@@ -273,10 +279,7 @@ impl Daemon {
             format!("\"{name}={most}:{most}\"")
         };
         let (files, processes) = (limit("nofile", Resource::Nofile), limit("nproc", Resource::Nproc));
-        // Its own first process is a package of its own; Docker's does the same.
-        let first = program("docker-init")
-            .map(|path| format!("[engine]\ninit_path = {path:?}\n"))
-            .unwrap_or_default();
+        let first = own_first_process();
         let settings = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n{first}");
         fs::write(folder.join("containers.conf"), settings).unwrap();
         // What it keeps there of networks and names is for its own namespace alone.

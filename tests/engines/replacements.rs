@@ -120,7 +120,9 @@ impl Site<'_> {
             }
             _ => MANIFEST.to_owned(),
         };
-        let mut project = Project::new(&format!("{}{more}", manifest.replace("PORT", &port.to_string())));
+        let manifest = format!("{}{more}", manifest.replace("PORT", &port.to_string()));
+        // The engine's networks are called after it.
+        let mut project = Project::of(None, &format!("shop-{port}"), &manifest);
         project.write("own/server.py", SERVER);
         for (name, value) in self.place.variables(self.kind) {
             project.set(&name, &value);
@@ -333,7 +335,7 @@ fn found_well(site: &Site<'_>) {
     let check =
         "health = { exec = [\"test\", \"-e\", \"/dev/shm/well\"], interval = \"200ms\", retries = 50 }\n";
     let (project, port) = site.project(check);
-    project.declare("printf $WORD > /dev/shm/own/index.html;", LATE.trim_end_matches(';'));
+    project.declare("printf $WORD > /dev/shm/own/index.html;", LATE);
     project.up();
     assert_eq!(word_at(port).unwrap(), "one");
     replace_under(Load::new().with(move || word_at(port)).with(move || word_at(port)), &project, port);

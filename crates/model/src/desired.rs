@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::capabilities::Capabilities;
 use crate::container::{Build, Feature};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
@@ -13,55 +14,6 @@ use crate::manifest::{
 use crate::names::{HookName, PackName, SecretName};
 use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
 use crate::template::Template;
-
-/// What an engine can change, and at what cost. The difference between engines is this data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capabilities {
-    /// The engine's name, as in the manifest.
-    pub engine: &'static str,
-    /// What a change of mounts, the workspace, `host_paths` or the network costs.
-    pub mounts: Class,
-    /// What a change of limits costs.
-    pub limits: Class,
-    /// Whose published ports are held by a process of our own.
-    pub holds_ports: HoldsPorts,
-    /// What a change of the container's other settings costs.
-    pub container: Class,
-    /// Whether a unit can have a network of its own that leads out.
-    pub private_network: bool,
-}
-
-/// Whose published ports a process of our own holds, so that they outlive what they lead to; the engine publishes the
-/// others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldsPorts {
-    /// Everybody's.
-    All,
-    /// Those of services that the manifest declares. What a compose file or a devcontainer.json describes is published
-    /// as their own tools do it, which look for it there.
-    OfServices,
-    /// Nobody's.
-    None,
-}
-
-impl Capabilities {
-    /// Whether a unit's published ports are held by a process of our own.
-    #[must_use]
-    pub fn holds_ports(&self, env: &Env) -> bool {
-        match self.holds_ports {
-            HoldsPorts::All => true,
-            HoldsPorts::OfServices => {
-                env.service.as_ref().is_some_and(|service| !service.of_compose) && env.devcontainer.is_none()
-            }
-            HoldsPorts::None => false,
-        }
-    }
-
-    /// What a change of a unit's ports costs: what is published by the engine is part of the container.
-    fn ports(&self, env: &Env) -> Class {
-        if self.holds_ports(env) { Class::Hot } else { self.container }
-    }
-}
 
 /// A file and the digest of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]

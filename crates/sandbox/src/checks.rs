@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -64,10 +64,10 @@ pub fn begin_checks(
     let lost = |error: io::Error| SandboxError::io("start", "the health check", error);
     let opened = File::open(folder).map_err(|error| SandboxError::io("open", folder, error))?;
     let quiet = [Stdio::null(), Stdio::null(), Stdio::null()];
-    let (mut child, channel) = reexec::spawn(reexec::CHECK, &[], quiet).map_err(lost)?;
+    let (mut child, channel) = reexec::spawn(reexec::CHECK, &[folder.as_os_str()], quiet).map_err(lost)?;
     let order = Order { check: check.clone(), from: from.clone(), running: running.clone() };
     channel.wait_at_most(BEGINS).map_err(lost)?;
-    let told = channel.send(&order).and_then(|()| channel.send_fd(std::os::fd::AsFd::as_fd(&opened)));
+    let told = channel.send(&order).and_then(|()| channel.send_fd(opened.as_fd()));
     let answer = told.and_then(|()| channel.receive::<Result<(), SandboxError>>());
     let _ = child.wait();
     answer.map_err(lost)?.unwrap_or(Err(SandboxError::EndedEarly))

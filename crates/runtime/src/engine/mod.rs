@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use setpoint_model::capabilities::Capabilities;
 use setpoint_model::container::{Build, Container, Feature};
-use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
 use setpoint_model::import::compose;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use setpoint_model::container::{Health, HealthTest, PublishedPort};
 use setpoint_sandbox as sandbox;
 
-use super::{EngineError, UnitId};
+use super::{EngineError, Labels, UnitId};
 use crate::paths::{Roots, make_private_folder};
 
 /// Where the sockets lie of the processes that hold ports: not with the unit, which goes when it is made anew.
@@ -31,6 +31,14 @@ pub(super) fn take(
     let folder = roots.state.join(PORTS);
     make_private_folder(&folder).map_err(EngineError::io("make", &folder))?;
     Ok(Some(holder.take(ports)?))
+}
+
+/// Says which unit has a port that is in use, where `owner` knows one that has it.
+pub(super) fn with_owner(error: EngineError, owner: impl FnOnce(u16) -> Option<Labels>) -> EngineError {
+    use sandbox::SandboxError::PortTaken;
+    let EngineError::Sandbox(PortTaken { port, number, by }) = error else { return error };
+    let owner = owner(number).map(|labels| format!("`{}` of {}", labels.unit, labels.project_root.display()));
+    EngineError::Sandbox(PortTaken { port, number, by: owner.or(by) })
 }
 
 /// The published ports of a unit that were checked, which lead to this address.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bollard::models::{ContainerInspectResponse, PortBinding};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
+use setpoint_model::capabilities::HoldsPorts;
 use setpoint_model::container::{Health as Check, PublishedPort};
-use setpoint_model::desired::HoldsPorts;
 use setpoint_sandbox as sandbox;
 
 use super::asking::{self, Reach, Sight, Way};
@@ -131,7 +131,7 @@ impl Docker {
         }
         beside.of = None;
         self.keep_beside(unit, &beside)?;
-        let claim = ports::take(&self.roots, unit, &beside.ports_to(Ipv4Addr::UNSPECIFIED))?;
+        let claim = self.take(unit, &beside.ports_to(Ipv4Addr::UNSPECIFIED))?;
         start()?;
         let found = self.known(unit)?;
         let stands = if is_running(&found) { self.stand_by(unit, beside, &found) } else { Ok(()) };
@@ -142,10 +142,26 @@ impl Docker {
         })
     }
 
+    fn take(&self, unit: &UnitId, wanted: &[sandbox::Port]) -> Result<Option<sandbox::Claim>, EngineError> {
+        ports::take(&self.roots, unit, wanted).map_err(|error| {
+            ports::with_owner(error, |number| {
+                self.units().unwrap_or_default().into_iter().find_map(|(id, labels)| {
+                    let has = |beside: &Beside| beside.ports.iter().any(|port| port.host == Some(number));
+                    let known = self.inspect(&id).ok().flatten().filter(is_running)?;
+                    self.beside(&id, &known).ok().flatten().filter(has).map(|_| labels)
+                })
+            })
+        })
+    }
+
     fn keep_beside(&self, unit: &UnitId, beside: &Beside) -> Result<(), EngineError> {
+        kept::write(&self.make_beside_folder(unit)?.join(FILE), beside)
+    }
+
+    fn make_beside_folder(&self, unit: &UnitId) -> Result<PathBuf, EngineError> {
         let folder = self.beside_folder(unit);
         make_private_folder(&folder).map_err(EngineError::io("make", &folder))?;
-        kept::write(&folder.join(FILE), beside)
+        Ok(folder)
     }
 
     /// Has a container that runs asked, and its ports led there.
@@ -155,9 +171,8 @@ impl Docker {
         mut beside: Beside,
         found: &ContainerInspectResponse,
     ) -> Result<(), EngineError> {
-        let (folder, Some(running)) = (self.beside_folder(unit), self.process_of(found)?) else {
-            return Ok(());
-        };
+        let Some(running) = self.process_of(found)? else { return Ok(()) };
+        let folder = self.make_beside_folder(unit)?;
         if let Some((ask, check)) = asked_by(&beside)
             && sandbox::checker(&folder, &running).is_none()
         {
@@ -167,7 +182,7 @@ impl Docker {
             begun.or_else(|error| sandbox::watch(&running).map_or(Ok(()), |_| Err(error)))?;
         }
         if !beside.ports.is_empty()
-            && let Some(claim) = ports::take(&self.roots, unit, &beside.ports_to(self.address(found)?))?
+            && let Some(claim) = self.take(unit, &beside.ports_to(self.address(found)?))?
         {
             claim.lead(&beside.lead(&running, found), &folder)?;
         }
@@ -250,7 +265,7 @@ impl Docker {
         }
         beside.ports.clone_from(&spec.container.ports);
         if beside.ports.is_empty() {
-            ports::take(&self.roots, unit, &[])?;
+            self.take(unit, &[])?;
         }
         self.stand_by(unit, beside, &found)
     }

@@ -37,7 +37,7 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
-use setpoint_model::desired::Capabilities;
+use setpoint_model::capabilities::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Limits;

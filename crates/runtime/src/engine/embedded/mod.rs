@@ -20,8 +20,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use setpoint_model::capabilities::{Capabilities, HoldsPorts};
 use setpoint_model::container::{Container, ContainerMount, MountSource, NetworkMode};
-use setpoint_model::desired::{Capabilities, HoldsPorts};
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::{EnvValue, Limits, Network};
