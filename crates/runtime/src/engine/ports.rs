@@ -69,7 +69,7 @@ fn held(port: &PublishedPort, to: Ipv4Addr, is_http: bool) -> Result<sandbox::Po
     let refused = |what: String| {
         (
             format!("publishing the port {number}: {what}"),
-            "take it out, or set `engine.default = \"docker\"`".to_owned(),
+            "publish it by tcp or udp, on an address of this machine".to_owned(),
         )
     };
     let protocol = match port.protocol.as_str() {

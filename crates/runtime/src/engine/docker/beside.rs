@@ -1,7 +1,7 @@
 //! What is ours beside a container: the process that holds its published ports, and the one that asks whether it is well.
 //! The container's label says what there is as it was made, a file in the state as it is by now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -27,7 +27,9 @@ const FILE: &str = "beside.json";
 /// What is ours beside a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Beside {
-    /// The published ports that are held for it.
+    /// Whether its published ports are held, which is said when it is made; else they are the engine's.
+    holds_ports: bool,
+    /// Those that are held.
     ports: Vec<PublishedPort>,
     /// The check that asks it, if one does, and what network it has.
     check: Option<Check>,
@@ -40,11 +42,12 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// What a unit is to have; nothing if all is the engine's own.
-    pub(super) fn of(spec: &UnitSpec) -> Option<Self> {
+    /// What a unit is to have, whose ports are held or not; nothing if all is the engine's own.
+    pub(super) fn of(spec: &UnitSpec, holds_ports: bool) -> Option<Self> {
         let check = spec.container.health.clone().filter(Check::asks);
-        (spec.holds_ports || check.is_some()).then(|| Self {
-            ports: if spec.holds_ports { spec.container.ports.clone() } else { Vec::new() },
+        (holds_ports || check.is_some()).then(|| Self {
+            holds_ports,
+            ports: if holds_ports { spec.container.ports.clone() } else { Vec::new() },
             check,
             is_on_host: Reach::of(spec) == Reach::Host,
             comes_back: spec.comes_back,
@@ -117,6 +120,17 @@ impl Docker {
         Ok(made.and_then(|made| serde_json::from_str(made).ok()))
     }
 
+    /// What there is to be beside a container that is about to start as this says.
+    pub(super) fn declared_beside(
+        &self,
+        unit: &UnitId,
+        spec: &UnitSpec,
+    ) -> Result<Option<Beside>, EngineError> {
+        // Whoever made it decided whether the engine has to publish its ports.
+        let made = self.beside(unit, &self.known(unit)?)?;
+        Ok(Beside::of(spec, made.is_some_and(|made| made.holds_ports)))
+    }
+
     /// Starts a container. A port that is not to be had is found before anything runs.
     pub(super) fn launch(
         &self,
@@ -125,10 +139,6 @@ impl Docker {
         start: impl FnOnce() -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         let Some(mut beside) = beside else { return start() };
-        if publishes(&self.known(unit)?) {
-            // It was made by a caller for whom the engine had to.
-            beside.ports.clear();
-        }
         beside.of = None;
         self.keep_beside(unit, &beside)?;
         let claim = self.take(unit, &beside.ports_to(Ipv4Addr::UNSPECIFIED))?;
@@ -245,21 +255,17 @@ impl Docker {
 
     /// Publishes the ports that are declared now of a container that runs, if they are ours to publish.
     pub(super) fn publish(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
-        if !spec.holds_ports {
-            return Ok(());
-        }
         let found = self.known(unit)?;
-        if publishes(&found) {
+        let Some(mut beside) = self.beside(unit, &found)?.filter(|beside| beside.holds_ports) else {
             let published = found.host_config.and_then(|host| host.port_bindings);
-            if bound(published) == bound(spec::ports(&spec.container)) {
+            if !spec.holds_ports || bound(published) == bound(spec::ports(&spec.container)) {
                 return Ok(());
             }
             return Err(self.unsupported(
-                "changing the ports of a container that was made to publish them itself",
+                "changing the ports of a container that was made when the engine published them",
                 "`setpoint up --recreate`",
             ));
-        }
-        let Some(mut beside) = self.beside(unit, &found)?.or_else(|| Beside::of(spec)) else { return Ok(()) };
+        };
         if beside.ports == spec.container.ports {
             return Ok(());
         }
@@ -276,7 +282,7 @@ impl Docker {
         let Some(beside) = self.beside(unit, &found)? else { return Ok(Vec::new()) };
         let Some(running) = self.process_of(&found)? else { return Ok(Vec::new()) };
         if let (Some(says), false, None) = (engine_says(&found), beside.ports.is_empty(), &beside.check) {
-            sandbox::tell_health(&self.beside_folder(unit), &running, says)?;
+            sandbox::tell_health(&self.make_beside_folder(unit)?, &running, says)?;
         }
         let all = beside.check.iter().len() + usize::from(!beside.ports.is_empty());
         let watches = || -> Vec<OwnedFd> {
@@ -320,17 +326,8 @@ fn addresses(found: &ContainerInspectResponse) -> impl Iterator<Item = IpAddr> {
         .filter_map(|address| address.as_ref()?.parse().ok())
 }
 
-/// Whether the engine publishes a container's ports.
-fn publishes(found: &ContainerInspectResponse) -> bool {
-    let bindings = found.host_config.as_ref().and_then(|host| host.port_bindings.as_ref());
-    // A port that is only exposed may stand there too.
-    bindings.is_some_and(|bindings| bindings.values().flatten().any(|of| !of.is_empty()))
-}
-
 /// Ports that an engine publishes, as they can be compared.
-fn bound(
-    ports: Option<std::collections::HashMap<String, Option<Vec<PortBinding>>>>,
-) -> BTreeSet<(String, String, String)> {
+fn bound(ports: Option<HashMap<String, Option<Vec<PortBinding>>>>) -> BTreeSet<(String, String, String)> {
     let every = |address: Option<String>| address.filter(|text| text != "0.0.0.0").unwrap_or_default();
     let of_port = |(port, bindings): (String, Option<Vec<PortBinding>>)| {
         bindings

@@ -35,7 +35,7 @@ pub(super) fn of(unit: &UnitId, spec: &UnitSpec) -> HashMap<String, String> {
         (USER.to_owned(), spec.user.clone()),
         (WORKSPACE.to_owned(), spec.workspace.to_string_lossy().into_owned()),
     ]);
-    if let Some(beside) = Beside::of(spec) {
+    if let Some(beside) = Beside::of(spec, spec.holds_ports) {
         labels.insert(BESIDE.to_owned(), serde_json::to_string(&beside).unwrap_or_default());
     }
     labels

@@ -52,7 +52,6 @@ use crate::cancel::Cancel;
 use crate::events::Watcher;
 use crate::image::ImageStore;
 use crate::paths::Roots;
-use beside::Beside;
 pub use build_secrets::BuildSecretError;
 use client::{Client, Connected};
 pub use error::DockerError;
@@ -390,7 +389,7 @@ impl Engine for Docker {
         }
         self.write_variables(unit, spec)?;
         let start = || Ok(connected.quick("start a container", connected.api.start_container(&name, None))?);
-        self.launch(unit, Beside::of(spec), start)?;
+        self.launch(unit, self.declared_beside(unit, spec)?, start)?;
         if spec.first == FirstProcess::Idle {
             std::thread::sleep(SETTLE);
             let found = self.known(unit)?;
