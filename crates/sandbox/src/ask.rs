@@ -12,7 +12,7 @@ const LONGEST: usize = 16 * 1024;
 const REASON: usize = 80;
 
 /// The addresses of a network's own loopback.
-pub(crate) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Asks on the first of these addresses where somebody listens, all of the calling process's network. Gives whether the
 /// answer is good, and what is to be told of it.

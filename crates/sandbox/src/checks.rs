@@ -27,7 +27,7 @@ const BEGINS: Duration = Duration::from_secs(10);
 
 /// From where is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum From {
+pub enum AskFrom {
     /// From the network that the process is in: its loopback first, and then these addresses of it.
     Inside(Vec<IpAddr>),
     /// From the caller's network, on these addresses.
@@ -38,7 +38,7 @@ pub enum From {
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     check: Check,
-    from: From,
+    from: AskFrom,
     running: Running,
 }
 
@@ -56,7 +56,7 @@ struct Checker {
 /// If it cannot be started, or may not enter the network that it is to ask from.
 pub fn begin_checks(
     check: &Check,
-    from: &From,
+    from: &AskFrom,
     running: &Running,
     folder: &Path,
 ) -> Result<(), SandboxError> {
@@ -125,11 +125,11 @@ fn begin(order: &Order, folder: &OwnedFd) -> Result<Vec<IpAddr>, SandboxError> {
     // It may have no way there without its rights.
     rustix::process::fchdir(folder).map_err(|error| SandboxError::io("enter", "its folder", error))?;
     let addresses = match &order.from {
-        From::Inside(addresses) => {
+        AskFrom::Inside(addresses) => {
             setup::enter_network(&order.running)?;
             ask::LOOPBACK.iter().chain(addresses).copied().collect()
         }
-        From::Here(addresses) => addresses.clone(),
+        AskFrom::Here(addresses) => addresses.clone(),
     };
     privileges::give_up();
     let process = unit::running_now(rustix::process::getpid(), false, Cgroup::default())?;

@@ -33,8 +33,9 @@ mod syscalls;
 mod terminal;
 mod unit;
 
+pub use ask::LOOPBACK;
 pub use cgroup::{Cgroup, Offer, check_limits};
-pub use checks::{From, begin_checks, checker, main_check};
+pub use checks::{AskFrom, begin_checks, checker, main_check};
 pub use error::SandboxError;
 pub use exec::{Process, exec, exec_on_host, main_init, run};
 pub use health::{Health, Status, health, tell_health};

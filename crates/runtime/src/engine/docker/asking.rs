@@ -1,7 +1,5 @@
 //! From where a container can be asked over its network whether it is well.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use setpoint_model::container::NetworkMode;
 use setpoint_model::manifest::Network;
 
@@ -33,7 +31,7 @@ pub(super) enum Way {
 ///
 /// # Errors
 /// Why there is none, and what to do instead.
-pub(super) fn way(sight: Sight, network: &Reach) -> Result<Way, (&'static str, &'static str)> {
+pub(super) fn way(sight: Sight, network: Reach) -> Result<Way, (&'static str, &'static str)> {
     const EXEC: &str = "use `exec`, with a program of the image";
     const ROOT: &str = "run setpoint as root, or use `exec`, with a program of the image";
     if !sight.is_here {
@@ -76,9 +74,6 @@ impl Reach {
     }
 }
 
-/// The addresses of the host's own loopback.
-pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +89,7 @@ mod tests {
             (sight(true, false, false), [None; 3]),
             (sight(false, true, true), [None; 3]),
         ] {
-            assert_eq!(all.map(|reach| way(sight, &reach).ok()), expected, "{sight:?}");
+            assert_eq!(all.map(|reach| way(sight, reach).ok()), expected, "{sight:?}");
         }
     }
 }

@@ -98,8 +98,12 @@ impl Docker {
         if !spec.container.health.as_ref().is_some_and(Check::asks) {
             return Ok(());
         }
+        self.way(Reach::of(spec)).map(drop)
+    }
+
+    fn way(&self, reach: Reach) -> Result<Way, EngineError> {
         let refused = |(why, hint)| self.unsupported(format!("a health check by HTTP or TCP {why}"), hint);
-        asking::way(self.sight()?, &Reach::of(spec)).map(drop).map_err(refused)
+        asking::way(self.sight()?, reach).map_err(refused)
     }
 
     fn beside_folder(&self, unit: &UnitId) -> PathBuf {
@@ -187,7 +191,7 @@ impl Docker {
             && sandbox::checker(&folder, &running).is_none()
         {
             let check = checks::check(sandbox::Test::Ask(ask), check);
-            let begun = sandbox::begin_checks(&check, &self.from(&beside, found)?, &running, &folder);
+            let begun = sandbox::begin_checks(&check, &self.asked_from(&beside, found)?, &running, &folder);
             // One that has ended meanwhile is not asked.
             begun.or_else(|error| sandbox::watch(&running).map_or(Ok(()), |_| Err(error)))?;
         }
@@ -218,13 +222,17 @@ impl Docker {
         Ok(number.and_then(|number| sandbox::process_of(listens.process, number).ok()))
     }
 
-    fn from(&self, beside: &Beside, found: &ContainerInspectResponse) -> Result<sandbox::From, EngineError> {
+    /// From where a container is asked.
+    fn asked_from(
+        &self,
+        beside: &Beside,
+        found: &ContainerInspectResponse,
+    ) -> Result<sandbox::AskFrom, EngineError> {
         let reach = if beside.is_on_host { Reach::Host } else { Reach::Bridges };
-        let refused = |(why, hint)| self.unsupported(format!("a health check by HTTP or TCP {why}"), hint);
-        Ok(match asking::way(self.sight()?, &reach).map_err(refused)? {
-            Way::Inside => sandbox::From::Inside(addresses(found).collect()),
-            Way::Across => sandbox::From::Here(addresses(found).collect()),
-            Way::Loopback => sandbox::From::Here(asking::LOOPBACK.to_vec()),
+        Ok(match self.way(reach)? {
+            Way::Inside => sandbox::AskFrom::Inside(addresses(found).collect()),
+            Way::Across => sandbox::AskFrom::Here(addresses(found).collect()),
+            Way::Loopback => sandbox::AskFrom::Here(sandbox::LOOPBACK.to_vec()),
         })
     }
 
