@@ -366,6 +366,7 @@ fn asked_again(place: &Place) {
     assert_eq!(checkers(), now);
     project.run(&["down"]).exits(0);
     until("nobody asks", || checkers().is_empty());
+    project.run(&["uninstall", "--yes"]).exits(0).says_not("which is not Setpoint's");
 }
 
 fn ports_are_held_while_a_unit_is_replaced(subject: &Subject) {

@@ -19,10 +19,11 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 30] = [
+const OF_STATE: [&str; 31] = [
     "api.sock",
     "api.token",
     "bases",
+    "beside",
     "blobs",
     "cache_dirs",
     "cas",
