@@ -3,7 +3,8 @@
 # edit and made anew, RUNS times each. First each over a connection of its own; then by HTTP, half of them over connections
 # that are kept. Tells how many requests failed, and the longest time in which none was answered; beside it how long the
 # server itself takes until it listens, which is the least that there can be. Needs root and python3, which is the server
-# and the clients.
+# and the clients. With a Docker that has the image busybox the same is done there, where every edit makes the container
+# anew; beside it how long Docker itself takes to replace one.
 . "$(dirname "$0")/lib.sh"
 begin "$@"
 command -v python3 >/dev/null && [ "$(id -u)" -eq 0 ] || { echo "left out: it needs root and python3"; exit 0; }
@@ -62,13 +63,21 @@ print(f"{len(answered)} answered ({len(answered) / took:.0f} a second), {len(fai
 for what in sorted(set(failed)): print(f"  {failed.count(what)} x {what}")
 PYTHON
 
+serve='mkdir /dev/shm/own; echo -n ok > /dev/shm/own/index.html; exec httpd -f -p 8000 -h /dev/shm/own'
+on_host='[service.bench]
+base = "host"
+command = ["python3", "/srv/own/server.py", "8000"]
+mounts = [{ source = "own", target = "/srv/own" }]'
+on_docker="[engine]
+default = \"docker\"
+[service.bench]
+image = \"busybox\"
+command = [\"sh\", \"-c\", \"$serve\"]"
+
 manifest() {
   cat >setpoint.toml <<MANIFEST
 setpoint = 1
-[service.bench]
-base = "host"
-command = ["python3", "/srv/own/server.py", "8000"]
-mounts = [{ source = "own", target = "/srv/own" }]
+$service
 env = { ROUND = "$1" }
 ports = ["$port:8000"]
 stop_grace = "5s"
@@ -100,9 +109,18 @@ load() {
   "$setpoint" -q down 2>/dev/null
 }
 
-load "connections of their own" 0 ""
-load "requests by HTTP, half over kept connections" 4 'health = { http = "/", port = 8000 }'
+loads() {
+  service=$1
+  load "$2connections of their own" 0 ""
+  load "$2requests by HTTP, half over kept connections" 4 'health = { http = "/", port = 8000 }'
+}
 
+# floor WHAT: the median of the times.
+floor() {
+  echo "floor: $1 $(printf '%s\n' "${times[@]}" | sort -n | sed -n "$(((runs + 1) / 2))p") ms"
+}
+
+loads "$on_host" ""
 times=()
 for _ in $(seq "$runs"); do
   began=$(date +%s%N)
@@ -112,4 +130,21 @@ for _ in $(seq "$runs"); do
   times+=($((($(date +%s%N) - began) / 1000000)))
   kill "$server" && wait "$server" 2>/dev/null || true
 done
-echo "floor: the server itself listens after $(printf '%s\n' "${times[@]}" | sort -n | sed -n "$(((runs + 1) / 2))p") ms"
+floor "the server itself listens after"
+
+has_docker || exit 0
+loads "$on_docker" "on Docker, "
+peer_end() { docker rm -f setpoint-bench >/dev/null 2>&1; }
+run() { docker run -d --name setpoint-bench --init busybox sh -c "$serve" >/dev/null; }
+run
+times=()
+for _ in $(seq "$runs"); do
+  began=$(date +%s%N)
+  docker stop setpoint-bench >/dev/null
+  docker rm setpoint-bench >/dev/null
+  run
+  address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' setpoint-bench)
+  until (exec 3<>/dev/tcp/"$address"/8000) 2>/dev/null; do :; done
+  times+=($((($(date +%s%N) - began) / 1000000)))
+done
+floor "Docker itself replaces a container within"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use setpoint_model::desired::Capabilities;
+use setpoint_model::capabilities::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
@@ -167,7 +167,7 @@ impl Engine for Faulty {
     fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.set_ports(unit, spec)))
     }
-    fn tend(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
+    fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError> {
         self.again(|| self.inner.tend(unit))
     }
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {

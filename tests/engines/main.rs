@@ -70,6 +70,7 @@ fn main() -> ExitCode {
         Some("__init") => setpoint_sandbox::main_init(),
         Some("__shim") => setpoint_sandbox::main_shim(),
         Some("__ports") => setpoint_sandbox::main_ports(),
+        Some("__check") => setpoint_sandbox::main_check(),
         _ => {}
     }
     let require_all = std::env::args().any(|argument| argument == "--require-all");
@@ -89,9 +90,8 @@ fn main() -> ExitCode {
         let of_walls = if kind == Kind::Podman || of_networks.is_empty() { &[] } else { networks::OF_WALLS };
         // Without root a controller may not be there to use.
         let of_limits = if of_networks.is_empty() { &[] } else { limits::RULES };
-        // These two refuse them by name.
-        let asks = !of_networks.is_empty() && !matches!(kind, Kind::Docker | Kind::Podman);
-        let of_asking = if asks { asked::RULES } else { &[] };
+        let of_asking = if of_networks.is_empty() { &[] } else { asked::RULES };
+        let of_ports = if of_networks.is_empty() { &[] } else { replacements::RULES };
         let of_units = [
             rules::RULES,
             services::RULES,
@@ -100,6 +100,7 @@ fn main() -> ExitCode {
             of_networks,
             of_walls,
             of_asking,
+            of_ports,
             layouts::RULES,
         ]
         .concat();
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
                     stacks::SCENARIOS,
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
+                    replacements::ON_DOCKER,
                     secrets::ON_DOCKER,
                     upgrades::ON_DOCKER,
                 ]
@@ -146,10 +148,14 @@ fn main() -> ExitCode {
                     .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
                     .collect()
             }
-            Kind::Podman => {
-                [daemon::ON_PODMAN, upgrades::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]]
-                    .concat()
-            }
+            Kind::Podman => [
+                daemon::ON_PODMAN,
+                replacements::ON_PODMAN,
+                rootless::ON_PODMAN,
+                upgrades::ON_PODMAN,
+                &[build_secrets::ON_PODMAN],
+            ]
+            .concat(),
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,9 +66,19 @@ impl Kind {
 }
 
 /// Whether there is such a program on this machine.
-pub fn is_here(program: &str) -> bool {
+pub fn is_here(name: &str) -> bool {
+    program(name).is_some()
+}
+
+/// What Podman is told of the first process that it gives to containers: its own is a package of its own, and Docker's
+/// does the same.
+pub fn own_first_process() -> String {
+    program("docker-init").map(|path| format!("[engine]\ninit_path = {path:?}\n")).unwrap_or_default()
+}
+
+fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists())
 }
 
 /// An engine with what a test needs of it.
@@ -81,6 +92,29 @@ pub struct Subject {
     pub api: Option<Api>,
     /// Where it listens.
     pub host: Option<String>,
+}
+
+impl Subject {
+    /// Does something in the network that the engine is in: there its containers have their addresses, and what is
+    /// started here is there too.
+    pub fn within(&self, act: impl FnOnce() + Send) {
+        let network = self.host.as_ref().map(|host| {
+            let socket = std::os::unix::net::UnixStream::connect(host.trim_start_matches("unix://")).unwrap();
+            let process = rustix::net::sockopt::socket_peercred(socket).unwrap().pid;
+            fs::File::open(format!("/proc/{process}/ns/net")).unwrap()
+        });
+        let act = || {
+            if let Some(network) = network {
+                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(network.as_fd(), kind).unwrap();
+            }
+            act();
+        };
+        // A network is a thread's.
+        if let Err(panic) = std::thread::scope(|scope| scope.spawn(act).join()) {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 /// The folder that all lies in, and what runs there.
@@ -245,8 +279,9 @@ impl Daemon {
             format!("\"{name}={most}:{most}\"")
         };
         let (files, processes) = (limit("nofile", Resource::Nofile), limit("nproc", Resource::Nproc));
-        let limits = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n");
-        fs::write(folder.join("containers.conf"), limits).unwrap();
+        let first = own_first_process();
+        let settings = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n{first}");
+        fs::write(folder.join("containers.conf"), settings).unwrap();
         // What it keeps there of networks and names is for its own namespace alone.
         let script = "ip link set lo up && mount -t tmpfs none /run && exec podman --root \"$1/root\" --runroot \"$1/run\" --runtime runc \
                       --cgroup-manager cgroupfs --events-backend file --log-level warn system service --time 0 \

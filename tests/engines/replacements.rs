@@ -1,4 +1,5 @@
-//! Published ports while what they lead to is replaced, or falls, on the embedded engine, through the binary itself.
+//! Published ports while what they lead to is replaced, or falls: a rule that knows nothing of the engine, and what is
+//! tried on each through the binary itself.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,19 +8,48 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use setpoint_model::container::PublishedPort;
+use setpoint_runtime::engine::BaseSource;
+
 use crate::daemon::kill_daemon;
 use crate::docker::Scenario;
 use crate::harness::{Project, finish, until};
 use crate::leaks;
-use crate::place::Place;
+use crate::networks::{alone, called, joins, network};
+use crate::place::{Kind, Place, Subject};
+use crate::rules::Rule;
+use crate::services::{WAITS, that_runs, with};
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
-    ("a_replacement_loses_no_request", no_request_is_lost),
-    ("a_replacement_loses_no_connection_that_is_new", no_connection_is_lost),
-    ("who_comes_while_a_service_is_down_waits", who_comes_waits),
-    ("what_holds_ports_outlives_all_and_is_there_again_when_it_was_killed", the_holder_outlives_all),
-    ("an_up_that_is_killed_leaves_nobody_waiting_for_ever", a_killed_up),
+    ("a_replacement_loses_no_request", |place| on(place, Kind::Embedded, no_request_is_lost)),
+    ("a_replacement_loses_no_connection_that_is_new", |place| {
+        on(place, Kind::Embedded, no_connection_is_lost)
+    }),
+    ("who_comes_while_a_service_is_down_waits", |place| on(place, Kind::Embedded, who_comes_waits)),
+    ("what_holds_ports_outlives_all_and_is_there_again_when_it_was_killed", |place| {
+        on(place, Kind::Embedded, the_holder_outlives_all)
+    }),
+    ("an_up_that_is_killed_leaves_nobody_waiting_for_ever", |place| on(place, Kind::Embedded, a_killed_up)),
 ];
+
+pub const ON_DOCKER: &[Scenario] = &[
+    ("a_replacement_loses_no_request", |place| on(place, Kind::Docker, no_request_is_lost)),
+    ("a_replacement_loses_no_connection_that_is_new", |place| on(place, Kind::Docker, no_connection_is_lost)),
+    ("who_comes_while_a_service_is_down_waits", |place| on(place, Kind::Docker, who_comes_waits)),
+    ("what_holds_ports_outlives_all_and_is_there_again_when_it_was_killed", |place| {
+        on(place, Kind::Docker, the_holder_outlives_all)
+    }),
+    ("an_up_that_is_killed_leaves_nobody_waiting_for_ever", |place| on(place, Kind::Docker, a_killed_up)),
+    ("what_asks_a_service_is_there_again_when_it_was_killed", asked_again),
+    ("who_comes_is_led_to_a_service_that_the_engine_finds_well", |place| on(place, Kind::Docker, found_well)),
+];
+
+pub const ON_PODMAN: &[Scenario] = &[
+    ("a_replacement_loses_no_request", |place| on(place, Kind::Podman, no_request_is_lost)),
+    ("who_comes_while_a_service_is_down_waits", |place| on(place, Kind::Podman, who_comes_waits)),
+];
+
+pub const RULES: &[Rule] = named![ports_are_held_while_a_unit_is_replaced];
 
 /// A server whose connections may be kept, on port 8000, which says `WORD`.
 const SERVER: &str = r#"
@@ -51,21 +81,79 @@ restart = "always"
 
 const BY_HTTP: &str = "health = { http = \"/\", port = 8000 }\n";
 
-/// A project with a service that has this besides, and its port; nothing, without the rights that it needs.
-fn project(more: &str) -> Option<(Project, u16)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
+/// The same service of an image without Python, which keeps nothing in its own layer.
+const OF_AN_IMAGE: &str = r#"setpoint = 1
+[engine]
+default = "ENGINE"
+[service.web]
+rootfs = "ROOTFS"
+command = ["sh", "-c", "mkdir /dev/shm/own; printf $WORD > /dev/shm/own/index.html; exec httpd -f -p 8000 -h /dev/shm/own"]
+env = { WORD = "one" }
+ports = ["PORT:8000"]
+restart = "always"
+"#;
+
+/// Where a service is tried.
+struct Site<'a> {
+    place: &'a Place,
+    kind: Kind,
+}
+
+/// Tries something where the addresses of the engine's containers are reached; nothing, without the rights of root.
+fn on(place: &Place, kind: Kind, scenario: fn(&Site<'_>)) {
+    if rustix::process::geteuid().is_root() {
+        place.engine(kind).within(|| scenario(&Site { place, kind }));
     }
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let project = Project::new(&format!("{}{more}", MANIFEST.replace("PORT", &port.to_string())));
-    project.write("own/server.py", SERVER);
-    Some((project, port))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Site<'_> {
+    /// A project with a service that has this besides, and its port.
+    fn project(&self, more: &str) -> (Project, u16) {
+        let port = free_port();
+        let manifest = match (self.kind, &self.place.engine(self.kind).base) {
+            (Kind::Docker | Kind::Podman, BaseSource::Rootfs { path }) => {
+                OF_AN_IMAGE.replace("ENGINE", self.kind.name()).replace("ROOTFS", &path.to_string_lossy())
+            }
+            _ => MANIFEST.to_owned(),
+        };
+        let manifest = format!("{}{more}", manifest.replace("PORT", &port.to_string()));
+        // The engine's networks are called after it.
+        let mut project = Project::of(None, &format!("shop-{port}"), &manifest);
+        project.write("own/server.py", SERVER);
+        for (name, value) in self.place.variables(self.kind) {
+            project.set(&name, &value);
+        }
+        (project, port)
+    }
+
+    /// What a service needs for its clients to keep their connections.
+    fn keeps(&self) -> &'static str {
+        if self.kind.is_daemon() { BY_HTTP } else { "" }
+    }
+
+    /// Ends the server from inside, as a crash would.
+    fn crash(&self, project: &Project) {
+        let kill: &[&str] = match self.kind {
+            Kind::Docker | Kind::Podman => &["killall", "-9", "httpd"],
+            Kind::Embedded | Kind::Repeating => &["pkill", "-9", "-f", "server[.]py"],
+        };
+        project.run(&[&["exec", "web", "--"], kill].concat());
+    }
 }
 
 /// The processes that hold ports of a project's services.
 fn holders(project: &Project) -> Vec<u32> {
+    hidden(project, "__ports")
+}
+
+/// The processes of a project that are started by this word.
+fn hidden(project: &Project, word: &str) -> Vec<u32> {
     let processes = leaks::processes(project.state().parent().unwrap());
-    processes.into_iter().filter(|(_, line)| line.contains("__ports")).map(|(pid, _)| pid).collect()
+    processes.into_iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| pid).collect()
 }
 
 /// The word that is said over a connection of its own.
@@ -158,8 +246,8 @@ fn replace_under(load: Load, project: &Project, port: u16) {
     load.lost_nothing();
 }
 
-fn no_request_is_lost(_: &Place) {
-    let Some((project, port)) = project(BY_HTTP) else { return };
+fn no_request_is_lost(site: &Site<'_>) {
+    let (project, port) = site.project(BY_HTTP);
     project.up();
     let holder = holders(&project);
     let (mut one, mut other) = (Kept::new(port).unwrap(), Kept::new(port).unwrap());
@@ -171,8 +259,8 @@ fn no_request_is_lost(_: &Place) {
     TcpListener::bind(("127.0.0.1", port)).unwrap();
 }
 
-fn no_connection_is_lost(_: &Place) {
-    let Some((project, port)) = project("") else { return };
+fn no_connection_is_lost(site: &Site<'_>) {
+    let (project, port) = site.project("");
     project.up();
     replace_under(Load::new().with(move || word_at(port)).with(move || word_at(port)), &project, port);
     project.run(&["stop"]).exits(0);
@@ -180,19 +268,14 @@ fn no_connection_is_lost(_: &Place) {
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
-/// Ends the server from inside, as a crash would.
-fn crash(project: &Project) {
-    project.run(&["exec", "web", "--", "pkill", "-9", "-f", "server[.]py"]);
-}
-
-fn who_comes_waits(_: &Place) {
+fn who_comes_waits(site: &Site<'_>) {
     for more in ["", BY_HTTP] {
-        let Some((project, port)) = project(more) else { return };
+        let (project, port) = site.project(more);
         project.up();
         assert_eq!(word_at(port).unwrap(), "one");
         // It is started again at once, and then after a second.
         for _ in 0..2 {
-            crash(&project);
+            site.crash(&project);
             let clients: Vec<_> =
                 (0..4).map(|_| std::thread::spawn(move || word_at(port).unwrap())).collect();
             clients.into_iter().for_each(|client| assert_eq!(client.join().unwrap(), "one"));
@@ -202,8 +285,8 @@ fn who_comes_waits(_: &Place) {
     }
 }
 
-fn the_holder_outlives_all(_: &Place) {
-    let Some((project, port)) = project("") else { return };
+fn the_holder_outlives_all(site: &Site<'_>) {
+    let (project, port) = site.project(site.keeps());
     project.up();
     let holder = holders(&project);
     assert_eq!(holder.len(), 1);
@@ -231,8 +314,8 @@ fn kill(holders: &[u32]) {
     }
 }
 
-fn a_killed_up(_: &Place) {
-    let Some((project, port)) = project("") else { return };
+fn a_killed_up(site: &Site<'_>) {
+    let (project, port) = site.project("");
     project.run(&["up", "--no-daemon"]).exits(0);
     project.declare("\"one\"", "\"two\"");
     let mut command = project.command(&["up", "--no-daemon"]);
@@ -243,4 +326,91 @@ fn a_killed_up(_: &Place) {
     project.up();
     assert_eq!(word_at(port).unwrap(), "two");
     project.run(&["down"]).exits(0);
+}
+
+/// Says another word until it is well.
+const LATE: &str = "echo -n none > /dev/shm/own/index.html; (sleep 1; echo -n $WORD > /dev/shm/own/index.html; : > /dev/shm/well) &";
+
+fn found_well(site: &Site<'_>) {
+    let check =
+        "health = { exec = [\"test\", \"-e\", \"/dev/shm/well\"], interval = \"200ms\", retries = 50 }\n";
+    let (project, port) = site.project(check);
+    project.declare("printf $WORD > /dev/shm/own/index.html;", LATE);
+    project.up();
+    assert_eq!(word_at(port).unwrap(), "one");
+    replace_under(Load::new().with(move || word_at(port)).with(move || word_at(port)), &project, port);
+    project.run(&["down"]).exits(0);
+}
+
+fn asked_again(place: &Place) {
+    // Wherever it is asked from: nothing of it has to be reached.
+    place.engine(Kind::Docker);
+    let site = Site { place, kind: Kind::Docker };
+    let (project, _) = site.project("health = { http = \"/\", port = 8000, interval = \"1s\" }\n");
+    project.up();
+    let healthy = || project.run(&["status", "web"]).said().contains("running, healthy");
+    until("it is well", healthy);
+    let checkers = || hidden(&project, "__check");
+    let first = checkers();
+    assert_eq!(first.len(), 1);
+    kill(&first);
+    until("another one asks", || checkers().len() == 1 && checkers() != first);
+    until("it is well", healthy);
+    // Without a daemon, the next `up` finds that it is gone; a second one finds it.
+    kill_daemon(&project);
+    kill(&checkers());
+    project.run(&["up", "--no-daemon"]).exits(0).says("nothing to do");
+    let now = checkers();
+    assert_eq!(now.len(), 1);
+    project.run(&["up", "--no-daemon"]).exits(0);
+    assert_eq!(checkers(), now);
+    project.run(&["down"]).exits(0);
+    until("nobody asks", || checkers().is_empty());
+    project.run(&["uninstall", "--yes"]).exits(0).says_not("which is not Setpoint's");
+}
+
+fn ports_are_held_while_a_unit_is_replaced(subject: &Subject) {
+    subject.within(|| {
+        let _alone = alone();
+        let (port, other) = (free_port(), free_port());
+        let serves = |word: &str| {
+            let page = format!("mkdir /dev/shm/own; echo -n {word} > /dev/shm/own/index.html");
+            format!("{page}; httpd -p 8000 -h /dev/shm/own; {WAITS}")
+        };
+        let published = |host| PublishedPort {
+            container: 8000,
+            protocol: "tcp".to_owned(),
+            address: Some("127.0.0.1".to_owned()),
+            host: Some(host),
+        };
+        let mut unit = that_runs(subject, &serves("one"));
+        unit.spec.holds_ports = true;
+        let net = network(&called(&unit, "net"));
+        let unit = joins(unit, &[&net], &["web"]);
+        let mut unit = with(unit, |c| c.ports = vec![published(port)]).started();
+        assert_eq!(word_at(port).unwrap(), "one");
+        // Who comes while there is nothing waits for the next instance.
+        let held = subject.engine.hold(&unit.id).unwrap();
+        let waits = std::thread::spawn(move || word_at(port));
+        unit.stop();
+        subject.engine.remove(&unit.id).unwrap();
+        unit.spec.container.command.as_mut().unwrap()[2] = serves("two");
+        let unit = unit.started();
+        drop(held);
+        assert_eq!(waits.join().unwrap().unwrap(), "two");
+        // What was held is held on when whoever held it has gone.
+        drop(subject.engine.hold(&unit.id).unwrap());
+        assert_eq!(word_at(port).unwrap(), "two");
+        let unit = with(unit, |c| c.ports = vec![published(other)]);
+        subject.engine.set_ports(&unit.id, &unit.spec).unwrap();
+        assert_eq!(word_at(other).unwrap(), "two");
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+        assert_eq!(subject.engine.tend(&unit.id).unwrap().len(), 1);
+        unit.stop();
+        assert!(TcpStream::connect(("127.0.0.1", other)).is_err());
+        // As it was at last.
+        subject.engine.start_again(&unit.id).unwrap();
+        assert_eq!(word_at(other).unwrap(), "two");
+        unit.stop();
+    });
 }

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use crate::api::Api;
 use crate::docker::Scenario;
 use crate::harness::Project;
-use crate::place::{Kind, Place};
+use crate::place::{self, Kind, Place};
 
-pub const ON_PODMAN: Scenario = ("without_root_what_is_made_is_its_owners", what_is_made_is_its_owners);
+pub const ON_PODMAN: &[Scenario] = &[
+    ("without_root_what_is_made_is_its_owners", what_is_made_is_its_owners),
+    ("without_root_a_service_is_asked_in_its_own_network", a_service_is_asked),
+];
 
 /// Somebody who is nobody else on this machine.
 const USER: u32 = 54_321;
@@ -28,7 +31,8 @@ impl Podman {
         let at = |name: &str| folder.path().join(name);
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::copy(rootfs, at("rootfs.tar")).unwrap();
-        fs::write(at("containers.conf"), "[containers]\ndefault_ulimits = []\n").unwrap();
+        let settings = format!("[containers]\ndefault_ulimits = []\n{}", place::own_first_process());
+        fs::write(at("containers.conf"), settings).unwrap();
         let storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = {:?}\nrunroot = {:?}\n\
              [storage.options.overlay]\nignore_chown_errors = \"true\"\n",
@@ -128,5 +132,34 @@ fn what_is_made_is_its_owners(place: &Place) {
     let nothing: Vec<String> = Vec::new();
     assert_eq!(Api::new(&podman.socket()).of_steps(), (nothing.clone(), nothing));
     // On a busy machine it keeps a mount for a while of what it lists no more.
+    drop(podman);
+}
+
+const SERVICE: &str = r#"setpoint = 1
+[engine]
+default = "podman"
+[service.web]
+image = "localhost/base:1"
+command = ["sh", "-c", "echo well > /dev/shm/well; exec httpd -f -p 127.0.0.1:8000 -h /dev/shm"]
+health = { http = "/well", port = 8000, interval = "200ms", retries = 100 }
+[service.client]
+image = "localhost/base:1"
+network = "none"
+command = ["sleep", "100000"]
+depends_on = { web = "healthy" }
+"#;
+
+fn a_service_is_asked(place: &Place) {
+    // What gives containers a network without root's rights.
+    if !["slirp4netns", "pasta"].into_iter().any(place::is_here) {
+        return;
+    }
+    let podman = Podman::start(&place.engine(Kind::Podman).folder.join("rootfs.tar"));
+    let mut project = Project::of_user(USER, SERVICE);
+    project.set("CONTAINER_HOST", &format!("unix://{}", podman.socket().display()));
+    project.up().says("web healthy");
+    project.run(&["status"]).exits(0).says("running, healthy");
+    project.run(&["down"]).exits(0);
+    project.run(&["uninstall", "--yes"]).exits(0);
     drop(podman);
 }

@@ -87,6 +87,7 @@ impl<'a> Unit<'a> {
             first: FirstProcess::Idle,
             comes_back: false,
             is_withheld: false,
+            holds_ports: false,
             entrypoints: Vec::new(),
             secret_env: Default::default(),
             container: Default::default(),

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Some("__init") => setpoint_sandbox::main_init(),
         Some("__shim") => setpoint_sandbox::main_shim(),
         Some("__ports") => setpoint_sandbox::main_ports(),
+        Some("__check") => setpoint_sandbox::main_check(),
         _ => commands::run(),
     }
 }

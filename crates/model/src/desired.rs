@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::capabilities::Capabilities;
 use crate::container::{Build, Feature};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, FORMAT, Fingerprint, Leaf, LeafKey, Pack};
@@ -13,23 +14,6 @@ use crate::manifest::{
 use crate::names::{HookName, PackName, SecretName};
 use crate::plan::{Desired, DesiredHook, hook_owner, pack_owner};
 use crate::template::Template;
-
-/// What an engine can change, and at what cost. The difference between engines is this data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capabilities {
-    /// The engine's name, as in the manifest.
-    pub engine: &'static str,
-    /// What a change of mounts, the workspace, `host_paths` or the network costs.
-    pub mounts: Class,
-    /// What a change of limits costs.
-    pub limits: Class,
-    /// What a change of ports costs.
-    pub ports: Class,
-    /// What a change of the container's other settings costs.
-    pub container: Class,
-    /// Whether a unit can have a network of its own that leads out.
-    pub private_network: bool,
-}
 
 /// A file and the digest of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -355,7 +339,7 @@ impl Builder<'_> {
             let address = port.address.map(|address| format!("{address}:")).unwrap_or_default();
             let outside = port.host.map(|host| format!("on {address}{host}"));
             let shown = outside.unwrap_or_else(|| "open".to_owned());
-            self.value(&format!("ports {}", port.port), capabilities.ports, &shown);
+            self.value(&format!("ports {}", port.port), capabilities.ports(env), &shown);
         }
     }
 
@@ -363,7 +347,7 @@ impl Builder<'_> {
     fn container(&mut self, env: &Env, capabilities: &Capabilities) {
         for (setting, value) in env.container.settings() {
             let class =
-                if setting.starts_with("ports ") { capabilities.ports } else { capabilities.container };
+                if setting.starts_with("ports ") { capabilities.ports(env) } else { capabilities.container };
             if setting.strip_prefix("env ").is_some_and(may_be_secret) {
                 let digest = Encoder::new("setpoint.leaf", FORMAT).text(&value).finish();
                 let shown = Some(format!("hidden, {}", digest.short()));

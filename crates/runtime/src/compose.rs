@@ -189,6 +189,7 @@ impl Service<'_> {
         let depends_on = service.depends_on.iter().filter(|(name, _)| self.names.contains_key(name.as_str()));
         let of = OfService {
             called: self.called.to_owned(),
+            of_compose: true,
             depends_on: depends_on
                 .map(|(name, dependency)| Ok((self.unit(name)?, *dependency)))
                 .collect::<Result<_, Problem>>()?,

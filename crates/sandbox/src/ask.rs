@@ -11,8 +11,11 @@ const LONGEST: usize = 16 * 1024;
 /// How much is told of what stands beside a status.
 const REASON: usize = 80;
 
-/// Asks on the loopback, and where nothing listens there on these addresses, all of the calling process's network.
-/// Gives whether the answer is good, and what is to be told of it.
+/// The addresses of a network's own loopback.
+pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Asks on the first of these addresses where somebody listens, all of the calling process's network. Gives whether the
+/// answer is good, and what is to be told of it.
 pub(crate) fn ask(ask: &Ask, addresses: &[IpAddr], at_most: Duration) -> (bool, String) {
     let until = Deadline { at: Instant::now() + at_most, at_most };
     let stream = match connect(ask.port, addresses, &until) {
@@ -56,19 +59,16 @@ impl Deadline {
     }
 }
 
-/// What is told of a failure is that of the loopback.
+/// What is told of a failure is that of the first address.
 fn connect(port: u16, addresses: &[IpAddr], until: &Deadline) -> io::Result<TcpStream> {
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let refused = match TcpStream::connect_timeout(&loopback, until.left()?) {
-        Ok(stream) => return Ok(stream),
-        Err(error) => error,
-    };
-    for address in std::iter::once(&IpAddr::V6(Ipv6Addr::LOCALHOST)).chain(addresses) {
-        if let Ok(stream) = TcpStream::connect_timeout(&SocketAddr::new(*address, port), until.left()?) {
-            return Ok(stream);
+    let mut refused = None;
+    for address in addresses {
+        match TcpStream::connect_timeout(&SocketAddr::new(*address, port), until.left()?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => drop(refused.get_or_insert(error)),
         }
     }
-    Err(refused)
+    Err(refused.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
 }
 
 /// The status of the answer and what stands beside it; nothing if it is not HTTP.
@@ -186,7 +186,7 @@ mod tests {
             String::from_utf8_lossy(&asked[..read]).into_owned()
         });
         let get = Get { path: "/well?a=b".to_owned(), status: wanted };
-        let said = ask(&Ask { port, get: Some(get) }, &[], at_most);
+        let said = ask(&Ask { port, get: Some(get) }, &LOOPBACK, at_most);
         let asked = server.join().unwrap();
         assert!(asked.starts_with("GET /well?a=b HTTP/1.1\r\n") && asked.ends_with("\r\n\r\n"), "{asked}");
         said
@@ -208,12 +208,16 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_asked_on_the_loopback_and_then_elsewhere() {
+    fn a_port_is_asked_on_one_address_after_the_other() {
         let listener = TcpListener::bind("127.0.0.7:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let try_on = |addresses: &[IpAddr]| ask(&Ask { port, get: None }, addresses, Duration::from_secs(60));
+        let try_on = |addresses: &[&str]| {
+            let more = addresses.iter().map(|address| address.parse().unwrap());
+            let all: Vec<IpAddr> = LOOPBACK.into_iter().chain(more).collect();
+            ask(&Ask { port, get: None }, &all, Duration::from_secs(60))
+        };
         assert_eq!(try_on(&[]), (false, format!("port {port}: connection refused")));
-        assert_eq!(try_on(&["127.0.0.7".parse().unwrap()]), (true, String::new()));
-        assert_eq!(try_on(&["127.0.0.8".parse().unwrap()]).1, format!("port {port}: connection refused"));
+        assert_eq!(try_on(&["127.0.0.7"]), (true, String::new()));
+        assert_eq!(try_on(&["127.0.0.8"]).1, format!("port {port}: connection refused"));
     }
 }

@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::ask::ask;
+use crate::ask::{self, ask};
 use crate::channel::Channel;
 use crate::error::SandboxError;
 use crate::exec::exec;
 use crate::setup;
 use crate::spec::{Check, Ended, ExecSpec, Network, Test};
 use crate::syscalls::{self, Fork};
-use crate::unit::{self, Observed, Running};
+use crate::unit::{self, Observed, Running, ended_within};
 
 const HEALTH: &str = "health.json";
 /// How much of what a check said is kept.
 const SAID: u64 = 4096;
 /// How much later than it should be a check may be on a busy machine.
 const SLACK: Duration = Duration::from_secs(10);
+/// For how long is news what somebody else's check has come to.
+const NEWS: Duration = Duration::from_secs(60);
 /// How often is looked whether a check has ended.
 const TICK: Duration = Duration::from_millis(50);
 /// How long after the start is looked for the first time, and twice as long after that.
@@ -67,6 +69,22 @@ pub fn health(folder: &Path, running: &Running) -> Option<Health> {
     ((health.pid, health.start_time) == (running.pid, running.start_time)).then_some(health)
 }
 
+/// Tells what somebody else's check has come to of what runs.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn tell_health(folder: &Path, running: &Running, status: Status) -> Result<(), SandboxError> {
+    let health = Health {
+        status,
+        failures: 0,
+        said: String::new(),
+        holds: NEWS,
+        pid: running.pid,
+        start_time: running.start_time,
+    };
+    unit::write(&folder.join(HEALTH), &health)
+}
+
 /// The process that runs checks, a child of the sandbox's parent. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Checker {
@@ -84,8 +102,10 @@ impl Checker {
             Fork::Child => {
                 drop(ours);
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-                if let Ok(Some((running, folder))) = theirs.receive::<(Running, PathBuf)>() {
-                    watch(check, network, &running, &folder);
+                if let Ok(Some((running, folder))) = theirs.receive::<(Running, PathBuf)>()
+                    && let Some(addresses) = places(check, network, &running)
+                {
+                    watch(check, &addresses, &running, &folder);
                 }
                 std::process::exit(0)
             }
@@ -105,17 +125,23 @@ impl Drop for Checker {
     }
 }
 
-/// Checks, for as long as the sandbox runs.
-fn watch(check: &Check, network: &Network, running: &Running, folder: &Path) {
+/// Where a sandbox is asked, from its own network if it has one; nothing if that is gone.
+fn places(check: &Check, network: &Network, running: &Running) -> Option<Vec<IpAddr>> {
     // All that this process does from then on is to ask.
     let is_own = matches!(network, Network::Own(_) | Network::Of(_)) && matches!(check.test, Test::Ask(_));
-    if is_own && setup::enter_network(running).is_err() {
-        return;
+    if is_own {
+        setup::enter_network(running).ok()?;
     }
-    let addresses: Vec<IpAddr> = match network {
-        Network::Own(own) => own.interfaces.iter().map(|interface| interface.address.into()).collect(),
-        _ => Vec::new(),
+    let own = match network {
+        Network::Own(own) => own.interfaces.as_slice(),
+        _ => &[],
     };
+    Some(ask::LOOPBACK.into_iter().chain(own.iter().map(|interface| interface.address.into())).collect())
+}
+
+/// Checks, for as long as what is checked runs; who is asked is asked on these addresses.
+pub(crate) fn watch(check: &Check, addresses: &[IpAddr], running: &Running, folder: &Path) {
+    let Ok(process) = unit::open(running) else { return };
     let began = Instant::now();
     let mut health = Health {
         status: Status::Starting,
@@ -128,15 +154,17 @@ fn watch(check: &Check, network: &Network, running: &Running, folder: &Path) {
     let starts = |health: &Health| health.status == Status::Starting && began.elapsed() < check.start_period;
     let usual = |health: &Health| if starts(health) { check.start_interval } else { check.interval };
     let (mut next, mut soon) = (began + usual(&health), SOON);
-    while unit::is_alive(running) {
+    loop {
         let left = next.saturating_duration_since(Instant::now());
         // Until something is known, it is looked at sooner as well: somebody may wait for it. Failures do not count then.
         let is_early = health.status == Status::Starting && soon < left;
-        std::thread::sleep(if is_early { soon } else { left });
+        if ended_within(&process, if is_early { soon } else { left }) {
+            return;
+        }
         soon *= 2;
         let starts = starts(&health);
         let (well, said) = match &check.test {
-            Test::Ask(whom) => ask(whom, &addresses, check.timeout),
+            Test::Ask(whom) => ask(whom, addresses, check.timeout),
             Test::Run(process) => {
                 // With the limits that it has now.
                 let Observed::Running(now) = unit::observe(folder) else { return };

@@ -121,6 +121,14 @@ pub(crate) fn drop_capabilities() -> Result<(), SandboxError> {
     caps::set(None, CapSet::Permitted, &kept).map_err(error)
 }
 
+/// Gives up all rights of root, for good; what cannot be given up is not there.
+pub(crate) fn give_up() {
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        let _ = caps::clear(None, set);
+    }
+    let _ = rustix::thread::set_no_new_privs(true);
+}
+
 /// The filters of system calls, compiled. Made before a fork, installed after it.
 pub(crate) struct Filters(Vec<BpfProgram>);
 

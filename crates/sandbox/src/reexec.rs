@@ -22,6 +22,8 @@ pub(crate) const INIT: &str = "__init";
 pub(crate) const SHIM: &str = "__shim";
 /// As [`INIT`], for the process that holds the ports of a unit.
 pub(crate) const PORTS: &str = "__ports";
+/// As [`INIT`], for the process that asks a container of another engine whether it is well.
+pub(crate) const CHECK: &str = "__check";
 
 const SELF: &str = "/proc/self/exe";
 

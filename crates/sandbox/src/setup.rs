@@ -70,7 +70,8 @@ fn enter_network_of(folder: &Path) -> Result<(), SandboxError> {
     enter_network(&running)
 }
 
-/// Moves into the network of what runs.
+/// Moves into the network of what runs; of a calling process with a single thread, also into one that another user
+/// namespace of this user owns.
 pub(crate) fn enter_network(running: &Running) -> Result<(), SandboxError> {
     let path = format!("/proc/{}/ns/net", running.pid);
     let network = std::fs::File::open(&path).map_err(|error| SandboxError::io("open", &path, error))?;
@@ -78,6 +79,17 @@ pub(crate) fn enter_network(running: &Running) -> Result<(), SandboxError> {
     if !unit::is_alive(running) {
         return Err(SandboxError::NotRunning);
     }
-    rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|error| SandboxError::io("enter", &path, error))
+    // That of the caller cannot be entered by an ordinary user, nor need it be.
+    let own = std::fs::read_link("/proc/thread-self/ns/net");
+    if own.is_ok_and(|own| std::fs::read_link(&path).is_ok_and(|of| of == own)) {
+        return Ok(());
+    }
+    let enter =
+        || rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
+    let entered = enter().or_else(|refused| {
+        let owner = syscalls::owner_of_namespace(network.as_fd()).map_err(|_| refused)?;
+        rustix::thread::move_into_link_name_space(owner.as_fd(), Some(LinkNameSpaceType::User))?;
+        enter()
+    });
+    entered.map_err(|error| SandboxError::io("enter", &path, error))
 }

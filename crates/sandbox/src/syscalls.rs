@@ -122,6 +122,18 @@ pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The user namespace that owns another namespace.
+pub(crate) fn owner_of_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `NS_GET_USERNS`, which the kernel has had since 4.9.
+    const GET_OWNER: libc::Ioctl = 0xb701;
+    // SAFETY: the request takes no argument, and gives a new descriptor that is nobody's yet.
+    match unsafe { libc::ioctl(namespace.as_raw_fd(), GET_OWNER) } {
+        // SAFETY: it is open, and was opened for this call.
+        number @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Makes a terminal the controlling one of this session.
 pub(crate) fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes an integer argument and touches no memory of ours.

@@ -41,6 +41,14 @@ pub struct Running {
     pub cgroup: Cgroup,
 }
 
+impl Running {
+    /// Whether both are one process, whatever its limits are by now.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.pid, self.start_time, &self.boot_id) == (other.pid, other.start_time, &other.boot_id)
+    }
+}
+
 /// How a sandbox ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -217,10 +225,19 @@ pub(crate) fn remove_group(folder: &Path) {
     }
 }
 
-fn ended_within(process: &rustix::fd::OwnedFd, at_most: Duration) -> bool {
+/// Whether a process ends within this time.
+pub(crate) fn ended_within(process: &rustix::fd::OwnedFd, at_most: Duration) -> bool {
+    let began = Instant::now();
     let mut poll = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
-    let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(at_most.subsec_nanos()) };
-    matches!(rustix::event::poll(&mut poll, Some(&timeout)), Ok(1..))
+    loop {
+        let left = at_most.saturating_sub(began.elapsed());
+        match rustix::event::poll(&mut poll, rustix::time::Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(_) if left.is_zero() => return false,
+            Err(_) => {}
+        }
+    }
 }
 
 /// What becomes readable when a sandbox's first process ends.

@@ -19,11 +19,12 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 31] = [
+const OF_STATE: [&str; 32] = [
     "api.sock",
     "api.token",
     "aside",
     "bases",
+    "beside",
     "blobs",
     "cache_dirs",
     "cas",

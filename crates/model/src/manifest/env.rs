@@ -104,6 +104,8 @@ pub struct Env {
 pub struct OfService {
     /// What its file calls it.
     pub called: String,
+    /// Whether that is a compose file, which other tools may read as well.
+    pub of_compose: bool,
     /// The units that come before it, and what they must have come to.
     pub depends_on: BTreeMap<UnitName, Dependency>,
     /// When the engine starts it again.

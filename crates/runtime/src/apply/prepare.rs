@@ -96,6 +96,7 @@ impl Unit<'_> {
             },
             is_withheld: false,
             comes_back: self.env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No),
+            holds_ports: self.engine.capabilities().holds_ports(self.env),
             networks: self.env.service.iter().flat_map(|of| of.networks.clone()).collect(),
             volumes: self
                 .env

@@ -4,6 +4,10 @@
 pub mod docker;
 pub mod embedded;
 
+mod checks;
+mod kept;
+mod ports;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,8 +17,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use setpoint_model::capabilities::Capabilities;
 use setpoint_model::container::{Build, Container, Feature};
-use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
 use setpoint_model::import::compose;
@@ -215,6 +219,8 @@ pub struct UnitSpec {
     /// Whether nobody from outside reaches it when it has started, until [`Engine::publish`]. Where the engine itself
     /// publishes ports, that is not to be had.
     pub is_withheld: bool,
+    /// Whether its published ports are held by a process of our own, see [`Capabilities::holds_ports`].
+    pub holds_ports: bool,
     /// Scripts that are run before that.
     pub entrypoints: Vec<String>,
     /// Variables of its first process that hold secrets, which are put in when it starts, from the secret store.
@@ -556,13 +562,11 @@ pub trait Engine: Send + Sync {
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError>;
 
     /// Keeps waiting what comes to a unit's published ports, since it is about to be stopped and started again: until
-    /// it is, or what this gives is dropped. Nothing, if the engine cannot.
+    /// it is, or what this gives is dropped. Nothing, if nothing of ours holds them.
     ///
     /// # Errors
     /// If what holds the ports does not answer.
-    fn hold(&self, _unit: &UnitId) -> Result<Option<Hold>, EngineError> {
-        Ok(None)
-    }
+    fn hold(&self, unit: &UnitId) -> Result<Option<Hold>, EngineError>;
 
     /// Stops a unit: asks, waits this long, kills. Nothing to do is no error.
     ///
@@ -611,26 +615,20 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// If somebody else has one; those that were published before may not be any more.
-    fn set_ports(&self, _unit: &UnitId, _spec: &UnitSpec) -> Result<(), EngineError> {
-        Ok(())
-    }
+    fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError>;
 
     /// Leads what comes to the published ports of a unit that runs to it. Nothing to do is no error.
     ///
     /// # Errors
     /// If somebody else has one by now.
-    fn publish(&self, _unit: &UnitId) -> Result<(), EngineError> {
-        Ok(())
-    }
+    fn publish(&self, unit: &UnitId) -> Result<(), EngineError>;
 
-    /// Sees to it that the published ports of a running unit are held. Gives what becomes readable when they are not
-    /// any more, where something of ours holds them.
+    /// Sees to it that what is ours beside a running unit is there: what holds its published ports, what asks it whether
+    /// it is well. Gives what becomes readable when it is not any more.
     ///
     /// # Errors
-    /// If somebody else has one by now.
-    fn tend(&self, _unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
-        Ok(None)
-    }
+    /// If somebody else has a port by now.
+    fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError>;
 
     /// The files that the unit has changed or made in its own layer, up to a few, and how many there are.
     ///

@@ -145,11 +145,11 @@ impl Actor<'_> {
         alerted.into_iter().for_each(|what| self.tell(what));
         self.tell_rest(&decision, now);
         let at_most = at_most(&situation, &decision, watch.as_ref(), now);
-        let ports = match kept.intent.wanted {
+        let beside = match kept.intent.wanted {
             Wanted::Up => engine.tend(&self.on_engine).map_err(|error| error.to_string())?,
-            Wanted::Stopped => None,
+            Wanted::Stopped => Vec::new(),
         };
-        let watched = watch.into_iter().map(|watch| watch.fd).chain(ports).collect();
+        let watched = watch.into_iter().map(|watch| watch.fd).chain(beside).collect();
         Ok(Next::Wait { watched, at_most })
     }
 

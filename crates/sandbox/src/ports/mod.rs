@@ -19,7 +19,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ use crate::channel::Channel;
 use crate::error::SandboxError;
 use crate::reexec;
 use crate::spec::Port;
-use crate::unit::Running;
+use crate::unit::{Running, ended_within};
 
 pub use process::main_ports;
 
@@ -242,20 +242,6 @@ impl Claim {
 
 fn lost(why: impl std::fmt::Display) -> SandboxError {
     SandboxError::io("talk to", "the process that holds ports", why)
-}
-
-fn ended_within(process: &OwnedFd, at_most: Duration) -> bool {
-    let began = Instant::now();
-    let mut poll = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
-    loop {
-        let left = at_most.saturating_sub(began.elapsed());
-        match rustix::event::poll(&mut poll, rustix::time::Timespec::try_from(left).ok().as_ref()) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(_) if left.is_zero() => return false,
-            Err(_) => {}
-        }
-    }
 }
 
 /// A socket by a path that is short enough to be a socket's, wherever it lies.

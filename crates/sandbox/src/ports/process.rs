@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use caps::CapSet;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Resource;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,10 +22,10 @@ use super::route::{Busy, PATIENCE, Route, Target};
 use super::{Answer, Lead, Order, datagrams, streams, with_short_path};
 use crate::channel::Channel;
 use crate::health::{self, Status};
-use crate::reexec;
 use crate::spec::{Port, Protocol};
 use crate::syscalls::{self, Fork};
 use crate::unit::{self, Running};
+use crate::{privileges, reexec};
 
 /// How long what is under way has to end before a sandbox is replaced.
 const DRAINS: Duration = Duration::from_secs(2);
@@ -57,7 +56,9 @@ fn run(first: Channel) -> io::Result<()> {
     let folder = File::open(socket.parent().unwrap_or(Path::new("/")))?;
     // What it is called where somebody asks who has a port.
     let _ = rustix::thread::set_name(c"setpoint-ports");
-    give_up_rights();
+    // Who gives it ports has taken them.
+    privileges::give_up();
+    take_descriptors();
     let (orders, heard) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     spawn({
@@ -74,12 +75,8 @@ fn run(first: Channel) -> io::Result<()> {
     std::process::exit(0)
 }
 
-/// Who gives it ports has taken them: it needs no rights of its own, but as many descriptors as may be had.
-fn give_up_rights() {
-    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        let _ = caps::clear(None, set);
-    }
-    let _ = rustix::thread::set_no_new_privs(true);
+/// It needs as many descriptors as may be had.
+fn take_descriptors() {
     let most = rustix::process::getrlimit(Resource::Nofile).maximum;
     let all = rustix::process::Rlimit { current: most, maximum: most };
     let _ = rustix::process::setrlimit(Resource::Nofile, all);
@@ -286,7 +283,7 @@ impl Holder {
     fn lead(&mut self, lead: Lead, folder: OwnedFd) -> io::Result<()> {
         self.is_held = false;
         self.waits_until = None;
-        if self.instance.as_ref().is_none_or(|known| !is_same(&known.running, &lead.running)) {
+        if self.instance.as_ref().is_none_or(|known| !known.running.is_same(&lead.running)) {
             self.forget();
             let Ok(end) = unit::open(&lead.running) else {
                 // It has ended by now.
@@ -356,7 +353,7 @@ impl Holder {
 
     /// A sandbox has ended.
     fn ended(&mut self, running: &Running) {
-        let Some(instance) = self.instance.as_ref().filter(|known| is_same(&known.running, running)) else {
+        let Some(instance) = self.instance.as_ref().filter(|known| known.running.is_same(running)) else {
             return;
         };
         let comes_back = instance.comes_back;
@@ -380,11 +377,6 @@ impl Holder {
         }
         self.instance.is_none() && self.waits_until.is_none()
     }
-}
-
-/// Whether both are one sandbox, whatever its limits are by now.
-fn is_same(one: &Running, other: &Running) -> bool {
-    (one.pid, one.start_time) == (other.pid, other.start_time)
 }
 
 fn is_open(route: &Route, target: &Arc<Target>) -> bool {

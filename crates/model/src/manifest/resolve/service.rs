@@ -95,6 +95,7 @@ pub(super) fn service(
     };
     let of = OfService {
         called: name.to_string(),
+        of_compose: false,
         depends_on: section.depends_on.0.into_iter().map(|(name, word)| (name, dependency(word))).collect(),
         restart: match section.restart {
             Some(RestartWord::Never) => RestartPolicy::No,

@@ -23,7 +23,13 @@ pub(super) fn set(engine: &Docker, unit: &UnitId, generation: u64) -> Result<(),
     if is_running(&found) {
         return Err(state(unit, "is running"));
     }
+    engine.move_beside(unit, &beside(unit, generation))?;
     rename(engine.connected()?, &labels::container_name(unit.as_str()), &name(unit, generation))
+}
+
+/// What is kept beside it is called as if it were of another unit.
+fn beside(unit: &UnitId, generation: u64) -> UnitId {
+    UnitId(format!("{}.{generation}", unit.as_str()))
 }
 
 /// Puts one back.
@@ -36,6 +42,7 @@ pub(super) fn put_back(engine: &Docker, unit: &UnitId, generation: u64) -> Resul
     if engine.inspect(unit)?.is_some() {
         return Err(state(unit, "exists already"));
     }
+    engine.move_beside(&beside(unit, generation), unit)?;
     rename(connected, &aside, &labels::container_name(unit.as_str()))
 }
 
@@ -59,9 +66,10 @@ pub(super) fn of(connected: &Connected, unit: &UnitId) -> Result<Vec<u64>, Engin
 }
 
 /// Removes one.
-pub(super) fn remove(connected: &Connected, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+pub(super) fn remove(engine: &Docker, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
+    let connected = engine.connected()?;
     let options = RemoveContainerOptionsBuilder::default().v(true).build();
     connected
         .find("remove a container", connected.api.remove_container(&name(unit, generation), Some(options)))?;
-    Ok(())
+    engine.forget_kept_beside(&beside(unit, generation))
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
+use setpoint_sandbox as sandbox;
 
 use super::Flavor;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Listener};
 use super::error::{DockerError, says};
 
 /// The least version of the API that has all that is asked of it here: Docker 19.03, Podman 3.
@@ -40,6 +41,8 @@ pub(super) struct Connected {
     pub(super) endpoint: Endpoint,
     pub(super) flavor: Flavor,
     has_buildkit: bool,
+    /// The version of the kernel that its containers run on.
+    kernel: Option<String>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -69,7 +72,8 @@ impl Client {
             let _inside = runtime.enter();
             endpoint.connect()?
         };
-        let mut connected = Connected { api, endpoint, flavor: self.flavor, has_buildkit: false, runtime };
+        let flavor = self.flavor;
+        let mut connected = Connected { api, endpoint, flavor, has_buildkit: false, kernel: None, runtime };
         connected.check_version()?;
         Ok(self.connected.get_or_init(|| connected))
     }
@@ -81,10 +85,19 @@ impl Connected {
         self.has_buildkit
     }
 
+    /// Who listens, if the containers' processes are processes of this machine, and not of another or of a virtual one.
+    pub(super) fn is_here(&self) -> Option<Listener> {
+        let own = rustix::system::uname();
+        let is_own = |kernel: &String| own.release().to_bytes() == kernel.as_bytes();
+        let listener = self.endpoint.listener().filter(|listens| sandbox::is_here(listens.process))?;
+        self.kernel.as_ref().is_none_or(is_own).then_some(listener)
+    }
+
     fn check_version(&mut self) -> Result<(), DockerError> {
         let version = self.quick("ask for its version", self.api.version())?;
         let components = version.components.iter().flatten();
         self.has_buildkit = !components.into_iter().any(|component| component.name.contains("Podman"));
+        self.kernel = version.kernel_version.filter(|kernel| !kernel.is_empty());
         let text = version.api_version.unwrap_or_default();
         let number = text
             .split_once('.')

@@ -24,6 +24,15 @@ pub(super) struct Endpoint {
     tls: Option<PathBuf>,
 }
 
+/// Who listens for an engine: itself, or who starts it when it is asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listener {
+    /// The number of the process, as it is here; 0 if it is not to be seen from here.
+    pub(super) process: i32,
+    /// As whom it listens.
+    pub(super) user: u32,
+}
+
 #[derive(Deserialize)]
 struct ConfigFile {
     #[serde(rename = "currentContext")]
@@ -110,9 +119,14 @@ impl Endpoint {
     /// Whether the engine runs without root's rights, so that root inside is its own user outside: by who listens. Not
     /// every version of Podman says it of itself.
     pub(super) fn is_rootless(&self) -> bool {
-        let connected = self.socket().and_then(|socket| std::os::unix::net::UnixStream::connect(socket).ok());
-        let listens = connected.and_then(|socket| rustix::net::sockopt::socket_peercred(socket).ok());
-        listens.is_some_and(|listens| !listens.uid.is_root())
+        self.listener().is_some_and(|listens| listens.user != 0)
+    }
+
+    /// Who listens on the socket.
+    pub(super) fn listener(&self) -> Option<Listener> {
+        let connected = std::os::unix::net::UnixStream::connect(self.socket()?).ok()?;
+        let listens = rustix::net::sockopt::socket_peercred(connected).ok()?;
+        Some(Listener { process: listens.pid.as_raw_pid(), user: listens.uid.as_raw() })
     }
 
     /// A client for it. Nothing is sent yet.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::beside::Beside;
 use crate::engine::{Labels, UnitId, UnitSpec};
 
 /// The unit's labels, as JSON.
@@ -12,6 +13,9 @@ pub(super) const UNIT: &str = "dev.setpoint.unit";
 pub(super) const USER: &str = "dev.setpoint.user";
 /// Where the project appears inside.
 pub(super) const WORKSPACE: &str = "dev.setpoint.workspace";
+
+/// What is ours beside a container, as it was made.
+pub(super) const BESIDE: &str = "dev.setpoint.beside";
 
 /// Where the state lies that a step writes to: on its container, its workspace, and the image that came of it.
 pub(super) const STEP: &str = "dev.setpoint.step";
@@ -31,6 +35,9 @@ pub(super) fn of(unit: &UnitId, spec: &UnitSpec) -> HashMap<String, String> {
         (USER.to_owned(), spec.user.clone()),
         (WORKSPACE.to_owned(), spec.workspace.to_string_lossy().into_owned()),
     ]);
+    if let Some(beside) = Beside::of(spec, spec.holds_ports) {
+        labels.insert(BESIDE.to_owned(), serde_json::to_string(&beside).unwrap_or_default());
+    }
     labels
 }
 

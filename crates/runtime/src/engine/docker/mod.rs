@@ -2,6 +2,8 @@
 //! container's labels.
 
 mod aside;
+mod asking;
+mod beside;
 mod build;
 mod build_secrets;
 mod changes;
@@ -25,6 +27,7 @@ mod upload;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,16 +39,15 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
-use setpoint_model::container::Health as Check;
-use setpoint_model::desired::Capabilities;
+use setpoint_model::capabilities::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, HostFacts, ImageFacts, Labels,
-    OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
+    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, ports,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -158,6 +160,18 @@ impl Docker {
         }
     }
 
+    /// Starts a container as it was started last, if it does not run.
+    fn launch_again(&self, unit: &UnitId, is_withheld: bool) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let name = labels::container_name(unit.as_str());
+        let found = self.known(unit)?;
+        if is_running(&found) {
+            return Ok(());
+        }
+        let start = || Ok(connected.quick("start a container", connected.api.start_container(&name, None))?);
+        self.launch(unit, self.beside(unit, &found)?, is_withheld, start)
+    }
+
     /// Joins the networks that a container is not made in.
     fn join_networks(&self, name: &str, spec: &UnitSpec) -> Result<(), EngineError> {
         let connected = self.connected()?;
@@ -198,6 +212,16 @@ fn is_running(found: &ContainerInspectResponse) -> bool {
     found.state.as_ref().and_then(|state| state.running) == Some(true)
 }
 
+/// What the engine's own check says.
+fn says(status: HealthStatusEnum) -> Option<Health> {
+    match status {
+        HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+        HealthStatusEnum::STARTING => Some(Health::Starting),
+        _ => None,
+    }
+}
+
 impl Engine for Docker {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -205,7 +229,7 @@ impl Engine for Docker {
             mounts: Class::Recreate,
             // Podman's way to change them came late, and is another one.
             limits: if self.flavor == Flavor::Docker { Class::Hot } else { Class::Recreate },
-            ports: Class::Recreate,
+            holds_ports: self.holds_ports(),
             container: Class::Recreate,
             private_network: true,
         }
@@ -218,11 +242,7 @@ impl Engine for Docker {
                 "declare an `image`, or take `engine.default` out",
             ));
         }
-        if spec.container.health.as_ref().is_some_and(Check::asks) {
-            return Err(
-                self.unsupported("a health check by HTTP or TCP", "use `exec`, with a program of the image")
-            );
-        }
+        self.check_beside(spec)?;
         if !spec.mounts.is_empty() && !self.connected()?.endpoint.is_local() {
             let host = &self.connected()?.endpoint.host;
             return Err(self.unsupported(
@@ -245,23 +265,20 @@ impl Engine for Docker {
     }
 
     fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
-        let Some(state) = self.inspect(unit)?.and_then(|found| found.state) else {
-            return Ok(Progress::default());
-        };
+        let Some(found) = self.inspect(unit)? else { return Ok(Progress::default()) };
+        let asked = self.asked(unit, &found)?;
+        let state = found.state.unwrap_or_default();
         let running = state.running == Some(true);
         let started = state.started_at.as_deref().is_some_and(|at| !at.starts_with("0001-"));
         let (status, log) = state.health.map_or((None, None), |health| (health.status, health.log));
         let said = log.and_then(|mut log| log.pop()?.output).map(|said| said.trim().to_owned());
+        let health = status.and_then(says);
+        let (health, said) = asked.unwrap_or((health, said));
         Ok(Progress {
             running,
             // What is being stopped runs, for this engine.
             ending: false,
-            health: status.and_then(|status| match status {
-                HealthStatusEnum::HEALTHY => Some(Health::Healthy),
-                HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
-                HealthStatusEnum::STARTING => Some(Health::Starting),
-                _ => None,
-            }),
+            health,
             said: said.filter(|said| !said.is_empty()),
             since: if running { state.started_at } else { state.finished_at.filter(|_| started) }
                 .and_then(|at| at.parse().ok()),
@@ -393,7 +410,8 @@ impl Engine for Docker {
             self.resolve(unit, &spec.user)?;
         }
         self.write_variables(unit, spec)?;
-        connected.quick("start a container", connected.api.start_container(&name, None))?;
+        let start = || Ok(connected.quick("start a container", connected.api.start_container(&name, None))?);
+        self.launch(unit, self.declared_beside(unit, spec)?, spec.is_withheld, start)?;
         if spec.first == FirstProcess::Idle {
             std::thread::sleep(SETTLE);
             let found = self.known(unit)?;
@@ -406,20 +424,30 @@ impl Engine for Docker {
     }
 
     fn start_again(&self, unit: &UnitId) -> Result<(), EngineError> {
-        let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
-        Ok(connected.quick("start a container", connected.api.start_container(&name, None))?)
+        self.launch_again(unit, false)
+    }
+
+    fn start_withheld(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.launch_again(unit, true)
+    }
+
+    fn publish(&self, unit: &UnitId) -> Result<(), EngineError> {
+        self.lead(unit)
     }
 
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
         let fd = self.happenings.of(self.connected()?, &labels::container_name(unit.as_str()));
-        Ok(fd.map(|fd| Watch { fd, tells_health: true }))
+        // The engine knows nothing of checks that are not its own.
+        let tells_health = !self.is_asked(unit)?;
+        Ok(fd.map(|fd| Watch { fd, tells_health }))
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
         let what = "stop a container";
+        let holder = ports::holder(&self.roots, unit);
+        holder.close();
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
         let mut killed = false;
@@ -439,17 +467,23 @@ impl Engine for Docker {
             }
         });
         match stopped {
-            Err(error) if client::is_absent(&error) => Ok(()),
-            Err(error) => Err(connected.explain(what, &error).into()),
-            Ok(()) => Ok(()),
+            Err(error) if !client::is_absent(&error) => Err(connected.explain(what, &error).into()),
+            _ => Ok(holder.end()?),
         }
     }
 
+    fn hold(&self, unit: &UnitId) -> Result<Option<Hold>, EngineError> {
+        let claim = ports::holder(&self.roots, unit).hold()?;
+        Ok(claim.map(|claim| Box::new(claim) as Hold))
+    }
+
     fn remove(&self, unit: &UnitId) -> Result<(), EngineError> {
-        let Some(found) = self.inspect(unit)? else { return Ok(()) };
-        if is_running(&found) {
+        let found = self.inspect(unit)?;
+        if found.as_ref().is_some_and(is_running) {
             return Err(state(unit, "is running"));
         }
+        self.forget_beside(unit)?;
+        let Some(found) = found else { return Ok(()) };
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());
         let options = RemoveContainerOptionsBuilder::default().v(true).build();
@@ -471,7 +505,7 @@ impl Engine for Docker {
     }
 
     fn remove_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
-        aside::remove(self.connected()?, unit, generation)
+        aside::remove(self, unit, generation)
     }
 
     fn set_limits(&self, unit: &UnitId, limits: &Limits) -> Result<(), EngineError> {
@@ -491,6 +525,14 @@ impl Engine for Docker {
             connected.quick(what, connected.api.update_container(&name, update))?;
         }
         Ok(())
+    }
+
+    fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
+        self.set_published(unit, spec)
+    }
+
+    fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError> {
+        self.tend_beside(unit)
     }
 
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {

@@ -108,7 +108,7 @@ fn host_config(spec: &UnitSpec) -> HostConfig {
     HostConfig {
         mounts: some(mounts),
         network_mode: Some(network_mode(spec)),
-        port_bindings: ports(settings),
+        port_bindings: if spec.holds_ports { None } else { ports(settings) },
         memory: limits.memory.map(|size| signed(size.0)),
         memory_swap: resources.memory_swap,
         memory_reservation: resources.memory_reservation.map(|size| signed(size.0)),
@@ -265,7 +265,8 @@ fn propagated(word: &str) -> Option<MountBindOptionsPropagationEnum> {
     })
 }
 
-fn ports(settings: &Container) -> Option<HashMap<String, Option<Vec<PortBinding>>>> {
+/// The ports that the engine publishes.
+pub(super) fn ports(settings: &Container) -> Option<HashMap<String, Option<Vec<PortBinding>>>> {
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     for port in &settings.ports {
         let binding = PortBinding {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use setpoint_sandbox as sandbox;
 
 use super::networks::{self, Memberships};
-use super::{Embedded, kept, state};
-use crate::engine::{EngineError, UnitId};
+use super::{Embedded, state};
+use crate::engine::{EngineError, UnitId, kept};
 use crate::paths::make_private_folder;
 
 /// Where they lie: by unit, and then by generation.

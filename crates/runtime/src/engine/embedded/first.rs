@@ -2,20 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use setpoint_model::container::{Container, Health, HealthTest};
 use setpoint_sandbox as sandbox;
 
 use super::{UnitFile, unsupported};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, checks};
 use crate::image::Config;
-
-/// The usual times of a health check, which are Docker's.
-const INTERVAL: Duration = Duration::from_secs(30);
-const TIMEOUT: Duration = Duration::from_secs(30);
-const START_INTERVAL: Duration = Duration::from_secs(5);
-const RETRIES: u32 = 3;
 
 const SIGTERM: i32 = 15;
 
@@ -40,16 +33,12 @@ pub(super) fn main(
         user: user.clone(),
         io: sandbox::Io::Captured,
     };
-    let check = check(settings, image).map(|(test, health)| sandbox::Check {
-        test: match test {
+    let check = check(settings, image).map(|(test, health)| {
+        let test = match test {
             Test::Run(argv) => sandbox::Test::Run(process(argv)),
             Test::Ask(ask) => sandbox::Test::Ask(ask),
-        },
-        interval: health.interval.unwrap_or(INTERVAL),
-        timeout: health.timeout.unwrap_or(TIMEOUT),
-        retries: health.retries.unwrap_or(RETRIES),
-        start_period: health.start_period.unwrap_or_default(),
-        start_interval: health.start_interval.unwrap_or(START_INTERVAL),
+        };
+        checks::check(test, &health)
     });
     let stop_signal = match settings.stop_signal.as_ref().or(image.stop_signal.as_ref()) {
         None => SIGTERM,
@@ -97,21 +86,15 @@ fn check(settings: &Container, image: &Config) -> Option<(Test, Health)> {
         HealthTest::Off => return None,
         HealthTest::Exec(argv) => Test::Run(argv.clone()),
         HealthTest::Shell(text) => Test::Run(vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()]),
-        HealthTest::Tcp { port } => Test::Ask(sandbox::Ask { port: *port, get: None }),
-        HealthTest::Http { port, path, status } => {
-            let get = sandbox::Get { path: path.clone(), status: *status };
-            Test::Ask(sandbox::Ask { port: *port, get: Some(get) })
-        }
+        asks => Test::Ask(checks::asks(asks)?),
     };
-    // As on Docker, nothing at all is the usual.
-    let some = |time: &Duration| !time.is_zero();
     let health = Health {
         test: None,
-        interval: declared.interval.or(brought.interval).filter(some),
-        timeout: declared.timeout.or(brought.timeout).filter(some),
-        retries: declared.retries.or(brought.retries).filter(|retries| *retries > 0),
+        interval: declared.interval.or(brought.interval),
+        timeout: declared.timeout.or(brought.timeout),
+        retries: declared.retries.or(brought.retries),
         start_period: declared.start_period.or(brought.start_period),
-        start_interval: declared.start_interval.or(brought.start_interval).filter(some),
+        start_interval: declared.start_interval.or(brought.start_interval),
     };
     Some((test, health))
 }
@@ -138,6 +121,8 @@ pub(super) fn not_a_signal(name: &str) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
@@ -179,10 +164,6 @@ mod tests {
             check(&declared(Health { interval: second, ..Health::default() }), &image).unwrap();
         assert_eq!(test, Test::Run(words("/bin/sh -c true")));
         assert_eq!((health.interval, health.timeout, health.retries), (second, second, None));
-        let none = Some(Duration::ZERO);
-        let zeros = Health { interval: none, timeout: none, retries: Some(0), ..Health::default() };
-        let (_, health) = check(&declared(zeros), &image).unwrap();
-        assert_eq!((health.interval, health.timeout, health.retries), (None, None, None));
         let off = declared(Health { test: Some(HealthTest::Off), ..Health::default() });
         assert_eq!(check(&off, &image), None);
         assert_eq!(check(&Container::default(), &Config::default()), None);

@@ -3,10 +3,9 @@
 mod aside;
 mod first;
 mod identity;
-mod kept;
 mod networks;
-mod ports;
 mod settings;
+mod started;
 mod steps;
 mod volumes;
 
@@ -22,8 +21,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use setpoint_model::capabilities::{Capabilities, HoldsPorts};
 use setpoint_model::container::{Container, ContainerMount, MountSource, NetworkMode};
-use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::{EnvValue, Limits, Network};
@@ -33,9 +32,9 @@ use setpoint_sandbox as sandbox;
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts,
     ImageFacts, Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId,
-    UnitSpec, Watch,
+    UnitSpec, Watch, checks, kept, ports,
 };
-use ports::{STARTED_AS, StartedAs};
+use started::{STARTED_AS, StartedAs};
 
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -141,7 +140,7 @@ impl Embedded {
     ) -> Result<(), EngineError> {
         let start = |wanted: StartedAs| {
             // A port that is not to be had is found before anything runs.
-            let claim = if is_withheld { None } else { ports::take(self, unit, &wanted)? };
+            let claim = if is_withheld { None } else { ports::take(&self.roots, unit, &wanted.ports)? };
             let folder = self.folder(unit);
             let running = sandbox::start(&self.with_secrets(unit, wanted.sandbox.clone())?, &folder)?;
             claim.map_or(Ok(()), |claim| Ok(claim.lead(&wanted.lead(running), &folder)?))
@@ -198,7 +197,8 @@ impl Embedded {
     fn started_as(&self, unit: &UnitId, spec: &UnitSpec, file: &UnitFile) -> Result<StartedAs, EngineError> {
         let folder = self.folder(unit);
         let (network, address) = self.network_of(unit, spec)?;
-        let ports = address.map_or(Ok(Vec::new()), |to| ports::of(&spec.container, to))?;
+        let (published, health) = (&spec.container.ports, spec.container.health.as_ref());
+        let ports = address.map_or(Vec::new(), |to| ports::leading_to(to, published, health));
         let names = networks::names(&folder, &network, &spec.container)?;
         let root = match &spec.base {
             BaseSource::Host => sandbox::Root::HostView { state: folder },
@@ -390,7 +390,7 @@ impl Engine for Embedded {
             engine: "embedded",
             mounts: Class::Restart,
             limits: Class::Hot,
-            ports: Class::Hot,
+            holds_ports: HoldsPorts::All,
             container: Class::Restart,
             // One that nothing leads out of is nobody's first choice.
             private_network: !sandbox::is_rootless() && networks::leads_out(),
@@ -424,7 +424,7 @@ impl Engine for Embedded {
         Ok(match observed {
             sandbox::Observed::Running(running) => {
                 let seen = sandbox::health(&folder, &running);
-                let status = seen.as_ref().map_or(Health::Starting, |seen| health(seen.status));
+                let status = seen.as_ref().map_or(Health::Starting, |seen| checks::says(seen.status));
                 Progress {
                     running: true,
                     ending: false,
@@ -593,7 +593,7 @@ impl Engine for Embedded {
     }
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
-        let holder = self.port_holder(unit);
+        let holder = ports::holder(&self.roots, unit);
         holder.close();
         sandbox::stop(&self.folder(unit), grace, &|| cancel.insisted())?;
         holder.end()?;
@@ -601,7 +601,7 @@ impl Engine for Embedded {
     }
 
     fn hold(&self, unit: &UnitId) -> Result<Option<Hold>, EngineError> {
-        let claim = self.port_holder(unit).hold()?;
+        let claim = ports::holder(&self.roots, unit).hold()?;
         Ok(claim.map(|claim| Box::new(claim) as Hold))
     }
 
@@ -613,7 +613,7 @@ impl Engine for Embedded {
         let folder = self.folder(unit);
         // A stop that nobody saw to its end may still be under way.
         sandbox::stop(&folder, Duration::ZERO, &|| true)?;
-        self.port_holder(unit).end()?;
+        ports::holder(&self.roots, unit).end()?;
         networks::forget(self, unit)?;
         kept::remove(&folder)
     }
@@ -642,17 +642,17 @@ impl Engine for Embedded {
 
     fn set_ports(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         let mut file = self.known(unit)?;
-        ports::set(self, unit, &spec.container).map_err(|error| networks::with_owner(self, error))?;
+        started::set(self, unit, &spec.container).map_err(|error| networks::with_owner(self, error))?;
         file.container.ports.clone_from(&spec.container.ports);
         kept::write(&self.folder(unit).join(UNIT_FILE), &file)
     }
 
     fn publish(&self, unit: &UnitId) -> Result<(), EngineError> {
-        ports::publish(self, unit).map_err(|error| networks::with_owner(self, error))
+        started::publish(self, unit).map_err(|error| networks::with_owner(self, error))
     }
 
-    fn tend(&self, unit: &UnitId) -> Result<Option<OwnedFd>, EngineError> {
-        ports::tend(self, unit).map_err(|error| networks::with_owner(self, error))
+    fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError> {
+        started::tend(self, unit).map_err(|error| networks::with_owner(self, error))
     }
 
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
@@ -746,14 +746,6 @@ fn environment(file: &UnitFile) -> BTreeMap<String, String> {
     env.extend(file.container.env.clone());
     env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
     env
-}
-
-fn health(status: sandbox::Status) -> Health {
-    match status {
-        sandbox::Status::Starting => Health::Starting,
-        sandbox::Status::Healthy => Health::Healthy,
-        sandbox::Status::Unhealthy => Health::Unhealthy,
-    }
 }
 
 /// Counts what was written since then.

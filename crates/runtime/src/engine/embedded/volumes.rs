@@ -10,10 +10,9 @@ use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Volume;
 use setpoint_sandbox as sandbox;
 
-use super::kept;
 use super::{Embedded, unsupported};
 use crate::cancel::Cancel;
-use crate::engine::{EngineError, UnitId, UnitSpec};
+use crate::engine::{EngineError, UnitId, UnitSpec, kept};
 use crate::paths::make_private_folder;
 use crate::{random, tree_copy};
 

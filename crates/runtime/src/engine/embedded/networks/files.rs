@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use setpoint_model::container::{Container, ExtraHost};
 use setpoint_sandbox as sandbox;
 
-use super::super::kept::read;
 use super::{Embedded, members, networks_of};
+use crate::engine::kept::read;
 use crate::engine::{EngineError, UnitId};
 
 /// In a unit's folder: its `/etc/hosts`.

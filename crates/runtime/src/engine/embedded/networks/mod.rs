@@ -19,14 +19,14 @@ use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
 
 use super::Embedded;
-use super::kept::{entries, read, remove_tree, write};
-use crate::engine::{Engine as _, EngineError, UnitId, UnitSpec};
+use crate::engine::kept::{entries, read, remove_tree, write};
+use crate::engine::{Engine as _, EngineError, UnitId, UnitSpec, ports};
 use crate::paths::make_private_folder;
 use pool::Wish;
 
 pub(super) use files::names;
 pub(super) use way_out::is_there as leads_out;
-pub(super) use wish::{check, has_own, port};
+pub(super) use wish::{check, has_own};
 
 const NETWORKS: &str = "networks/v1";
 const ABOUT: &str = "network.json";
@@ -243,14 +243,14 @@ pub(super) fn check_external(engine: &Embedded, spec: &UnitSpec) -> Result<(), E
 
 /// Says which unit has a port that is in use, where it is one of ours.
 pub(super) fn with_owner(engine: &Embedded, error: EngineError) -> EngineError {
-    use sandbox::SandboxError::PortTaken;
-    let EngineError::Sandbox(PortTaken { port, number, by }) = error else { return error };
-    let owner = engine.units().unwrap_or_default().into_iter().find(|(id, _)| {
-        let file = engine.unit_file(id).ok().flatten().filter(|_| engine.running(id).is_ok());
-        file.is_some_and(|file| file.container.ports.iter().any(|port| port.host == Some(number)))
-    });
-    let owner = owner.map(|(_, labels)| format!("`{}` of {}", labels.unit, labels.project_root.display()));
-    EngineError::Sandbox(PortTaken { port, number, by: owner.or(by) })
+    ports::with_owner(error, |number| {
+        engine.units().unwrap_or_default().into_iter().find_map(|(id, labels)| {
+            let file = engine.unit_file(&id).ok().flatten().filter(|_| engine.running(&id).is_ok());
+            let has =
+                file.is_some_and(|file| file.container.ports.iter().any(|port| port.host == Some(number)));
+            has.then_some(labels)
+        })
+    })
 }
 
 /// Why a network cannot be had.

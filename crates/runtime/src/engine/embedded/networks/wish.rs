@@ -1,9 +1,9 @@
 //! What a unit asks of its networks and ports, checked before anything of it is made.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
-use setpoint_model::container::{Attachment, NetworkMode, PublishedPort};
+use setpoint_model::container::{Attachment, NetworkMode};
 use setpoint_model::import::compose::Network;
 use setpoint_model::manifest;
 use setpoint_sandbox as sandbox;
@@ -11,7 +11,7 @@ use setpoint_sandbox::Subnet;
 
 use super::pool::Wish;
 use crate::engine::embedded::{settings::HINT, unsupported, volumes};
-use crate::engine::{EngineError, UnitId, UnitSpec};
+use crate::engine::{EngineError, UnitId, UnitSpec, ports};
 
 /// The option of a network that every engine knows: the largest packet.
 const MTU: &str = "com.docker.network.driver.mtu";
@@ -27,7 +27,10 @@ pub(in crate::engine::embedded) fn check(spec: &UnitSpec) -> Result<(), EngineEr
     }
     // Any unit will do: its id is only the name of a network that nobody declared.
     of(&UnitId::new(&spec.labels.project_root, &spec.labels.unit), spec)?;
-    spec.container.ports.iter().try_for_each(|of| port(of, Ipv4Addr::LOCALHOST, false).map(drop))
+    spec.container
+        .ports
+        .iter()
+        .try_for_each(|of| ports::check(of).map_err(|(what, hint)| unsupported(&what, &hint)))
 }
 
 /// The networks that a unit is in, the one that leads out first.
@@ -124,33 +127,6 @@ fn is_host_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// A port that is published, which leads to this address.
-pub(in crate::engine::embedded) fn port(
-    port: &PublishedPort,
-    to: Ipv4Addr,
-    is_http: bool,
-) -> Result<sandbox::Port, EngineError> {
-    let refuse = |what: String| unsupported(&format!("publishing the port {}: {what}", port.container), HINT);
-    let protocol = match port.protocol.as_str() {
-        "tcp" => sandbox::Protocol::Tcp,
-        "udp" => sandbox::Protocol::Udp,
-        other => return Err(refuse(format!("the protocol `{other}`"))),
-    };
-    let host = port.host.filter(|host| *host != 0).ok_or_else(|| {
-        unsupported(
-            &format!("publishing the port {} on any free port of the host", port.container),
-            &format!("say which one: `\"{0}:{0}\"`", port.container),
-        )
-    })?;
-    let address = |text: &String| {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<IpAddr>().map_err(|_| refuse(format!("the address `{text}`")))
-    };
-    let address = port.address.as_ref().filter(|text| !text.is_empty()).map(address).transpose()?;
-    let is_http = is_http && protocol == sandbox::Protocol::Tcp;
-    Ok(sandbox::Port { protocol, address, host, to: SocketAddrV4::new(to, port.container), is_http })
-}
-
 /// Whether a unit has networks of its own.
 pub(in crate::engine::embedded) fn has_own(spec: &UnitSpec) -> bool {
     match &spec.container.network {
@@ -175,21 +151,5 @@ mod tests {
         assert_eq!(mac("02:42:ac:11:00:ff"), Some([2, 0x42, 0xac, 0x11, 0, 0xff]));
         assert_eq!(mac("02:42"), None);
         assert!(is_host_name("db-1.local") && !is_host_name("a b") && !is_host_name("a\n"));
-    }
-
-    #[test]
-    fn ports_say_where_they_are_on_the_host() {
-        let of = |protocol: &str, address: Option<&str>, host| PublishedPort {
-            container: 80,
-            protocol: protocol.to_owned(),
-            address: address.map(str::to_owned),
-            host,
-        };
-        let read = |of: PublishedPort| port(&of, Ipv4Addr::LOCALHOST, false);
-        let taken = read(of("udp", Some("[::1]"), Some(8080))).unwrap();
-        assert_eq!((taken.protocol, taken.host, taken.to.port()), (sandbox::Protocol::Udp, 8080, 80));
-        assert!(taken.address.is_some_and(|address| address.is_ipv6()));
-        assert!(read(of("tcp", None, None)).unwrap_err().to_string().contains("any free port"));
-        assert!(read(of("sctp", None, Some(1))).unwrap_err().to_string().contains("sctp"));
     }
 }

@@ -1,4 +1,4 @@
-//! The files and folders in which the engine keeps what it knows: read, written, listed, and removed as a whole.
+//! The files and folders in which an engine keeps what it knows: read, written, listed, and removed as a whole.
 
 use std::fs;
 use std::io::ErrorKind;
