@@ -1,31 +1,38 @@
 //! What the steps of a run see, and so their keys.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
 use jiff::Timestamp;
+use setpoint_model::container::MountSource;
+use setpoint_model::desired::{Facts, FileDigest};
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Fingerprint;
-use setpoint_model::names::StepName;
+use setpoint_model::manifest::Env;
+use setpoint_model::names::{StepName, UnitName};
 use setpoint_model::pipeline::graph::{Edge, Graph};
 use setpoint_model::pipeline::ir::{Pipeline, Sees, Step};
 use setpoint_model::pipeline::key::{self, Base, Surroundings};
+use setpoint_model::pipeline::services;
 use setpoint_model::pipeline::when::Occasion;
 
 use super::error::RunError;
 use super::occasion::occasion;
 use super::step::is_whole;
 use super::{Options, Planned, PlannedStep, Runner};
-use crate::cas::Globs;
+use crate::cas::{self, Globs, InputFile, StatCache};
 use crate::engine::{BaseSource, Mount, Pull};
 use crate::events::{Event, Watcher};
-use crate::facts::image_source;
+use crate::facts::{FactsError, Reader, base_source, image_source};
 use crate::paths::expand_home;
 use crate::snapshot::Snapshots;
 use crate::source::{Source, SourceStore, TakeOptions, Tree};
 use crate::store::cache::CacheDb;
+
+/// Is told of which step's sake how many bytes have come, of how many.
+type Fetch<'f> = &'f mut dyn FnMut(&StepName, u64, Option<u64>);
 
 /// How long a file system may not answer before it is given up.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -44,6 +51,8 @@ pub(super) struct Keys<'a> {
     /// The base of each step that has no parent's.
     bases: BTreeMap<Option<String>, Option<Base>>,
     host_paths: BTreeMap<String, Digest>,
+    /// What the services of steps are; nothing of one whose image is not here.
+    services: BTreeMap<UnitName, Option<Fingerprint>>,
 }
 
 impl<'a> Keys<'a> {
@@ -53,7 +62,7 @@ impl<'a> Keys<'a> {
         runner: &'a Runner<'a>,
         pipeline: &Pipeline,
         options: &Options,
-        fetch: Option<&mut dyn FnMut(&StepName, u64, Option<u64>)>,
+        mut fetch: Option<Fetch<'_>>,
     ) -> Result<Self, RunError> {
         let mut pipeline = pipeline.clone();
         pipeline.steps.iter_mut().for_each(|step| step.env.extend(options.env.clone()));
@@ -67,7 +76,7 @@ impl<'a> Keys<'a> {
         for git in [false, true] {
             if steps().any(|step| step.git == git && step.sees() != Sees::Nothing) {
                 let take = TakeOptions { git, patience: PATIENCE };
-                let taken = store.take(runner.project_root, take, &|| runner.cancel.asked())?;
+                let taken = store.take(&runner.project.root, take, &|| runner.cancel.asked())?;
                 *(if git { &mut with_git } else { &mut source }) = Some(taken);
             }
         }
@@ -79,11 +88,13 @@ impl<'a> Keys<'a> {
             with_git,
             bases: BTreeMap::new(),
             host_paths: BTreeMap::new(),
+            services: BTreeMap::new(),
             wanted: wanted.clone(),
             pipeline: pipeline.clone(),
         };
         keys.check_inputs()?;
-        keys.look_at_bases(fetch, options.pull)?;
+        keys.look_at_bases(&mut fetch, options.pull)?;
+        keys.look_at_services(&mut fetch, options.pull)?;
         keys.look_at_host_paths()?;
         Ok(keys)
     }
@@ -114,7 +125,7 @@ impl<'a> Keys<'a> {
 
     fn look_at_bases(
         &mut self,
-        mut fetch: Option<&mut dyn FnMut(&StepName, u64, Option<u64>)>,
+        fetch: &mut Option<Fetch<'_>>,
         pull: bool,
     ) -> Result<(), RunError> {
         let mut bases = BTreeMap::new();
@@ -122,12 +133,11 @@ impl<'a> Keys<'a> {
             if bases.contains_key(&step.image) {
                 continue;
             }
-            let source = base_source(step.image.as_deref(), self.runner.project_root);
+            let source = base_of(step.image.as_deref(), &self.runner.project.root);
             let mut base = self.runner.engine.step_base(&source)?;
             if (base.is_none() || (pull && source != BaseSource::Host))
                 && let Some(tell) = fetch.as_deref_mut()
             {
-                let pull = if pull { Pull::Always } else { Pull::Missing };
                 self.fetch(&source, pull, &mut |done, total| tell(&step.name, done, total))?;
                 base = self.runner.engine.step_base(&source)?;
             }
@@ -140,9 +150,10 @@ impl<'a> Keys<'a> {
     fn fetch(
         &self,
         source: &BaseSource,
-        pull: Pull,
+        pull: bool,
         tell: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<(), RunError> {
+        let pull = if pull { Pull::Always } else { Pull::Missing };
         let (sender, arrived) = channel();
         let watcher = Bytes(Mutex::new(sender));
         let runner = self.runner;
@@ -158,6 +169,91 @@ impl<'a> Keys<'a> {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    fn look_at_services(
+        &mut self,
+        fetch: &mut Option<Fetch<'_>>,
+        pull: bool,
+    ) -> Result<(), RunError> {
+        let mut found = BTreeMap::new();
+        for step in self.steps().filter(|step| !step.services.is_empty()) {
+            for env in self.services_of(step)? {
+                if found.contains_key(&env.name) {
+                    continue;
+                }
+                let wrong = |error: FactsError| RunError::Service {
+                    step: step.name.clone(),
+                    what: format!("the service {}: {error}", env.name),
+                    hint: match &error {
+                        FactsError::Engine(error) => error.hint(),
+                        FactsError::Problem(problem) => problem.hint.clone(),
+                        _ => None,
+                    },
+                };
+                let mut facts = self.facts_of(env).map_err(wrong)?;
+                let source = base_source(env, &self.runner.project.root, &facts);
+                let is_here = facts.base_digest.is_some() && !pull;
+                if let (BaseSource::Image { .. }, false, Some(tell)) = (&source, is_here, fetch.as_deref_mut()) {
+                    self.fetch(&source, pull, &mut |done, total| tell(&step.name, done, total))?;
+                    facts = self.facts_of(env).map_err(wrong)?;
+                }
+                let is_known = !matches!(source, BaseSource::Image { .. }) || facts.base_digest.is_some();
+                let mounts = self.mounts_of(env).map_err(wrong)?;
+                let capabilities = self.runner.engine.capabilities();
+                let leaves = is_known.then(|| services::leaves(env, &facts, &capabilities, &mounts));
+                found.insert(env.name.clone(), leaves);
+            }
+        }
+        self.services = found;
+        Ok(())
+    }
+
+    /// The services of a step, and those that they depend on.
+    fn services_of(&self, step: &Step) -> Result<Vec<&'a Env>, RunError> {
+        services::needed(&step.services, &self.runner.project.manifest.envs).map_err(|(_, problem)| {
+            let why = problem.why.map(|why| format!(": {why}")).unwrap_or_default();
+            let (step, what) = (step.name.clone(), format!("{}{why}", problem.what));
+            RunError::Service { step, what, hint: problem.hint }
+        })
+    }
+
+    /// What a service is made of, as far as it is here. No secret is looked at.
+    fn facts_of(&self, env: &Env) -> Result<Facts, FactsError> {
+        let (root, engine) = (&self.runner.project.root, self.runner.engine);
+        let mut cache = StatCache::open(self.runner.roots, root);
+        let facts = Reader { root, engine, cache: &mut cache }.read(env, String::new());
+        // A cache that cannot be kept costs time at the next look, and nothing else.
+        let _ = cache.save();
+        facts
+    }
+
+    /// The files of the host that a service sees.
+    fn mounts_of(&self, env: &Env) -> Result<Vec<FileDigest>, FactsError> {
+        let root = &self.runner.project.root;
+        let of_container = env.container.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Bind { source, .. } => Some(source),
+            _ => None,
+        });
+        let mut found = Vec::new();
+        for source in env.mounts.iter().map(|mount| &mount.source).chain(of_container) {
+            let path = root.join(expand_home(source, self.runner.home));
+            let everything = Globs::new(&["**"]).map_err(FactsError::Pattern)?;
+            let mut cache = StatCache::open(self.runner.roots, root);
+            let seen = cas::look(&mut cache, PATIENCE, move |files| match path.is_dir() {
+                true => files.inputs(&path, &everything).map(|found| found.files),
+                false => {
+                    let digest = files.script_digest(&path)?;
+                    Ok(vec![InputFile { path: PathBuf::new(), digest }])
+                }
+            })?;
+            let _ = cache.save();
+            found.extend(seen.into_iter().map(|file| FileDigest {
+                path: Path::new(source).join(&file.path).to_string_lossy().into_owned(),
+                digest: file.digest.digest,
+            }));
+        }
+        Ok(found)
     }
 
     fn look_at_host_paths(&mut self) -> Result<(), RunError> {
@@ -188,7 +284,7 @@ impl<'a> Keys<'a> {
         while let Some(parent) = step.from.as_ref().and_then(|name| self.pipeline.step(name)) {
             step = parent;
         }
-        base_source(step.image.as_deref(), self.runner.project_root)
+        base_of(step.image.as_deref(), &self.runner.project.root)
     }
 
     /// The key of a step whose parents have these results; nothing if its base is not here.
@@ -209,6 +305,13 @@ impl<'a> Keys<'a> {
             .iter()
             .filter_map(|path| Some((path.clone(), *self.host_paths.get(path)?)))
             .collect();
+        let mut services = BTreeMap::new();
+        if !step.services.is_empty() {
+            for env in self.services_of(step)? {
+                let Some(Some(leaves)) = self.services.get(&env.name) else { return Ok(None) };
+                services.insert(env.name.clone(), leaves.clone());
+            }
+        }
         let surroundings = Surroundings {
             engine: self.runner.engine.step_behaviour().to_owned(),
             platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
@@ -216,6 +319,7 @@ impl<'a> Keys<'a> {
             take,
             source: self.seen(step)?,
             host_paths,
+            services,
         };
         Ok(Some(key::key(step, &surroundings)))
     }
@@ -262,7 +366,7 @@ impl Watcher for Bytes {
     }
 }
 
-fn base_source(image: Option<&str>, root: &Path) -> BaseSource {
+fn base_of(image: Option<&str>, root: &Path) -> BaseSource {
     image.map_or(BaseSource::Host, |reference| image_source(reference, root))
 }
 
@@ -293,7 +397,7 @@ fn check<'s>(runner: &Runner<'_>, steps: impl Iterator<Item = &'s Step>) -> Resu
             Globs::new(&patterns).map_err(|source| RunError::Pattern { step: step.name.clone(), source })?;
         }
         let secrets = step.env.values().flat_map(|value| value.secrets());
-        if let Some(unknown) = secrets.into_iter().find(|name| !runner.secrets.contains_key(*name)) {
+        if let Some(unknown) = secrets.into_iter().find(|name| !runner.project.manifest.secrets.contains_key(*name)) {
             return Err(RunError::NoSecret { step: step.name.clone(), secret: unknown.to_string() });
         }
     }
