@@ -47,6 +47,7 @@ mod secrets;
 mod services;
 mod stack_example;
 mod stacks;
+mod step_services;
 mod steps;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
                 page::ON_THE_EMBEDDED_ENGINE,
+                step_services::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
@@ -137,13 +139,14 @@ fn main() -> ExitCode {
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
                     secrets::ON_DOCKER,
+                    step_services::ON_DOCKER,
                 ]
                 .concat();
                 all.into_iter()
                     .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
                     .collect()
             }
-            Kind::Podman => [daemon::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]].concat(),
+            Kind::Podman => [daemon::ON_PODMAN, step_services::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]].concat(),
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {
