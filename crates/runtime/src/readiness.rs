@@ -97,5 +97,9 @@ mod tests {
         let said = Some("no\nlast".to_owned());
         let unwell = Progress { health: Some(Health::Unhealthy), said, ..runs };
         assert_eq!(healthy(&unwell), Some(Err("its health check fails: last".to_owned())));
+        let started = |progress: &Progress| come_to(Condition::Started, progress);
+        assert_eq!(started(&unwell), Some(Ok(())));
+        assert_eq!(started(&ended(0)), Some(Ok(())));
+        assert_eq!(started(&ended(3)), Some(Err("it ended (exit 3)".to_owned())));
     }
 }

@@ -25,7 +25,7 @@ pub fn needed<'a>(
         let mut met = BTreeSet::new();
         while let Some((name, is_ready)) = left.pop() {
             let Some(env) = units.get(name) else { return Err((item, unknown(name, units))) };
-            let Some(of) = env.service.as_ref() else { return Err((item, no_service(name))) };
+            let Some(of) = env.service.as_ref().filter(|_| env.is_service()) else { return Err((item, no_service(name))) };
             if let Some(shared) = shared(env, of) {
                 return Err((item, not_alone(name, &shared)));
             }
@@ -44,7 +44,7 @@ pub fn needed<'a>(
 }
 
 fn unknown(name: &UnitName, units: &BTreeMap<UnitName, Env>) -> Problem {
-    let services = units.values().filter(|env| env.service.is_some()).map(|env| env.name.as_str());
+    let services = units.values().filter(|env| env.is_service()).map(|env| env.name.as_str());
     let hint = match nearest(name.as_str(), services) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("declare it as `[service.{name}]`"),
@@ -156,6 +156,9 @@ pub fn leaves(env: &Env, facts: &Facts, capabilities: &Capabilities, mounts: &[F
         match (path, &facts.base_digest) {
             // The engine is in the key of the step, and who runs it is another leaf.
             ("engine" | "restart" | "user", _) => {}
+            // That of the step's own.
+            ("network", _) => {}
+            (path, _) if path.starts_with("network step_") => {}
             // An image is what its digest says, whatever it is called.
             ("base" | "image file", Some(_)) => {}
             ("base digest", Some(digest)) => {
