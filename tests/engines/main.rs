@@ -146,7 +146,12 @@ fn main() -> ExitCode {
                     .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
                     .collect()
             }
-            Kind::Podman => [daemon::ON_PODMAN, step_services::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]].concat(),
+            Kind::Podman => [
+                daemon::ON_PODMAN,
+                step_services::ON_PODMAN,
+                &[build_secrets::ON_PODMAN, rootless::ON_PODMAN],
+            ]
+            .concat(),
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {

@@ -162,10 +162,14 @@ fn not_well(place: &Place, kind: Kind) {
     let steps = format!("{STEP}retries = 1\n");
     let project = project(place, kind, name, &steps);
     if kind != Kind::Podman {
-        let (from, to) = ("\"test\", \"-e\", \"/data/log\"", "\"sh\", \"-c\", \"echo no such table; exit 3\"");
+        let (from, to) =
+            ("\"test\", \"-e\", \"/data/log\"", "\"sh\", \"-c\", \"echo no such table; exit 3\"");
         project.edit("compose.yaml", from, to).edit("compose.yaml", "retries: 50", "retries: 2");
         let outcome = run(&project);
-        outcome.exits(7).says("the service db: its health check fails: no such table").says("db: began with one");
+        outcome
+            .exits(7)
+            .says("the service db: its health check fails: no such table")
+            .says("db: began with one");
         leaves_nothing(place, kind, &project, name);
         project.run(&["runs", "logs", "test"]).says("--service db");
         project.run(&["runs", "logs", "test", "--service", "db"]).exits(0).says("began with one");
@@ -288,7 +292,10 @@ fn secrets_and_first_boot(_: &Place) {
     project.run(&["cache", "why", "test"]).exits(0).says("service db: first_boot seed").says_not(&first);
     // What nobody could reach, or all would share, is refused by name before anything runs.
     project.declare("[service.web]", "[service.web]\nnetwork = \"host\"");
-    run(&project).exits(4).says("`web` cannot have an instance of its own for a step").says("the host's network");
+    run(&project)
+        .exits(4)
+        .says("`web` cannot have an instance of its own for a step")
+        .says("the host's network");
 }
 
 fn run_to(project: &Project, folder: &str) -> Outcome {

@@ -25,7 +25,9 @@ pub fn needed<'a>(
         let mut met = BTreeSet::new();
         while let Some((name, is_ready)) = left.pop() {
             let Some(env) = units.get(name) else { return Err((item, unknown(name, units))) };
-            let Some(of) = env.service.as_ref().filter(|_| env.is_service()) else { return Err((item, no_service(name))) };
+            let Some(of) = env.service.as_ref().filter(|_| env.is_service()) else {
+                return Err((item, no_service(name)));
+            };
             if let Some(shared) = shared(env, of) {
                 return Err((item, not_alone(name, &shared)));
             }
@@ -36,7 +38,12 @@ pub fn needed<'a>(
                 ordered.push(env);
             } else if met.insert(name) {
                 left.push((name, true));
-                left.extend(of.depends_on.keys().filter(|other| units.contains_key(other)).map(|other| (other, false)));
+                left.extend(
+                    of.depends_on
+                        .keys()
+                        .filter(|other| units.contains_key(other))
+                        .map(|other| (other, false)),
+                );
             }
         }
     }
@@ -69,7 +76,9 @@ fn shared(env: &Env, of: &OfService) -> Option<String> {
     match &container.network {
         None | Some(NetworkMode::Networks(_)) => {}
         Some(NetworkMode::Host) => return Some("it is in the host's network".to_owned()),
-        Some(NetworkMode::None) => return Some("it is in no network, in which no step could reach it".to_owned()),
+        Some(NetworkMode::None) => {
+            return Some("it is in no network, in which no step could reach it".to_owned());
+        }
         Some(NetworkMode::Unit(other) | NetworkMode::Container(other)) => {
             return Some(format!("it is in the network of `{other}`"));
         }
@@ -77,7 +86,8 @@ fn shared(env: &Env, of: &OfService) -> Option<String> {
     if let Some(network) = of.networks.iter().find(|network| network.external) {
         return Some(format!("it is in the network `{}`, which is others'", network.name));
     }
-    let is_others = |volume: &&Volume| volume.external || volume.driver.is_some() || !volume.driver_opts.is_empty();
+    let is_others =
+        |volume: &&Volume| volume.external || volume.driver.is_some() || !volume.driver_opts.is_empty();
     if let Some(volume) = of.volumes.iter().find(is_others) {
         return Some(format!("it has the volume `{}`, which is others'", volume.name));
     }

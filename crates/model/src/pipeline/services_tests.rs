@@ -70,7 +70,10 @@ fn what_instances_would_share_is_refused_by_name() {
     for (service, why) in [
         ("image = \"a\"\nnetwork = \"host\"", "the host's network"),
         ("image = \"a\"\nnetwork = \"none\"", "in no network"),
-        ("image = \"a\"\nfirst_boot = { told = { host = \"./tell\" } }", "`told` of its first boot runs on the host"),
+        (
+            "image = \"a\"\nfirst_boot = { told = { host = \"./tell\" } }",
+            "`told` of its first boot runs on the host",
+        ),
     ] {
         let manifest = manifest(&format!("setpoint = 1\n[service.db]\n{service}\n"));
         let (item, problem) = needed(&names(&["db"]), &manifest.envs).unwrap_err();
@@ -91,7 +94,9 @@ fn an_instance_has_nothing_of_the_project_s_own() {
     let Some(NetworkMode::Networks(networks)) = &db.container.network else { panic!("{db:?}") };
     assert!(networks["shop-1_services"].aliases.contains("db"));
     let mounted = db.container.mounts.iter().map(|mount| &mount.source);
-    let names: Vec<_> = mounted.filter_map(|of| if let MountSource::Volume { name, .. } = of { name.clone() } else { None }).collect();
+    let names: Vec<_> = mounted
+        .filter_map(|of| if let MountSource::Volume { name, .. } = of { name.clone() } else { None })
+        .collect();
     assert_eq!(names, ["shop-1_shop_data"]);
 }
 

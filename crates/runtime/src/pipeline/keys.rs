@@ -121,11 +121,7 @@ impl<'a> Keys<'a> {
         if unmatched.is_empty() { Ok(()) } else { Err(RunError::Unmatched(unmatched)) }
     }
 
-    fn look_at_bases(
-        &mut self,
-        fetch: &mut Option<Fetch<'_>>,
-        pull: bool,
-    ) -> Result<(), RunError> {
+    fn look_at_bases(&mut self, fetch: &mut Option<Fetch<'_>>, pull: bool) -> Result<(), RunError> {
         let mut bases = BTreeMap::new();
         for step in self.steps().filter(|step| step.from.is_none()) {
             if bases.contains_key(&step.image) {
@@ -304,7 +300,9 @@ fn check<'s>(runner: &Runner<'_>, steps: impl Iterator<Item = &'s Step>) -> Resu
             Globs::new(&patterns).map_err(|source| RunError::Pattern { step: step.name.clone(), source })?;
         }
         let secrets = step.env.values().flat_map(|value| value.secrets());
-        if let Some(unknown) = secrets.into_iter().find(|name| !runner.project.manifest.secrets.contains_key(*name)) {
+        if let Some(unknown) =
+            secrets.into_iter().find(|name| !runner.project.manifest.secrets.contains_key(*name))
+        {
             return Err(RunError::NoSecret { step: step.name.clone(), secret: unknown.to_string() });
         }
     }

@@ -93,7 +93,8 @@ impl<'a> Services<'a> {
         }
         let (runner, manifest) = (shared.runner, &shared.runner.project.manifest);
         let engine = runner.engine.capabilities().engine;
-        let owner = shared.scratch.join(OWNERS).join(engine).join(format!("{}-{}", job.step.name, job.attempt));
+        let owner =
+            shared.scratch.join(OWNERS).join(engine).join(format!("{}-{}", job.step.name, job.attempt));
         let units = owner.join(UNITS);
         make_private_folder(&units).map_err(io("make", &units))?;
         let digest = Digest::of_bytes(owner.as_os_str().as_encoded_bytes()).to_hex();
@@ -192,7 +193,8 @@ impl<'a> Services<'a> {
         let heard = Heard { at: self.job.at, service: &env.name, tell: Mutex::new(self.tell.clone()) };
         let command = format!("run {} {}", self.shared.pipeline, self.job.step.name);
         let settings = Settings { watcher: &heard, cancel: &self.job.cancel, command };
-        let applied = unit.look(store, &Options::default()).and_then(|look| unit.apply(store, look, &settings));
+        let applied =
+            unit.look(store, &Options::default()).and_then(|look| unit.apply(store, look, &settings));
         Ok(match applied {
             Ok(_) => Came::Up,
             Err(_) if self.job.cancel.asked() => Came::Stopped,

@@ -380,7 +380,8 @@ fn spec(
     }
     mounts.extend(job.mounts.iter().cloned());
     let values = services.map_or(&shared.values, |services| &services.values);
-    let variable = |(name, value): (&String, &EnvValue)| (name.clone(), expand(value, values, &BTreeMap::new()));
+    let variable =
+        |(name, value): (&String, &EnvValue)| (name.clone(), expand(value, values, &BTreeMap::new()));
     let env = job.step.env.iter().map(variable).collect();
     Ok(StepSpec {
         base: job.base.clone(),

@@ -220,9 +220,9 @@ impl Runs {
         let mut services = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
-            let service = name.to_str().and_then(|name| {
-                name.strip_prefix(step.as_str())?.strip_prefix('.')?.strip_suffix(".log")
-            });
+            let service = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(step.as_str())?.strip_prefix('.')?.strip_suffix(".log"));
             services.extend(service.and_then(|service| UnitName::new(service).ok()));
         }
         services.sort();

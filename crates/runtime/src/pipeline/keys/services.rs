@@ -43,7 +43,9 @@ impl<'a> Keys<'a> {
                 let mut facts = self.facts_of(env).map_err(wrong)?;
                 let source = base_source(env, &self.runner.project.root, &facts);
                 let is_here = facts.base_digest.is_some() && !pull;
-                if let (BaseSource::Image { .. }, false, Some(tell)) = (&source, is_here, fetch.as_deref_mut()) {
+                if let (BaseSource::Image { .. }, false, Some(tell)) =
+                    (&source, is_here, fetch.as_deref_mut())
+                {
                     self.fetch(&source, pull, &mut |done, total| tell(&step.name, done, total))?;
                     facts = self.facts_of(env).map_err(wrong)?;
                 }
