@@ -20,10 +20,11 @@ use super::events::{Event, Listener, RunReport, StepPlan, StepReport};
 use super::keys::Keys;
 use super::result::Built;
 use super::services::{is_own, secrets_of};
-use super::step::{Finish, Job, Left, Shared, Told, is_whole, work};
+use super::step::{Finish, Job, Shared, Told, is_whole, work};
 use super::tidy::{self, Scratch};
 use super::{Finished, Options, Runner, artifacts};
 use crate::cancel::Cancel;
+use crate::engine::StepSpec;
 use crate::runs::{RunLog, project_id};
 use crate::secrets::{Mask, Secrets};
 use crate::snapshot::Snapshots;
@@ -138,11 +139,7 @@ pub(super) fn run(
         // What nobody needs any more. What stays behind is swept by the next run.
         let _ = tidy::sweep_engine(runner.roots, runner.engine, &snapshots);
     }
-    let (failed, services) = match failed {
-        Some((step, left)) => (Some((step, left.spec)), left.services),
-        None => (None, None),
-    };
-    Ok(Finished { report: result?, failed, services, _scratch: scratch })
+    Ok(Finished { report: result?, failed, scratch })
 }
 
 /// The secrets of a step that are the project's: with services, none that is made for it alone.
@@ -173,7 +170,7 @@ struct Lead<'a> {
     due: Vec<(Instant, usize)>,
     /// What the project's runs and results are kept under.
     project: String,
-    failed: Option<(StepName, Left)>,
+    failed: Option<(StepName, StepSpec)>,
     told: Receiver<Told>,
     tell: Sender<Told>,
     began: Instant,
@@ -515,7 +512,7 @@ impl<'a> Lead<'a> {
         known.built = finish.built;
         known.row = finish.taken;
         if self.failed.is_none() {
-            self.failed = finish.failed.map(|left| (name, left));
+            self.failed = finish.failed.map(|spec| (name, spec));
         }
         self.schedule.handle(schedule::Event::Ended(at, finish.outcome))
     }

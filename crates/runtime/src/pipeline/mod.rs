@@ -87,9 +87,7 @@ pub struct Finished {
     pub report: RunReport,
     /// The first step that failed, as it left everything, if that was to be kept.
     pub failed: Option<(StepName, StepSpec)>,
-    /// The folder that its services belong to.
-    services: Option<PathBuf>,
-    _scratch: Option<tidy::Scratch>,
+    scratch: Option<tidy::Scratch>,
 }
 
 /// What a run would do with a step.
@@ -141,8 +139,8 @@ impl Runner<'_> {
     /// # Errors
     /// If the engine cannot remove its part; the next run does.
     pub fn end(&self, finished: Finished) -> Result<(), RunError> {
-        if let Some(owner) = &finished.services {
-            services::take_down(self.roots, self.engine, owner)?;
+        if let Some(scratch) = &finished.scratch {
+            services::take_down_left(self.roots, self.variables, &scratch.folder)?;
         }
         drop(finished);
         Ok(sweep_engine(self.roots, self.engine, &Snapshots::new(self.roots))?)

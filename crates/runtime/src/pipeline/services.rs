@@ -278,11 +278,6 @@ impl<'a> Services<'a> {
         }
     }
 
-    /// Leaves them as they are; gives the folder that they belong to.
-    pub(super) fn leave(self) -> PathBuf {
-        self.owner
-    }
-
     /// Removes them.
     pub(super) fn end(self) -> Result<(), EngineError> {
         let runner = self.runner();
@@ -315,7 +310,7 @@ impl Watcher for Heard<'_> {
 }
 
 /// Removes all services of an owner, with all that they had. Nothing to do is no error.
-pub(super) fn take_down(roots: &Roots, engine: &dyn Engine, owner: &Path) -> Result<(), EngineError> {
+fn take_down(roots: &Roots, engine: &dyn Engine, owner: &Path) -> Result<(), EngineError> {
     let refused = |what| EngineError::io(what, owner);
     for name in entries(&owner.join(UNITS)) {
         let Ok(name) = UnitName::new(name) else { continue };

@@ -112,18 +112,9 @@ pub(super) struct Finish {
     /// The result that another process made meanwhile.
     pub(super) taken: Option<ResultRow>,
     /// What it left when it failed, if that is kept.
-    pub(super) failed: Option<Left>,
+    pub(super) failed: Option<StepSpec>,
     /// The last lines of whatever kept it from beginning.
     pub(super) tail: Vec<String>,
-}
-
-/// What a failed step left.
-#[derive(Debug)]
-pub(super) struct Left {
-    /// To look at it.
-    pub(super) spec: StepSpec,
-    /// The folder that its services belong to, which still run, if it has any.
-    pub(super) services: Option<PathBuf>,
 }
 
 /// Why a step could not be run.
@@ -237,10 +228,9 @@ fn attempt(
         Err(error) => Err(error),
     };
     services.tell_output();
-    let mut finish = finish;
-    if let Ok(Finish { failed: Some(left), .. }) = &mut finish {
-        left.services = Some(services.leave());
-    } else if let Err(error) = services.end() {
+    // Those of a step that is to be looked at are part of what it left.
+    let stay = matches!(&finish, Ok(Finish { failed: Some(_), .. }));
+    if !stay && let Err(error) = services.end() {
         let text = format!("its services are not all gone: {error}; the next run removes what is left");
         let _ = tell.send(Told::Note(job.at, text));
     }
@@ -277,7 +267,7 @@ fn run(
     }
     drop(process);
     let built = has_passed.then(|| keep(shared, job, &spec, began.elapsed())).transpose()?;
-    let failed = kept.then_some(Left { spec, services: None });
+    let failed = kept.then_some(spec);
     if failed.is_some() {
         folder.leave();
     }
