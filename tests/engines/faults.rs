@@ -100,6 +100,7 @@ impl Try<'_> {
             roots: &self.roots,
             engine,
             project: &project,
+            owner: &project.root,
             env,
             id,
             variables: &self.variables,

@@ -47,6 +47,7 @@ mod secrets;
 mod services;
 mod stack_example;
 mod stacks;
+mod step_services;
 mod steps;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
                 page::ON_THE_EMBEDDED_ENGINE,
+                step_services::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
@@ -142,6 +144,7 @@ fn main() -> ExitCode {
                     replacements::ON_DOCKER,
                     secrets::ON_DOCKER,
                     upgrades::ON_DOCKER,
+                    step_services::ON_DOCKER,
                 ]
                 .concat();
                 all.into_iter()
@@ -152,6 +155,7 @@ fn main() -> ExitCode {
                 daemon::ON_PODMAN,
                 replacements::ON_PODMAN,
                 rootless::ON_PODMAN,
+                step_services::ON_PODMAN,
                 upgrades::ON_PODMAN,
                 &[build_secrets::ON_PODMAN],
             ]

@@ -457,7 +457,7 @@ pub fn an_environment_of_its_own(_: &Place) {
 /// An image of busybox that lies beside a project.
 pub fn image(project: &Project, note: &str) -> std::path::PathBuf {
     let mut blobs = Blobs::default();
-    let programs = ["test", "cat", "sleep", "httpd", "wget", "killall"];
+    let programs = ["test", "cat", "sleep", "httpd", "wget", "killall", "env"];
     let links = programs.iter().fold(Tar::default(), |tar, name| tar.link(&format!("bin/{name}"), "busybox"));
     let accounts = links.dir("tmp/", 0o1777).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
     let entry = blobs.image(&[(busybox(note), plain as Pack), (accounts, plain)]);

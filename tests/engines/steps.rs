@@ -63,6 +63,7 @@ impl<'a> Steps<'a> {
             cwd: "/workspace".into(),
             user: None,
             network: Network::Host,
+            joins: None,
             io: Io::Captured,
         }
     }

@@ -115,6 +115,7 @@ impl Context {
             roots: &self.roots,
             engine,
             project,
+            owner: &project.root,
             env,
             id: UnitId::new(&project.root, &env.name),
             variables: &self.variables,

@@ -258,7 +258,8 @@ impl From<RunError> for Failure {
             RunError::Unmatched(_)
             | RunError::Pattern { .. }
             | RunError::NoHostPath { .. }
-            | RunError::NoSecret { .. } => Self::new(Exit::Manifest, "pipeline", message),
+            | RunError::NoSecret { .. }
+            | RunError::Service { .. } => Self::new(Exit::Manifest, "pipeline", message),
             RunError::Source(_) => Self::new(Exit::Engine, "source", message),
             RunError::Git { .. } => Self::new(Exit::Engine, "git", message),
             RunError::Lock(_) | RunError::Io { .. } | RunError::Runs(_) => {

@@ -1,7 +1,7 @@
 //! Looking: what is declared, what was recorded, what the engine sees, and the plan that follows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use setpoint_model::desired::{Facts, desired};
@@ -31,6 +31,9 @@ pub struct Unit<'a> {
     pub engine: &'a dyn Engine,
     /// Its project.
     pub project: &'a Project,
+    /// The folder that it belongs to, in the state and on the engine: the project's, or that of a run that has it for
+    /// a step. Units of different folders have nothing in common.
+    pub owner: &'a Path,
     /// Its declaration.
     pub env: &'a Env,
     /// Its id on the engine.
@@ -192,10 +195,10 @@ impl Unit<'_> {
         secrets.digests(sources.declared, &values)
     }
 
-    /// The project's secrets.
+    /// The secrets of its owner.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(self.roots, &self.project.root)
+        Secrets::new(self.roots, self.owner)
     }
 
     /// The folder of the unit's logs.
@@ -231,7 +234,7 @@ impl Unit<'_> {
         if self.env.service.iter().all(|of| of.first_boot.is_empty()) {
             return Ok(BTreeMap::new());
         }
-        let done = store.first_boot(&self.project.root, &self.env.name)?;
+        let done = store.first_boot(self.owner, &self.env.name)?;
         let instance = seen.labels().map(|labels| labels.instance.as_str()).unwrap_or_default();
         let (declared, now) = (self.volumes().collect(), self.data(instance)?);
         let holds = |(name, data): (String, Data)| Some((name, data.holds(&declared, &now)?));
@@ -240,7 +243,7 @@ impl Unit<'_> {
 
     /// The record, or, where the state was lost and the engine still has the unit, what its labels tell.
     fn recorded(&self, store: &Store, seen: &Seen) -> Result<(Option<store::Unit>, Recorded), ApplyError> {
-        if let Some(row) = store.unit(&self.project.root, &self.env.name)? {
+        if let Some(row) = store.unit(self.owner, &self.env.name)? {
             let recorded = crate::record::recorded(&store.recorded(row.id)?);
             return Ok((Some(row), recorded));
         }

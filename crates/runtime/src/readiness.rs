@@ -1,6 +1,48 @@
 //! What a unit has come to, for those who wait for it.
 
-use crate::engine::{Health, Progress};
+use std::time::Duration;
+
+use setpoint_model::import::compose::Condition;
+
+use crate::engine::{Engine, EngineError, Health, Progress, UnitId};
+
+/// How long between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until a unit has come to what others need of it; gives why it will not, if it will not, and nothing if it is
+/// not to be waited for any more.
+///
+/// # Errors
+/// If the engine cannot be asked.
+pub fn until(
+    engine: &dyn Engine,
+    unit: &UnitId,
+    condition: Condition,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Option<Result<(), String>>, EngineError> {
+    loop {
+        let progress = engine.progress(unit)?;
+        match come_to(condition, &progress) {
+            Some(answer) => return Ok(Some(answer)),
+            None if !goes_on() => return Ok(None),
+            None => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Whether a unit has come to what others need of it; nothing while that is not known.
+///
+/// # Errors
+/// Why it will not.
+#[must_use]
+pub fn come_to(condition: Condition, progress: &Progress) -> Option<Result<(), String>> {
+    match condition {
+        Condition::Started if progress.running || progress.ended == Some(0) => Some(Ok(())),
+        Condition::Started => Some(Err(ended(progress))),
+        Condition::Healthy => healthy(progress),
+        Condition::Completed => completed(progress),
+    }
+}
 
 /// Whether a unit is well; nothing while that is not known.
 ///
@@ -55,5 +97,9 @@ mod tests {
         let said = Some("no\nlast".to_owned());
         let unwell = Progress { health: Some(Health::Unhealthy), said, ..runs };
         assert_eq!(healthy(&unwell), Some(Err("its health check fails: last".to_owned())));
+        let started = |progress: &Progress| come_to(Condition::Started, progress);
+        assert_eq!(started(&unwell), Some(Ok(())));
+        assert_eq!(started(&ended(0)), Some(Ok(())));
+        assert_eq!(started(&ended(3)), Some(Err("it ended (exit 3)".to_owned())));
     }
 }

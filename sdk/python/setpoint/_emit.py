@@ -180,6 +180,7 @@ def _step(step: Step, graph: _Graph, pipeline: Pipeline, given: Dict[int, Any]) 
         "outputs": step.outputs,
         "artifacts": step.artifacts or None,
         "cache_dirs": step.cache_dirs or None,
+        "services": step.services or None,
         "env": {key: env[key] for key in sorted(env)} or None,
         "cache": (step.cache.emit(name, given) if step.cache is not None else None) or None,
         "timeout_ms": step.timeout_ms,

@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     outputs: Optional[Texts]
     artifacts: Texts
     cache_dirs: Texts
+    services: Texts
     env: Optional[EnvValues]
     cache: Optional[Policy]
     timeout: Optional[Duration]
@@ -98,6 +99,7 @@ class Step:
         self.outputs: Optional[List[str]] = given("outputs", texts)
         self.artifacts: List[str] = given("artifacts", texts, [])
         self.cache_dirs: List[str] = given("cache_dirs", texts, [])
+        self.services: List[str] = given("services", services, [])
         self.env: Dict[str, str] = environment(options.get("env") or {})
         self.cache: Optional[Policy] = given("cache", _policy)
         self.timeout_ms: Optional[int] = given("timeout", milliseconds)
@@ -228,6 +230,7 @@ def sh(cmd: Command, **options: Unpack[Options]) -> Step:
     outputs      the files that it leaves for others, as patterns; all that it writes if not given
     artifacts    the files that a run hands out, as patterns
     cache_dirs   folders that it shares from run to run with every step that names them
+    services     services of the manifest that it has instances of, of its own
     env          its environment; values are str or made with sp.secret
     cache        when an earlier result may be taken: sp.none, sp.forever, sp.ttl, sp.on_change, ...
     timeout      how long a try may take: "1h 30m", seconds, or a timedelta
@@ -303,6 +306,11 @@ def references(key: str, value: object) -> List[Union[Step, str]]:
     if isinstance(value, (list, tuple, Iterator)):
         return [step for item in value for step in references(key, item)]
     raise PipelineError(f"`{key}` got {kind(value)}", "give it steps, names of steps, or a list of them")
+
+
+def services(key: str, value: object) -> List[str]:
+    """The services that are meant, each once."""
+    return sorted({name("service", one) for one in texts(key, value)})
 
 
 def network(key: str, value: object) -> str:

@@ -87,7 +87,7 @@ impl Doctor {
         let engine = context.engine(declared);
         let (finding, store) = of_state(context);
         findings.push(finding);
-        findings.extend(of_units(engine.as_ref()));
+        findings.extend(of_units(engine.as_ref(), &context.roots.state));
         findings.extend(of_manifest(&project));
         if let (Ok(project), Some(store)) = (&project, &store) {
             findings.extend(envs.iter().map(|env| of_drift(context, engine.as_ref(), store, project, env)));
@@ -220,13 +220,14 @@ fn of_state(context: &Context) -> (Finding, Option<Store>) {
 }
 
 /// The units of the engine, and those whose project is gone.
-fn of_units(engine: &dyn Engine) -> Vec<Finding> {
+fn of_units(engine: &dyn Engine, state: &Path) -> Vec<Finding> {
     let subject = "environments";
     let units = match engine.units() {
         Ok(units) => units,
         Err(error) => return vec![Finding::of_failure(subject, error.into())],
     };
-    let is_lost = |folder: &Path| !folder.join(MANIFEST).is_file();
+    // Those of a step of a pipeline belong to its run.
+    let is_lost = |folder: &Path| !folder.starts_with(state) && !folder.join(MANIFEST).is_file();
     let lost = units.iter().filter(|(_, labels)| is_lost(&labels.project_root));
     let mut findings: Vec<_> = lost
         .map(|(_, labels)| {

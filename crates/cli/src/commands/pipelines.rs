@@ -233,8 +233,7 @@ pub(super) fn runner<'a>(context: &'a Context, engine: &'a dyn Engine, project: 
     Runner {
         roots: &context.roots,
         engine,
-        project_root: &project.root,
-        secrets: &project.manifest.secrets,
+        project,
         variables: &context.variables,
         home: context.home.as_deref(),
         bounds: Bounds { bytes: cache.max_size.0, age: cache.max_age },

@@ -11,6 +11,7 @@ use setpoint_model::names::SecretName;
 use setpoint_runtime::apply::STOP_GRACE;
 use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
+use setpoint_runtime::pipeline;
 
 use super::{SUCCESS, daemon};
 use crate::context::Context;
@@ -89,7 +90,9 @@ impl Uninstall {
             context.stop_on_signals()?;
             daemon::remove(context)?;
             remove_units(context, &units)?;
-            for error in context.engines().iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err()) {
+            let engines = context.engines();
+            let steps = engines.iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err());
+            for error in steps.chain(pipeline::take_down_services(&context.roots, &context.variables)) {
                 context.output.progress(format!("{error}\nWhat it keeps of pipelines is left there."));
             }
             // What the removal of units has made or removed since, such as their locks, is looked at anew.

@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use setpoint_model::container::NetworkMode;
@@ -8,7 +8,7 @@ use setpoint_model::manifest::{EngineKind, Env, Network, Note};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::devcontainer::Lock;
-use setpoint_runtime::engine::{Engine, Progress, Seen, UnitId};
+use setpoint_runtime::engine::{Engine, Seen, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
@@ -227,23 +227,16 @@ fn wait_for_dependencies(
     let waited_for = env.service.iter().flat_map(|of| &of.depends_on);
     for (name, dependency) in waited_for.filter(|(_, one)| one.condition != Condition::Started) {
         let id = UnitId::new(&project.root, name);
-        let (word, came_to): (_, fn(&Progress) -> Option<Result<(), String>>) = match dependency.condition {
-            Condition::Healthy => ("healthy", readiness::healthy),
-            _ => ("completed", readiness::completed),
-        };
-        if came_to(&engine.progress(&id)?) == Some(Ok(())) {
+        let condition = dependency.condition;
+        let word = if condition == Condition::Healthy { "healthy" } else { "completed" };
+        if readiness::come_to(condition, &engine.progress(&id)?) == Some(Ok(())) {
             continue;
         }
         let list = LiveList::new(context.output);
         let (phase, detail, began) = ("wait".to_owned(), format!("{name} {word}"), Instant::now());
         list.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
-        let answer = loop {
-            match came_to(&engine.progress(&id)?) {
-                Some(answer) => break answer,
-                None if context.cancel.asked() => break Err("stopped".to_owned()),
-                None => std::thread::sleep(Duration::from_millis(100)),
-            }
-        };
+        let answer = readiness::until(engine, &id, condition, &|| !context.cancel.asked())?;
+        let answer = answer.unwrap_or_else(|| Err("stopped".to_owned()));
         let took = began.elapsed();
         match answer {
             Ok(()) => list.event(&Event::Done { phase, detail, took }),

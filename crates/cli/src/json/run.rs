@@ -66,6 +66,22 @@ enum Event {
         /// Bytes in all.
         total: Option<u64>,
     },
+    /// The services of a step are brought up; it begins when they are well.
+    StepServices {
+        /// Which step.
+        step: String,
+        /// Those that it names.
+        services: Vec<String>,
+    },
+    /// A line that a service of a step said. It comes when the service is about to go.
+    ServiceOutput {
+        /// Which step.
+        step: String,
+        /// Its service.
+        service: String,
+        /// The line, without its end; secrets are masked.
+        line: String,
+    },
     /// A line that a step said.
     Output {
         /// Which step.
@@ -240,6 +256,15 @@ impl From<&events::Event> for Event {
             events::Event::StepFetches { step, done, total } => {
                 Self::StepFetches { step: step.to_string(), done: *done, total: *total }
             }
+            events::Event::StepServices { step, services } => Self::StepServices {
+                step: step.to_string(),
+                services: services.iter().map(ToString::to_string).collect(),
+            },
+            events::Event::ServiceOutput { step, service, line } => Self::ServiceOutput {
+                step: step.to_string(),
+                service: service.to_string(),
+                line: line.clone(),
+            },
             events::Event::Output { step, line } => {
                 Self::Output { step: step.to_string(), line: line.clone() }
             }

@@ -6,7 +6,7 @@ use setpoint_runtime::pipeline::events::{Event, Listener, StepReport};
 
 use super::Sink;
 use super::text::{bare, prefixed, shown};
-use super::words::{Known, detail, failure, last_line, mark, next, step_line, summary};
+use super::words::{Known, detail, failure, last_line, listed, mark, next, step_line, summary};
 use crate::output::{RESET, span};
 
 /// The width of the summary: where lines go to a file, nobody knows one.
@@ -66,7 +66,10 @@ impl Plain {
             Event::StepWaits { step } => {
                 self.line(&format!("{step}: waits for another process that makes the same result"));
             }
-            Event::StepFetches { .. } => {}
+            Event::StepServices { step, services } => {
+                self.line(&format!("{step}: brings up {}", listed(services)));
+            }
+            Event::StepFetches { .. } | Event::ServiceOutput { .. } => {}
             Event::Output { step, line } => {
                 shown(line).for_each(|line| self.line(&prefixed(step.as_str(), &line)));
             }
@@ -91,7 +94,7 @@ impl Listener for Plain {
     fn hear(&mut self, event: &Event) {
         self.known.learn(event);
         self.event(event);
-        let may_wait = matches!(event, Event::Output { .. });
+        let may_wait = matches!(event, Event::Output { .. } | Event::ServiceOutput { .. });
         if !may_wait || self.held.len() >= BUFFER || self.shown.elapsed() >= HOLD {
             self.show();
         }

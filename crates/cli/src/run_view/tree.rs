@@ -9,7 +9,7 @@ use setpoint_runtime::pipeline::events::{Event, Listener};
 
 use super::Sink;
 use super::text::{bare, cut, fit};
-use super::words::{Known, failure, step_line, summary};
+use super::words::{Known, failure, listed, step_line, summary};
 use crate::output::span;
 
 /// How often what runs is drawn anew.
@@ -140,6 +140,11 @@ impl Listener for Tree {
             Event::StepWaits { step } => self.doing(step, |running| {
                 "waits for another process that makes the same result".clone_into(&mut running.doing);
             }),
+            Event::StepServices { step, services } => self.doing(step, |running| {
+                running.doing = format!("brings up {}", listed(services));
+            }),
+            // It is kept, and there is a step to be shown.
+            Event::ServiceOutput { .. } => {}
             Event::StepFetches { step, done, total } => self.doing(step, |running| {
                 let total = total.map_or_else(String::new, |total| format!(" of {}", total / 1_000_000));
                 running.doing = format!("fetches {}{total} MB", done / 1_000_000);

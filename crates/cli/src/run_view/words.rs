@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use setpoint_model::names::StepName;
+use setpoint_model::names::{StepName, UnitName};
 use setpoint_model::pipeline::outcome::{How, Outcome, RunOutcome};
 use setpoint_runtime::pipeline::events::{Event, RunReport, StepPlan, StepReport};
 
@@ -49,6 +49,11 @@ impl Known {
     pub(super) fn header(&self) -> String {
         format!("{}  run {}  {}", self.pipeline, self.run, counted(self.plan.len(), "step"))
     }
+}
+
+/// The services of a step, in a row.
+pub(super) fn listed(services: &[UnitName]) -> String {
+    services.iter().map(UnitName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// `1 step`, `12 steps`

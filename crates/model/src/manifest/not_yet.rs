@@ -25,13 +25,6 @@ const fn later(path: &'static [&'static str], what: &'static str) -> NotYet {
 
 const NOT_YET: &[NotYet] = &[
     NotYet {
-        hint: Some("start what it needs in the step itself"),
-        ..later(
-            &["pipeline", "*", "step", "*", "services"],
-            "`services` of a step is not supported by this version yet: it needs services",
-        )
-    },
-    NotYet {
         hint: Some("use `run`, with `user = \"root\"` and a `chown` of the image"),
         ..later(
             &["service", "*", "first_boot", "*", "owner"],

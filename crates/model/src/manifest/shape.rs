@@ -655,6 +655,10 @@ pub(super) struct StepSection {
     #[serde(default)]
     #[schemars(extend("examples" = [["/root/.cargo/registry"]]))]
     pub(super) cache_dirs: Vec<SharedFolder>,
+    /// Services that it has instances of, of its own: healthy before it begins, gone after it.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["db"]]))]
+    pub(super) services: Vec<UnitName>,
     /// Environment variables.
     #[serde(default)]
     pub(super) env: Named<EnvName, StepEnvValue>,

@@ -204,6 +204,8 @@ pub(super) fn in_order(mut steps: Vec<Step>) -> Vec<Step> {
             names.sort();
             names.dedup();
         }
+        step.services.sort();
+        step.services.dedup();
     }
     let order = order(&steps);
     let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();

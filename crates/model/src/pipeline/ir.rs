@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::graph;
 use crate::manifest::{EnvValue, Network, Problem};
-use crate::names::{PipelineName, StepName};
+use crate::names::{PipelineName, StepName, UnitName};
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -81,6 +81,10 @@ pub struct Step {
     /// is a function of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cache_dirs: Vec<String>,
+    /// Services of the manifest that it has instances of, of its own: healthy before it begins, gone after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub services: Vec<UnitName>,
     /// Its environment. `${secret.NAME}` is the value of a secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
@@ -251,6 +255,7 @@ impl Step {
             outputs: None,
             artifacts: Vec::new(),
             cache_dirs: Vec::new(),
+            services: Vec::new(),
             env: BTreeMap::new(),
             cache: Vec::new(),
             timeout_ms: None,

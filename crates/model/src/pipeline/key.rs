@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::ir::{CachePolicy, Run, Step, VERSION, Value, WORKSPACE};
 use crate::digest::{Digest, Encoder};
 use crate::fingerprint::{Class, Fingerprint, Leaf, LeafKey};
-use crate::names::StepName;
+use crate::names::{StepName, UnitName};
 
 /// The version of what a key is made of. A key of another version never fits.
 pub const FORMAT: u32 = 1;
@@ -27,6 +27,8 @@ pub struct Surroundings {
     pub source: Digest,
     /// What of the host's homes is visible, with the digest of what is there.
     pub host_paths: BTreeMap<String, Digest>,
+    /// The services that it has, and those that they depend on, by what they are.
+    pub services: BTreeMap<UnitName, Fingerprint>,
 }
 
 /// What a step starts from.
@@ -79,6 +81,7 @@ pub fn key(step: &Step, surroundings: &Surroundings) -> Fingerprint {
     for folder in &step.cache_dirs {
         key.shown(&format!("cache_dirs {folder}"), "shared");
     }
+    services(&mut key, step, &surroundings.services);
     kept(&mut key, step);
     policies(&mut key, &step.cache);
     key.0
@@ -155,6 +158,20 @@ fn run(key: &mut Leaves, run: &Run) {
     };
     let digest = encoder.finish();
     key.insert("run", digest, Some(run.to_string()));
+}
+
+/// Which services it waits for, and what each of them is.
+fn services(key: &mut Leaves, step: &Step, services: &BTreeMap<UnitName, Fingerprint>) {
+    for name in &step.services {
+        key.shown(&format!("services {name}"), "an instance of its own");
+    }
+    for (name, of) in services {
+        for (leaf, value) in of.iter() {
+            let path = format!("service {name}: {}", leaf.path);
+            let leaf = LeafKey { path, owner: leaf.owner.clone() };
+            key.0.insert(leaf, Leaf { class: Class::Recreate, ..value.clone() });
+        }
+    }
 }
 
 /// What of the workspace is kept: it decides what those see that build on the step.

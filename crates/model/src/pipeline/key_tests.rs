@@ -14,6 +14,16 @@ fn step() -> Step {
     step
 }
 
+fn unit(text: &str) -> UnitName {
+    UnitName::new(text).unwrap()
+}
+
+fn service(image: &str) -> Fingerprint {
+    let mut leaves = Fingerprint::default();
+    leaves.insert_value("image", Class::Recreate, image);
+    leaves
+}
+
 fn digest(text: &str) -> Digest {
     Digest::of_bytes(text.as_bytes())
 }
@@ -26,6 +36,7 @@ fn surroundings() -> Surroundings {
         take: vec![(name("a"), digest("a")), (name("b"), digest("b"))],
         source: digest("source"),
         host_paths: BTreeMap::new(),
+        services: BTreeMap::new(),
     }
 }
 
@@ -88,6 +99,16 @@ fn visible() -> Vec<(&'static str, fn(&mut Step, &mut Surroundings))> {
         ("nothing taken", |_, around| around.take.clear()),
         ("what is seen of homes", |_, around| {
             around.host_paths.insert("~/.rustup".to_owned(), digest("r"));
+        }),
+        ("a service", |step, _| step.services.push(unit("db"))),
+        ("what a service is", |_, around| {
+            around.services.insert(unit("db"), service("postgres:16"));
+        }),
+        ("another image of it", |_, around| {
+            around.services.insert(unit("db"), service("postgres:17"));
+        }),
+        ("the same of another", |_, around| {
+            around.services.insert(unit("cache"), service("postgres:16"));
         }),
     ]
 }

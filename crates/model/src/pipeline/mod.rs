@@ -7,4 +7,5 @@ pub mod ir;
 pub mod key;
 pub mod outcome;
 pub mod schedule;
+pub mod services;
 pub mod when;

@@ -82,7 +82,7 @@ impl Unit<'_> {
         let made_of = made_of(&look.desired.fingerprint);
         Ok(UnitSpec {
             labels: Labels {
-                project_root: root.clone(),
+                project_root: self.owner.to_owned(),
                 project: self.project.manifest.project.name.to_string(),
                 unit: self.env.name.clone(),
                 instance,
@@ -127,7 +127,7 @@ impl Unit<'_> {
     pub(super) fn resolve_secrets(&self, store: &mut Store, facts: &Facts) -> Result<Values, ApplyError> {
         let (secrets, sources) = (self.secrets(), self.secret_sources());
         let wanted = self.wanted_secrets(facts);
-        let root = &self.project.root;
+        let root = self.owner;
         let before = store.generated(root)?;
         let generated = secrets.generate(sources.declared, wanted.iter().copied(), &before)?;
         let new: Vec<_> = generated.into_iter().filter(|(name, _)| !before.contains(name)).collect();
@@ -153,7 +153,7 @@ impl Unit<'_> {
         }
         let id = |unit: &str| {
             let name = UnitName::new(unit).ok()?;
-            Some(UnitId::new(&self.project.root, &name).as_str().to_owned())
+            Some(UnitId::new(self.owner, &name).as_str().to_owned())
         };
         if let Some(NetworkMode::Unit(unit)) = &container.network {
             container.network = id(unit).map(NetworkMode::Unit);
@@ -186,7 +186,7 @@ impl Unit<'_> {
             Seen::Stopped(labels) | Seen::Running(labels) => Some(labels.instance.clone()),
         };
         let new = NewUnit {
-            project_root: self.project.root.clone(),
+            project_root: self.owner.to_owned(),
             project_name: self.project.manifest.project.name.to_string(),
             name: self.env.name.clone(),
             kind: UnitKind::Env,

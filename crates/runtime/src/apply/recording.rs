@@ -96,7 +96,7 @@ impl Applier<'_, '_> {
         let unit = self.unit;
         self.store.write(|writer| {
             if let Some((step, data)) = &booted {
-                writer.record_first_boot(&unit.project.root, &unit.env.name, step, data, at)?;
+                writer.record_first_boot(unit.owner, &unit.env.name, step, data, at)?;
             }
             if changes.forget_instance {
                 writer.remove_leaves(row, &forget)?;

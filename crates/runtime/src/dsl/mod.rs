@@ -257,6 +257,7 @@ impl Evaluator<'_> {
             cwd: root.to_owned(),
             user: None,
             network: Network::None,
+            joins: None,
             io: Io::Captured,
         };
         let code = self.run(&step)?;

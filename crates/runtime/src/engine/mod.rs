@@ -726,6 +726,8 @@ pub struct StepSpec {
     pub user: Option<String>,
     /// Which network it has.
     pub network: Network,
+    /// The network of units that it is in instead, which are there.
+    pub joins: Option<String>,
     /// What it is connected to.
     pub io: Io,
 }

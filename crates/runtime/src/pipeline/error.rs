@@ -50,6 +50,16 @@ pub enum RunError {
         /// The secret.
         secret: String,
     },
+    /// A step cannot have a service, or nobody can say what that service is.
+    #[error("step `{step}`: {what}")]
+    Service {
+        /// Which step.
+        step: StepName,
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The source could not be taken.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -113,6 +123,7 @@ impl RunError {
             Self::NoSecret { secret, .. } => {
                 Some(format!("declare it as `[secret.{secret}]` with `env`, `file` or `command`"))
             }
+            Self::Service { hint, .. } => hint.clone(),
             Self::Source(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Store(error) => error.hint(),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use setpoint_model::names::{PipelineName, StepName};
+use setpoint_model::names::{PipelineName, StepName, UnitName};
 use setpoint_model::pipeline::outcome::{Outcome, RunOutcome};
 
 /// One thing that happened.
@@ -47,6 +47,22 @@ pub enum Event {
         done: u64,
         /// Bytes in all, where that is known.
         total: Option<u64>,
+    },
+    /// The services of a step are brought up; it begins when they are well.
+    StepServices {
+        /// Which step.
+        step: StepName,
+        /// Those that it names.
+        services: Vec<UnitName>,
+    },
+    /// A line of the output of a service that a step has. It comes when the service is about to go.
+    ServiceOutput {
+        /// Which step.
+        step: StepName,
+        /// Its service.
+        service: UnitName,
+        /// The line, without its end: valid UTF-8, secrets masked.
+        line: String,
     },
     /// A line of a step's output.
     Output {

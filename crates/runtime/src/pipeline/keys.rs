@@ -1,5 +1,7 @@
 //! What the steps of a run see, and so their keys.
 
+mod services;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
@@ -8,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use jiff::Timestamp;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Fingerprint;
-use setpoint_model::names::StepName;
+use setpoint_model::names::{StepName, UnitName};
 use setpoint_model::pipeline::graph::{Edge, Graph};
 use setpoint_model::pipeline::ir::{Pipeline, Sees, Step};
 use setpoint_model::pipeline::key::{self, Base, Surroundings};
@@ -27,6 +29,9 @@ use crate::snapshot::Snapshots;
 use crate::source::{Source, SourceStore, TakeOptions, Tree};
 use crate::store::cache::CacheDb;
 
+/// Is told of which step's sake how many bytes have come, of how many.
+type Fetch<'f> = &'f mut dyn FnMut(&StepName, u64, Option<u64>);
+
 /// How long a file system may not answer before it is given up.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -44,6 +49,8 @@ pub(super) struct Keys<'a> {
     /// The base of each step that has no parent's.
     bases: BTreeMap<Option<String>, Option<Base>>,
     host_paths: BTreeMap<String, Digest>,
+    /// What the services of steps are; nothing of one whose image is not here.
+    services: BTreeMap<UnitName, Option<Fingerprint>>,
 }
 
 impl<'a> Keys<'a> {
@@ -53,7 +60,7 @@ impl<'a> Keys<'a> {
         runner: &'a Runner<'a>,
         pipeline: &Pipeline,
         options: &Options,
-        fetch: Option<&mut dyn FnMut(&StepName, u64, Option<u64>)>,
+        mut fetch: Option<Fetch<'_>>,
     ) -> Result<Self, RunError> {
         let mut pipeline = pipeline.clone();
         pipeline.steps.iter_mut().for_each(|step| step.env.extend(options.env.clone()));
@@ -67,7 +74,7 @@ impl<'a> Keys<'a> {
         for git in [false, true] {
             if steps().any(|step| step.git == git && step.sees() != Sees::Nothing) {
                 let take = TakeOptions { git, patience: PATIENCE };
-                let taken = store.take(runner.project_root, take, &|| runner.cancel.asked())?;
+                let taken = store.take(&runner.project.root, take, &|| runner.cancel.asked())?;
                 *(if git { &mut with_git } else { &mut source }) = Some(taken);
             }
         }
@@ -79,11 +86,13 @@ impl<'a> Keys<'a> {
             with_git,
             bases: BTreeMap::new(),
             host_paths: BTreeMap::new(),
+            services: BTreeMap::new(),
             wanted: wanted.clone(),
             pipeline: pipeline.clone(),
         };
         keys.check_inputs()?;
-        keys.look_at_bases(fetch, options.pull)?;
+        keys.look_at_bases(&mut fetch, options.pull)?;
+        keys.look_at_services(&mut fetch, options.pull)?;
         keys.look_at_host_paths()?;
         Ok(keys)
     }
@@ -112,22 +121,17 @@ impl<'a> Keys<'a> {
         if unmatched.is_empty() { Ok(()) } else { Err(RunError::Unmatched(unmatched)) }
     }
 
-    fn look_at_bases(
-        &mut self,
-        mut fetch: Option<&mut dyn FnMut(&StepName, u64, Option<u64>)>,
-        pull: bool,
-    ) -> Result<(), RunError> {
+    fn look_at_bases(&mut self, fetch: &mut Option<Fetch<'_>>, pull: bool) -> Result<(), RunError> {
         let mut bases = BTreeMap::new();
         for step in self.steps().filter(|step| step.from.is_none()) {
             if bases.contains_key(&step.image) {
                 continue;
             }
-            let source = base_source(step.image.as_deref(), self.runner.project_root);
+            let source = base_of(step.image.as_deref(), &self.runner.project.root);
             let mut base = self.runner.engine.step_base(&source)?;
             if (base.is_none() || (pull && source != BaseSource::Host))
                 && let Some(tell) = fetch.as_deref_mut()
             {
-                let pull = if pull { Pull::Always } else { Pull::Missing };
                 self.fetch(&source, pull, &mut |done, total| tell(&step.name, done, total))?;
                 base = self.runner.engine.step_base(&source)?;
             }
@@ -140,9 +144,10 @@ impl<'a> Keys<'a> {
     fn fetch(
         &self,
         source: &BaseSource,
-        pull: Pull,
+        pull: bool,
         tell: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<(), RunError> {
+        let pull = if pull { Pull::Always } else { Pull::Missing };
         let (sender, arrived) = channel();
         let watcher = Bytes(Mutex::new(sender));
         let runner = self.runner;
@@ -188,7 +193,7 @@ impl<'a> Keys<'a> {
         while let Some(parent) = step.from.as_ref().and_then(|name| self.pipeline.step(name)) {
             step = parent;
         }
-        base_source(step.image.as_deref(), self.runner.project_root)
+        base_of(step.image.as_deref(), &self.runner.project.root)
     }
 
     /// The key of a step whose parents have these results; nothing if its base is not here.
@@ -209,6 +214,7 @@ impl<'a> Keys<'a> {
             .iter()
             .filter_map(|path| Some((path.clone(), *self.host_paths.get(path)?)))
             .collect();
+        let Some(services) = self.services_seen(step)? else { return Ok(None) };
         let surroundings = Surroundings {
             engine: self.runner.engine.step_behaviour().to_owned(),
             platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
@@ -216,6 +222,7 @@ impl<'a> Keys<'a> {
             take,
             source: self.seen(step)?,
             host_paths,
+            services,
         };
         Ok(Some(key::key(step, &surroundings)))
     }
@@ -262,7 +269,7 @@ impl Watcher for Bytes {
     }
 }
 
-fn base_source(image: Option<&str>, root: &Path) -> BaseSource {
+fn base_of(image: Option<&str>, root: &Path) -> BaseSource {
     image.map_or(BaseSource::Host, |reference| image_source(reference, root))
 }
 
@@ -293,7 +300,9 @@ fn check<'s>(runner: &Runner<'_>, steps: impl Iterator<Item = &'s Step>) -> Resu
             Globs::new(&patterns).map_err(|source| RunError::Pattern { step: step.name.clone(), source })?;
         }
         let secrets = step.env.values().flat_map(|value| value.secrets());
-        if let Some(unknown) = secrets.into_iter().find(|name| !runner.secrets.contains_key(*name)) {
+        if let Some(unknown) =
+            secrets.into_iter().find(|name| !runner.project.manifest.secrets.contains_key(*name))
+        {
             return Err(RunError::NoSecret { step: step.name.clone(), secret: unknown.to_string() });
         }
     }

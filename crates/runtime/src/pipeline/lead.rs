@@ -7,23 +7,26 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use setpoint_model::digest::Digest;
+use setpoint_model::manifest::{EnvValue, needed_secrets};
 use setpoint_model::names::{SecretName, StepName};
 use setpoint_model::pipeline::graph::Edge;
 use setpoint_model::pipeline::ir::{Pipeline, Step};
 use setpoint_model::pipeline::outcome::{Outcome, RunOutcome};
 use setpoint_model::pipeline::schedule::{self, Action, Found, Schedule};
+use setpoint_model::pipeline::services::needed;
 
 use super::error::RunError;
 use super::events::{Event, Listener, RunReport, StepPlan, StepReport};
 use super::keys::Keys;
 use super::result::Built;
+use super::services::{is_own, secrets_of};
 use super::step::{Finish, Job, Shared, Told, is_whole, work};
 use super::tidy::{self, Scratch};
 use super::{Finished, Options, Runner, artifacts};
 use crate::cancel::Cancel;
 use crate::engine::StepSpec;
 use crate::runs::{RunLog, project_id};
-use crate::secrets::{Mask, Secrets, Sources, Values, expand};
+use crate::secrets::{Mask, Secrets};
 use crate::snapshot::Snapshots;
 use crate::source::Tree;
 use crate::store::StoreError;
@@ -76,7 +79,7 @@ pub(super) fn run(
     let began = Instant::now();
     let snapshots = Snapshots::new(runner.roots);
     let mut cache = CacheDb::open(runner.roots)?;
-    tidy::sweep(runner.roots, runner.engine, &mut cache, &snapshots)?;
+    tidy::sweep(runner.roots, runner.engine, runner.variables, &mut cache, &snapshots)?;
     let keys = {
         let mut fetching = |step: &StepName, done, total| {
             listener.hear(&Event::StepFetches { step: step.clone(), done, total });
@@ -87,7 +90,7 @@ pub(super) fn run(
         return Err(RunError::Cancelled);
     }
     let scratch = Scratch::new(runner.roots)?;
-    let log = RunLog::begin(runner.roots, runner.project_root, &pipeline.name)?;
+    let log = RunLog::begin(runner.roots, &runner.project.root, &pipeline.name)?;
     let cache = Mutex::new(cache);
     let (tell, told) = channel();
     let schedule = Schedule::new(
@@ -113,9 +116,8 @@ pub(super) fn run(
         heard: Heard { listener, log },
         schedule,
         known,
-        values: Values::new(),
         due: Vec::new(),
-        project: project_id(runner.project_root),
+        project: project_id(&runner.project.root),
         failed: None,
         told,
         tell,
@@ -137,7 +139,19 @@ pub(super) fn run(
         // What nobody needs any more. What stays behind is swept by the next run.
         let _ = tidy::sweep_engine(runner.roots, runner.engine, &snapshots);
     }
-    Ok(Finished { report: result?, failed, _scratch: scratch })
+    Ok(Finished { report: result?, failed, scratch })
+}
+
+/// The secrets of a step that are the project's: with services, none that is made for it alone.
+fn shared_secrets<'a>(runner: &'a Runner<'_>, step: &'a Step) -> Vec<&'a SecretName> {
+    let declared = &runner.project.manifest.secrets;
+    if step.services.is_empty() {
+        return secrets_of(step).collect();
+    }
+    let services = needed(&step.services, &runner.project.manifest.envs).unwrap_or_default();
+    let of_services = services.into_iter().flat_map(|env| env.env.values()).flat_map(EnvValue::secrets);
+    let all = needed_secrets(declared, secrets_of(step).chain(of_services));
+    all.into_iter().filter(|name| declared.get(*name).is_some_and(|one| !is_own(&one.source))).collect()
 }
 
 struct Lead<'a> {
@@ -152,7 +166,6 @@ struct Lead<'a> {
     heard: Heard<'a>,
     schedule: Schedule,
     known: Vec<Known>,
-    values: Values,
     /// The steps that wait for their next try, and until when.
     due: Vec<(Instant, usize)>,
     /// What the project's runs and results are kept under.
@@ -413,11 +426,6 @@ impl<'a> Lead<'a> {
             source: view.as_ref().map(|tree| tree.layers.clone()).unwrap_or_default(),
             take,
             has_children,
-            env: step
-                .env
-                .iter()
-                .map(|(name, value)| (name.clone(), expand(value, &self.values, &BTreeMap::new())))
-                .collect(),
             mounts: self.keys.mounts(step),
             cancel: cancel.clone(),
             keep_failed: self.options.keep_failed && self.failed.is_none(),
@@ -441,19 +449,17 @@ impl<'a> Lead<'a> {
         }
         let has_ended = |at: &usize| self.schedule.outcome(*at).is_some();
         let to_run = self.keys.wanted.iter().filter(|at| !has_ended(at)).map(|at| self.step(*at));
-        let names: BTreeSet<&SecretName> =
-            to_run.flat_map(|step| step.env.values()).flat_map(|value| value.secrets()).collect();
-        let secrets = Secrets::new(self.runner.roots, self.runner.project_root);
         let runner = self.runner;
-        let sources = Sources { declared: runner.secrets, variables: runner.variables, home: runner.home };
-        self.values = secrets.resolve(&sources, names)?;
+        let names: BTreeSet<&SecretName> = to_run.flat_map(|step| shared_secrets(runner, step)).collect();
+        let secrets = Secrets::new(runner.roots, &runner.project.root);
+        let values = secrets.resolve(&runner.sources(), names)?;
         let shared = Shared {
-            roots: self.runner.roots,
-            engine: self.runner.engine,
+            runner,
             snapshots: self.snapshots,
             cache: self.cache,
             scratch: &self.scratch.folder,
-            mask: Mask::new(&self.values),
+            mask: Mask::new(&values),
+            values,
             project: self.project.clone(),
             pipeline: &self.keys.pipeline.name,
             run: self.heard.log.number(),
@@ -478,6 +484,16 @@ impl<'a> Lead<'a> {
                 tail.push_back(line.clone());
                 self.heard.tell(&Event::Output { step: self.keys.pipeline.steps[at].name.clone(), line });
             }
+            Told::Services(at, services) => {
+                let step = self.step(at).name.clone();
+                self.heard.tell(&Event::StepServices { step, services });
+            }
+            Told::ServiceLine(at, service, line) => {
+                self.heard.tell(&Event::ServiceOutput { step: self.step(at).name.clone(), service, line });
+            }
+            Told::Note(at, text) => {
+                self.heard.tell(&Event::Note { step: Some(self.step(at).name.clone()), text });
+            }
             Told::Ended(at, finish) => return self.ended(at, *finish),
         }
         Vec::new()
@@ -490,6 +506,9 @@ impl<'a> Lead<'a> {
         known.view = None;
         known.took = known.began.map_or(finish.took, |began| began.elapsed());
         self.stored |= matches!(finish.built, Some(Built::Stored(_))) && finish.taken.is_none();
+        if !finish.tail.is_empty() {
+            known.tail = finish.tail.into();
+        }
         known.built = finish.built;
         known.row = finish.taken;
         if self.failed.is_none() {

@@ -10,6 +10,7 @@ mod keys;
 mod lead;
 mod occasion;
 mod result;
+mod services;
 mod step;
 mod tidy;
 
@@ -18,17 +19,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use setpoint_model::fingerprint::Fingerprint;
-use setpoint_model::manifest::{EnvValue, Secret};
-use setpoint_model::names::{SecretName, StepName};
+use setpoint_model::manifest::EnvValue;
+use setpoint_model::names::StepName;
 use setpoint_model::pipeline::ir::Pipeline;
 
 pub use error::RunError;
 pub use step::shell;
+pub use tidy::take_down_services;
 pub(crate) use tidy::{sweep_engine, sweep_snapshots};
 
 use crate::cancel::Cancel;
 use crate::engine::{Engine, StepSpec};
 use crate::paths::Roots;
+use crate::project::Project;
+use crate::secrets::Sources;
 use crate::snapshot::Snapshots;
 use crate::store::cache::{Bounds, ResultRow};
 use events::RunReport;
@@ -39,10 +43,8 @@ pub struct Runner<'a> {
     pub roots: &'a Roots,
     /// What runs steps.
     pub engine: &'a dyn Engine,
-    /// The project's folder.
-    pub project_root: &'a Path,
-    /// The declared secrets.
-    pub secrets: &'a BTreeMap<SecretName, Secret>,
+    /// The project, with the services of files of other tools.
+    pub project: &'a Project,
     /// The caller's variables.
     pub variables: &'a BTreeMap<String, String>,
     /// The caller's home.
@@ -85,7 +87,7 @@ pub struct Finished {
     pub report: RunReport,
     /// The first step that failed, as it left everything, if that was to be kept.
     pub failed: Option<(StepName, StepSpec)>,
-    _scratch: Option<tidy::Scratch>,
+    scratch: Option<tidy::Scratch>,
 }
 
 /// What a run would do with a step.
@@ -126,11 +128,20 @@ impl Runner<'_> {
         lead::run(self, pipeline, options, listener)
     }
 
+    /// Where values of secrets come from.
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        let declared = &self.project.manifest.secrets;
+        Sources { declared, variables: self.variables, home: self.home }
+    }
+
     /// Removes what a failed step left, wherever it is kept.
     ///
     /// # Errors
     /// If the engine cannot remove its part; the next run does.
     pub fn end(&self, finished: Finished) -> Result<(), RunError> {
+        if let Some(scratch) = &finished.scratch {
+            services::take_down_left(self.roots, self.variables, &scratch.folder)?;
+        }
         drop(finished);
         Ok(sweep_engine(self.roots, self.engine, &Snapshots::new(self.roots))?)
     }

@@ -18,9 +18,9 @@ pub(super) fn occasion(runner: &Runner<'_>, options: &Options, ask_git: bool) ->
     };
     if ask_git {
         // A commit that is checked out by itself is on no branch.
-        let branch = git(runner.project_root, "the branch", &["branch", "--show-current"])?;
+        let branch = git(&runner.project.root, "the branch", &["branch", "--show-current"])?;
         occasion.branch = branch.lines().next().filter(|name| !name.is_empty()).map(str::to_owned);
-        let tags = git(runner.project_root, "tags", &["tag", "--points-at", "HEAD"]).unwrap_or_default();
+        let tags = git(&runner.project.root, "tags", &["tag", "--points-at", "HEAD"]).unwrap_or_default();
         occasion.tags = tags.lines().map(str::to_owned).collect();
     }
     Ok(occasion)

@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use setpoint_model::digest::{Digest, Encoder};
-use setpoint_model::names::PipelineName;
+use setpoint_model::manifest::EnvValue;
+use setpoint_model::names::{PipelineName, UnitName};
 use setpoint_model::pipeline::ir::Step;
 use setpoint_model::pipeline::key;
 use setpoint_model::pipeline::outcome::{How, Outcome};
 use setpoint_sandbox::SandboxError;
 
+use super::Runner;
 use super::result::Built;
+use super::services::{Came, Services, Unwell};
 use crate::cancel::Cancel;
 use crate::cas::Globs;
 use crate::engine::{BaseSource, Ended, Engine, EngineError, Io, Mount, Process, StepSpec};
@@ -24,7 +27,7 @@ use crate::lines;
 use crate::lock::KeyLock;
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
-use crate::secrets::Mask;
+use crate::secrets::{Mask, SecretError, Values, expand};
 use crate::snapshot::{self, Snapshots};
 use crate::store::StoreError;
 use crate::store::cache::{CacheDb, Chains, NewResult, ResultRow};
@@ -41,12 +44,14 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// What all steps of a run share.
 pub(super) struct Shared<'a> {
-    pub(super) roots: &'a Roots,
-    pub(super) engine: &'a dyn Engine,
+    pub(super) runner: &'a Runner<'a>,
     pub(super) snapshots: &'a Snapshots,
     pub(super) cache: &'a Mutex<CacheDb>,
     /// The folder of the run, for the time being.
     pub(super) scratch: &'a Path,
+    /// The secrets of steps.
+    pub(super) values: Values,
+    /// Hides them.
     pub(super) mask: Mask,
     pub(super) project: String,
     pub(super) pipeline: &'a PipelineName,
@@ -74,7 +79,6 @@ pub(super) struct Job {
     pub(super) take: Vec<Built>,
     /// Whether any step builds on it, or takes from it.
     pub(super) has_children: bool,
-    pub(super) env: BTreeMap<String, String>,
     pub(super) mounts: Vec<Mount>,
     pub(super) cancel: Cancel,
     /// Whether to keep what it left when it fails.
@@ -87,8 +91,14 @@ pub(super) enum Told {
     Waits(usize),
     /// It began.
     Began(usize),
+    /// Its services are brought up.
+    Services(usize, Vec<UnitName>),
     /// A line of its output.
     Line(usize, String),
+    /// A line of the output of one of its services.
+    ServiceLine(usize, UnitName, String),
+    /// Something that a user should know of it.
+    Note(usize, String),
     /// It ended.
     Ended(usize, Box<Finish>),
 }
@@ -103,6 +113,8 @@ pub(super) struct Finish {
     pub(super) taken: Option<ResultRow>,
     /// What it left when it failed, if that is kept.
     pub(super) failed: Option<StepSpec>,
+    /// The last lines of whatever kept it from beginning.
+    pub(super) tail: Vec<String>,
 }
 
 /// Why a step could not be run.
@@ -118,9 +130,11 @@ pub(super) enum StepError {
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Pattern(#[from] crate::cas::InvalidPattern),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StepError {
+pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StepError {
     move |source| StepError::Io { what, path: path.to_owned(), source }
 }
 
@@ -130,7 +144,7 @@ pub(super) fn work(shared: &Shared<'_>, job: &Job, tell: &Sender<Told>) {
     let mut folder = None;
     let finish = attempt(shared, job, tell, began, &mut folder).unwrap_or_else(|error| {
         let outcome = if job.cancel.asked() { Outcome::Cancelled } else { errored(&error) };
-        Finish { outcome, took: began.elapsed(), built: None, taken: None, failed: None }
+        Finish { outcome, took: began.elapsed(), built: None, taken: None, failed: None, tail: Vec::new() }
     });
     // Whoever leads the run listens until every step has ended. What is left of this one is removed while others
     // begin already.
@@ -170,12 +184,19 @@ fn attempt(
     began: Instant,
     held: &mut Option<Folder>,
 ) -> Result<Finish, StepError> {
-    let ended = |outcome, built, taken| Finish { outcome, took: began.elapsed(), built, taken, failed: None };
+    let ended = |outcome, built, taken| Finish {
+        outcome,
+        took: began.elapsed(),
+        built,
+        taken,
+        failed: None,
+        tail: Vec::new(),
+    };
     let mut told = false;
     let _lock = match job.key {
         None => None,
         Some(key) => {
-            let lock = KeyLock::acquire(shared.roots, key, || {
+            let lock = KeyLock::acquire(shared.runner.roots, key, || {
                 if !std::mem::replace(&mut told, true) {
                     let _ = tell.send(Told::Waits(job.at));
                 }
@@ -192,10 +213,48 @@ fn attempt(
         }
     };
     let folder = held.insert(Folder::new(shared, job)?);
-    let spec = spec(shared, job, folder)?;
     let _ = tell.send(Told::Began(job.at));
-    let mut process = shared.engine.start_step(&spec)?;
-    let mut outcome = watch(shared, job, tell, process.as_mut(), began)?;
+    let Some(mut services) = Services::of(shared, job, tell)? else {
+        return run(shared, job, tell, began, folder, None);
+    };
+    let brought = services.bring_up(&|| !job.cancel.asked() && !is_late(job, began));
+    let finish = match brought {
+        Ok(Came::Up) => run(shared, job, tell, began, folder, Some(&services)),
+        Ok(Came::Stopped) if job.cancel.asked() => Ok(ended(Outcome::Cancelled, None, None)),
+        Ok(Came::Stopped) => Ok(ended(timed_out(job), None, None)),
+        Ok(Came::Unwell(Unwell { what, tail })) => {
+            Ok(Finish { tail, ..ended(Outcome::Errored { what }, None, None) })
+        }
+        Err(error) => Err(error),
+    };
+    services.tell_output();
+    // Those of a step that is to be looked at are part of what it left.
+    let stay = matches!(&finish, Ok(Finish { failed: Some(_), .. }));
+    if !stay && let Err(error) = services.end() {
+        let text = format!("its services are not all gone: {error}; the next run removes what is left");
+        let _ = tell.send(Told::Note(job.at, text));
+    }
+    finish
+}
+
+/// Runs a step whose services, if it has any, are there.
+fn run(
+    shared: &Shared<'_>,
+    job: &Job,
+    tell: &Sender<Told>,
+    began: Instant,
+    folder: &mut Folder,
+    services: Option<&Services<'_>>,
+) -> Result<Finish, StepError> {
+    let spec = spec(shared, job, folder, services)?;
+    let mask = services.map_or(&shared.mask, |services| &services.mask);
+    let mut process = shared.runner.engine.start_step(&spec)?;
+    let mut outcome = watch(job, tell, mask, process.as_mut(), began)?;
+    if !matches!(outcome, Outcome::Passed | Outcome::Cancelled) {
+        for what in services.iter().flat_map(|services| services.ended()) {
+            let _ = tell.send(Told::Note(job.at, what));
+        }
+    }
     if outcome == Outcome::Passed
         && let Some(pattern) = missing(shared, job, &spec)?
     {
@@ -204,7 +263,7 @@ fn attempt(
     let has_passed = outcome == Outcome::Passed;
     let kept = job.keep_failed && matches!(outcome, Outcome::Failed { .. } | Outcome::TimedOut { .. });
     if kept || (has_passed && is_needed(job)) {
-        shared.engine.seal_step(&spec)?;
+        shared.runner.engine.seal_step(&spec)?;
     }
     drop(process);
     let built = has_passed.then(|| keep(shared, job, &spec, began.elapsed())).transpose()?;
@@ -212,7 +271,16 @@ fn attempt(
     if failed.is_some() {
         folder.leave();
     }
-    Ok(Finish { failed, ..ended(outcome, built, None) })
+    Ok(Finish { outcome, took: began.elapsed(), built, taken: None, failed, tail: Vec::new() })
+}
+
+/// Whether a try has taken longer than it may.
+fn is_late(job: &Job, began: Instant) -> bool {
+    job.step.timeout_ms.is_some_and(|limit| began.elapsed() > Duration::from_millis(limit))
+}
+
+fn timed_out(job: &Job) -> Outcome {
+    Outcome::TimedOut { limit_ms: job.step.timeout_ms.unwrap_or_default() }
 }
 
 /// The result of a key that is there by now, if its snapshot is.
@@ -223,7 +291,7 @@ fn take(
 ) -> Result<Option<ResultRow>, StepError> {
     let mut cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(cache.write(|writer| {
-        writer.take_whole(key, not_before, |id| is_whole(shared.engine, shared.snapshots, id))
+        writer.take_whole(key, not_before, |id| is_whole(shared.runner.engine, shared.snapshots, id))
     })?)
 }
 
@@ -270,7 +338,12 @@ impl Drop for Folder {
     }
 }
 
-fn spec(shared: &Shared<'_>, job: &Job, folder: &Folder) -> Result<StepSpec, StepError> {
+fn spec(
+    shared: &Shared<'_>,
+    job: &Job,
+    folder: &Folder,
+    services: Option<&Services<'_>>,
+) -> Result<StepSpec, StepError> {
     let (system, mut workspace) = {
         let cache = shared.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let system = job.below.system(&cache, shared.snapshots)?;
@@ -289,13 +362,17 @@ fn spec(shared: &Shared<'_>, job: &Job, folder: &Folder) -> Result<StepSpec, Ste
     let mut mounts =
         vec![Mount { source: folder.path.join("tmp"), target: PathBuf::from("/tmp"), read_only: false }];
     for shared_folder in &job.step.cache_dirs {
-        let source = cache_dir(shared.roots, shared_folder);
+        let source = cache_dir(shared.runner.roots, shared_folder);
         make_private_folder(source.parent().unwrap_or(&source)).map_err(io("make", &source))?;
         fs::create_dir_all(&source).map_err(io("make", &source))?;
         let target = Path::new(setpoint_model::pipeline::ir::WORKSPACE).join(shared_folder);
         mounts.push(Mount { source, target, read_only: false });
     }
     mounts.extend(job.mounts.iter().cloned());
+    let values = services.map_or(&shared.values, |services| &services.values);
+    let variable =
+        |(name, value): (&String, &EnvValue)| (name.clone(), expand(value, values, &BTreeMap::new()));
+    let env = job.step.env.iter().map(variable).collect();
     Ok(StepSpec {
         base: job.base.clone(),
         below: system,
@@ -304,10 +381,11 @@ fn spec(shared: &Shared<'_>, job: &Job, folder: &Folder) -> Result<StepSpec, Ste
         workspace,
         mounts,
         argv: job.step.run.argv(),
-        env: job.env.clone(),
+        env,
         cwd: PathBuf::from(key::workdir(&job.step)),
         user: job.step.user.clone(),
         network: job.step.network,
+        joins: services.map(|services| services.network.clone()),
         io: Io::Captured,
     })
 }
@@ -328,19 +406,18 @@ fn cache_dir(roots: &Roots, path: &str) -> PathBuf {
 
 /// Follows the process to its end.
 fn watch(
-    shared: &Shared<'_>,
     job: &Job,
     tell: &Sender<Told>,
+    mask: &Mask,
     process: &mut dyn Process,
     began: Instant,
 ) -> Result<Outcome, StepError> {
-    let limit = job.step.timeout_ms.map(Duration::from_millis);
     let output = process.output();
     std::thread::scope(|scope| {
         let reader = output.map(|output| {
             let tell = tell.clone();
             scope.spawn(move || {
-                lines::read(output, &shared.mask, |line| {
+                lines::read(output, mask, |line| {
                     let _ = tell.send(Told::Line(job.at, line));
                 });
             })
@@ -351,12 +428,9 @@ fn watch(
                 break ended;
             }
             if stopping.is_none() {
-                let why = match limit {
-                    _ if job.cancel.asked() => Some(Outcome::Cancelled),
-                    Some(limit) if began.elapsed() > limit => Some(Outcome::TimedOut {
-                        limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-                    }),
-                    _ => None,
+                let why = match job.cancel.asked() {
+                    true => Some(Outcome::Cancelled),
+                    false => is_late(job, began).then(|| timed_out(job)),
                 };
                 if let Some(why) = why {
                     process.signal(SIGTERM);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::Runner;
 use super::error::RunError;
+use super::{Runner, services};
 use crate::engine::{Engine, EngineError};
 use crate::lock::{Lease, Retirement};
 use crate::paths::{Roots, make_private_folder};
@@ -43,8 +43,10 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays behind is swept by the next run.
-        let _ = remove_tree(&self.folder);
+        // What stays behind is swept by the next run; it has to find of which services.
+        if services::left(&self.folder).is_empty() {
+            let _ = remove_tree(&self.folder);
+        }
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) fn sweep_engine(
 pub(super) fn sweep(
     roots: &Roots,
     engine: &dyn Engine,
+    variables: &BTreeMap<String, String>,
     cache: &mut CacheDb,
     snapshots: &Snapshots,
 ) -> Result<(), RunError> {
@@ -88,8 +91,12 @@ pub(super) fn sweep(
     // Before the folders go in which their steps may still write.
     engine.sweep_steps(&|| kept(roots, snapshots, &dead))?;
     for name in dead.keys() {
-        let _ = remove_tree(&scratch.join(name));
-        cache.write(|writer| writer.end_lease(name))?;
+        let folder = scratch.join(name);
+        // Those that cannot be removed now are found by their folder again.
+        if services::take_down_left(roots, variables, &folder).is_ok() {
+            let _ = remove_tree(&folder);
+            cache.write(|writer| writer.end_lease(name))?;
+        }
     }
     if !dead.is_empty() {
         sweep_snapshots(cache, snapshots)?;
@@ -97,6 +104,13 @@ pub(super) fn sweep(
         sweep_engine(roots, engine, snapshots)?;
     }
     Ok(())
+}
+
+/// Removes the services of steps of all runs, those that go on too; gives what kept some of them from it.
+#[must_use]
+pub fn take_down_services(roots: &Roots, variables: &BTreeMap<String, String>) -> Vec<EngineError> {
+    let runs = std::fs::read_dir(roots.state.join(SCRATCH)).into_iter().flatten().filter_map(Result::ok);
+    runs.filter_map(|run| services::take_down_left(roots, variables, &run.path()).err()).collect()
 }
 
 /// Removes every snapshot that nothing lies on; gives how many there were. What engines keep for them elsewhere goes

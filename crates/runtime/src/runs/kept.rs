@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use setpoint_model::names::{PipelineName, StepName};
+use setpoint_model::names::{PipelineName, StepName, UnitName};
 use setpoint_model::pipeline::outcome::{Outcome, RunOutcome};
 
 use super::RunsError;
@@ -16,6 +16,11 @@ use crate::pipeline::events::{Event, RunReport, StepPlan, StepReport};
 pub(super) const RECORD: &str = "run.json";
 /// What happened in a run.
 pub(super) const EVENTS: &str = "events.jsonl";
+
+/// What the log of a service of a step is called. No step has such a name.
+pub(super) fn service_log(step: &StepName, service: &UnitName) -> String {
+    format!("{step}.{service}.log")
+}
 
 /// What is known of a run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,6 +98,10 @@ pub(super) enum Entry {
     StepWaits {
         step: StepName,
     },
+    StepServices {
+        step: StepName,
+        services: Vec<UnitName>,
+    },
     /// The next so many lines of the step's log: the log has the text, this has the order among the steps.
     Output {
         step: StepName,
@@ -117,11 +126,14 @@ impl Entry {
     /// are of use only while they are.
     pub(super) fn of(event: &Event) -> Option<Self> {
         Some(match event {
-            Event::Output { .. } | Event::StepFetches { .. } => return None,
+            Event::Output { .. } | Event::ServiceOutput { .. } | Event::StepFetches { .. } => return None,
             Event::RunBegan { files, .. } => Self::RunBegan { files: *files },
             Event::Note { step, text } => Self::Note { step: step.clone(), text: text.clone() },
             Event::StepBegan { step, attempt } => Self::StepBegan { step: step.clone(), attempt: *attempt },
             Event::StepWaits { step } => Self::StepWaits { step: step.clone() },
+            Event::StepServices { step, services } => {
+                Self::StepServices { step: step.clone(), services: services.clone() }
+            }
             Event::StepRetries { step, attempt, outcome, delay } => Self::StepRetries {
                 step: step.clone(),
                 attempt: *attempt,

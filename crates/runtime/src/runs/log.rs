@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use setpoint_model::names::{PipelineName, StepName};
+use setpoint_model::names::{PipelineName, StepName, UnitName};
 use setpoint_model::pipeline::outcome::Outcome;
 
-use super::kept::{EVENTS, End, Entry, Head, Line, Plan, RECORD};
+use super::kept::{EVENTS, End, Entry, Head, Line, Plan, RECORD, service_log};
 use super::{Runs, RunsError, retention};
 use crate::paths::{Roots, make_private_folder};
 use crate::pipeline::events::{Event, Listener};
@@ -38,6 +38,8 @@ pub struct RunLog {
     /// Lines that are in a step's log, or held back for it, and that no entry speaks of yet.
     untold: Option<(StepName, u64)>,
     logs: BTreeMap<StepName, StepLog>,
+    /// Those of the services of steps.
+    service_logs: BTreeMap<(StepName, UnitName), StepLog>,
     flushed: Instant,
     trouble: Option<RunsError>,
 }
@@ -94,6 +96,7 @@ impl RunLog {
             held: Vec::new(),
             untold: None,
             logs: BTreeMap::new(),
+            service_logs: BTreeMap::new(),
             flushed: Instant::now(),
             trouble: None,
         })
@@ -113,11 +116,8 @@ impl RunLog {
 
     fn line(&mut self, step: &StepName, line: &str) -> Result<(), RunsError> {
         if !self.logs.contains_key(step) {
-            let path = self.folder.join(format!("{step}.log"));
-            let open = append(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
-            let (written, file) =
-                open.map_err(|source| RunsError::Io { what: "write", path: path.clone(), source })?;
-            self.logs.insert(step.clone(), StepLog { path, file, held: Vec::new(), written });
+            let log = StepLog::open(self.folder.join(format!("{step}.log")))?;
+            self.logs.insert(step.clone(), log);
         }
         let Some(log) = self.logs.get_mut(step) else { return Ok(()) };
         if !log.line(line) {
@@ -137,6 +137,17 @@ impl RunLog {
         Ok(())
     }
 
+    fn service_line(&mut self, step: &StepName, service: &UnitName, line: &str) -> Result<(), RunsError> {
+        let of = (step.clone(), service.clone());
+        if !self.service_logs.contains_key(&of) {
+            let log = StepLog::open(self.folder.join(service_log(step, service)))?;
+            self.service_logs.insert(of.clone(), log);
+        }
+        let Some(log) = self.service_logs.get_mut(&of) else { return Ok(()) };
+        log.line(line);
+        if log.held.len() >= BUFFER { log.flush() } else { Ok(()) }
+    }
+
     /// Makes an entry of the lines that none speaks of yet.
     fn tell_lines(&mut self) {
         if let Some((step, lines)) = self.untold.take() {
@@ -153,7 +164,7 @@ impl RunLog {
 
     /// Writes what is held back: the logs first, so that no entry speaks of lines that are not there yet.
     fn flush(&mut self) -> Result<(), RunsError> {
-        for log in self.logs.values_mut() {
+        for log in self.logs.values_mut().chain(self.service_logs.values_mut()) {
             log.flush()?;
         }
         self.tell_lines();
@@ -172,6 +183,9 @@ impl RunLog {
     fn keep(&mut self, event: &Event) -> Result<(), RunsError> {
         if let Event::Output { step, line } = event {
             return self.line(step, line);
+        }
+        if let Event::ServiceOutput { step, service, line } = event {
+            return self.service_line(step, service, line);
         }
         if let Some(entry) = Entry::of(event) {
             self.tell_lines();
@@ -193,6 +207,7 @@ impl RunLog {
             Event::StepEnded { report } => {
                 self.flush()?;
                 self.logs.remove(&report.step);
+                self.service_logs.retain(|(step, _), _| *step != report.step);
                 Ok(())
             }
             _ => self.flush(),
@@ -228,6 +243,13 @@ impl Drop for RunLog {
 }
 
 impl StepLog {
+    fn open(path: PathBuf) -> Result<Self, RunsError> {
+        let open = append(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (written, file) =
+            open.map_err(|source| RunsError::Io { what: "write", path: path.clone(), source })?;
+        Ok(Self { path, file, held: Vec::new(), written })
+    }
+
     /// Adds a line; says whether a line was added.
     fn line(&mut self, line: &str) -> bool {
         if self.written > LARGEST {

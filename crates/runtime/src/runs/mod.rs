@@ -1,7 +1,7 @@
 //! The kept runs of a project's pipelines: how they ended, and what their steps said.
 //!
 //! A run is a folder, `<state>/runs/v1/<project>/<number>/`: `run.json` with what began and how it ended,
-//! `events.jsonl` with what happened in order, and a `<step>.log` for each step that said something. The process
+//! `events.jsonl` with what happened in order, and a `<step>.log` for each step that said something, `<step>.<service>.log` for a service of one. The process
 //! that leads the run holds a lock on `events.jsonl`, so that a run whose process died is told apart from one that
 //! goes on. Nothing here is synced: what a power cut takes is only history.
 
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use setpoint_model::names::PipelineName;
+use setpoint_model::names::{PipelineName, StepName, UnitName};
 use setpoint_model::pipeline::outcome::RunOutcome;
 
 use crate::paths::{Roots, project_key};
@@ -208,6 +208,35 @@ impl Runs {
             return Err(RunsError::NoRun { run: number, first, last });
         }
         self.load(number)
+    }
+
+    /// The services that a step had in a run and that said something, by their names.
+    ///
+    /// # Errors
+    /// [`RunsError::Io`] if the run's folder cannot be read.
+    pub fn services(&self, run: u64, step: &StepName) -> Result<Vec<UnitName>, RunsError> {
+        let folder = self.folder_of(run);
+        let unreadable = |source| RunsError::Io { what: "read", path: folder.clone(), source };
+        let mut services = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let service = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(step.as_str())?.strip_prefix('.')?.strip_suffix(".log"));
+            services.extend(service.and_then(|service| UnitName::new(service).ok()));
+        }
+        services.sort();
+        Ok(services)
+    }
+
+    /// What a service of a step said in a run, line by line.
+    ///
+    /// # Errors
+    /// [`RunsError::Io`] if it said nothing, or that cannot be read.
+    pub fn said_by(&self, run: u64, step: &StepName, service: &UnitName) -> Result<Vec<String>, RunsError> {
+        let path = self.folder_of(run).join(kept::service_log(step, service));
+        let bytes = std::fs::read(&path).map_err(|source| RunsError::Io { what: "read", path, source })?;
+        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
     }
 
     fn folder_of(&self, number: u64) -> PathBuf {

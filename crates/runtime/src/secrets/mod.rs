@@ -120,6 +120,17 @@ impl Secrets {
         self.kept.join(".units").join(unit.as_str())
     }
 
+    /// Forgets all that is kept. Nothing to do is no error.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub fn forget(&self) -> std::io::Result<()> {
+        match fs::remove_dir_all(&self.kept) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Forgets what a unit was given as files.
     ///
     /// # Errors

@@ -63,6 +63,7 @@ impl<'a> Change<'a> {
             roots: self.place.roots,
             engine: self.place.engine,
             project: declared.project,
+            owner: &declared.project.root,
             env: declared.project.manifest.envs.get(unit)?,
             id: self.id(unit),
             variables: declared.variables,

@@ -27,4 +27,5 @@ def ci() -> sp.Step:
         env={"LEVEL": "2", "TOKEN": sp.secret("token"), "PRICE": "${x}"},
         timeout=90,
         retries=1,
+        services=["db", "cache"],
     )

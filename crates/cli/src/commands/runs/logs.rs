@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use setpoint_model::names::StepName;
+use setpoint_model::names::{StepName, UnitName};
 use setpoint_model::pipeline::outcome::Outcome;
 use setpoint_runtime::runs::{self, Follower, Run, State};
 
@@ -27,6 +27,9 @@ pub(super) struct Logs {
     run: Option<String>,
     /// Only this step
     step: Option<String>,
+    /// What this service of the step said, instead of the step
+    #[arg(long, value_name = "NAME", conflicts_with = "follow")]
+    service: Option<String>,
     /// Go on until the run ends
     #[arg(long, short)]
     follow: bool,
@@ -68,6 +71,14 @@ impl Logs {
                 run.number
             }
         };
+        if let Some(service) = &self.service {
+            let step = step.ok_or_else(|| {
+                let message = format!("`--service {service}` is of a step, and none is named");
+                Failure::new(Exit::Usage, "which-step", message)
+                    .hint(format!("setpoint runs logs {} STEP --service {service}", run.number))
+            })?;
+            return of_service(context.output, runs, number, &step, service);
+        }
         if self.follow {
             context.stop_on_signals()?;
         }
@@ -86,8 +97,40 @@ impl Logs {
         if let Some(remark) = remark(&run, step.as_ref().filter(|_| silent)) {
             context.output.progress(remark);
         }
+        if let Some(step) = &step {
+            for service in runs.services(number, step)? {
+                context.output.progress(format!(
+                    "its service {service}: `setpoint runs logs {number} {step} --service {service}`"
+                ));
+            }
+        }
         Ok(SUCCESS)
     }
+}
+
+/// Prints what a service of a step said.
+fn of_service(
+    output: Output,
+    runs: &runs::Runs,
+    run: u64,
+    step: &StepName,
+    service: &str,
+) -> Result<u8, Failure> {
+    let known = runs.services(run, step)?;
+    let Some(found) = known.iter().find(|known| known.as_str() == service) else {
+        let message = format!("no service `{service}` of {step} said anything in run {run}");
+        let names = known.iter().map(UnitName::as_str).collect::<Vec<_>>().join(", ");
+        let hint = match known.is_empty() {
+            true => "a service is heard when its step has ended".to_owned(),
+            false => format!("there is: {names}"),
+        };
+        return Err(Failure::new(Exit::NotFound, "no-service", message).hint(hint));
+    };
+    let mut printer = Printer::new(output, run, true, false);
+    runs.said_by(run, step, found)?.iter().for_each(|line| printer.line(step, line));
+    printer.print();
+    printer.end();
+    Ok(SUCCESS)
 }
 
 /// What there is to say below the lines of a run: that it did not come to its end, or that a step was silent.

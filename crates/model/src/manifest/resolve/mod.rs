@@ -72,11 +72,11 @@ pub(super) fn manifest(
         let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
     }
-    let pipelines = file
-        .pipeline
-        .0
-        .into_iter()
-        .filter_map(|(name, section)| Some((name.clone(), pipeline::pipeline(name, section, document)?)));
+    // The services of a stack are known once its files are read.
+    let units = stack.is_none().then_some(&envs);
+    let pipelines = file.pipeline.0.into_iter().filter_map(|(name, section)| {
+        Some((name.clone(), pipeline::pipeline(name, section, units, document)?))
+    });
     let pipelines = pipelines.collect();
     let cache = pipeline::cache(&file.cache);
     let alerts = file.alerts.map(|section| alerts::alerts(section, document)).unwrap_or_default();

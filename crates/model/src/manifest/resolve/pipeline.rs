@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::document::{Document, steps};
+use super::super::env::Env;
 use super::super::env_value::{EnvName, EnvValue};
 use super::super::format::Named;
 use super::super::pipeline::{CacheSettings, CacheWord, StepEnvValue};
@@ -14,9 +15,10 @@ use super::super::shape::{
 use super::super::tree::Step as Place;
 use super::matrix::{self, Combination};
 use super::variables;
-use crate::names::{PipelineName, StepName};
+use crate::names::{PipelineName, StepName, UnitName};
 use crate::pipeline::graph::Fault;
 use crate::pipeline::ir::{CachePolicy, EitherInput, Input, Pipeline, Run, Step, When};
+use crate::pipeline::services;
 
 /// The bounds of the cache.
 pub(super) fn cache(section: &CacheSection) -> CacheSettings {
@@ -27,10 +29,11 @@ pub(super) fn cache(section: &CacheSection) -> CacheSettings {
     }
 }
 
-/// The pipeline that a section means, if nothing is wrong with it.
+/// The pipeline that a section means, if nothing is wrong with it. Its services are among the units, if those are known.
 pub(super) fn pipeline(
     name: PipelineName,
     mut section: PipelineSection,
+    units: Option<&BTreeMap<UnitName, Env>>,
     document: &mut Document<'_>,
 ) -> Option<Pipeline> {
     let place = steps!["pipeline", name.as_str()];
@@ -85,6 +88,10 @@ pub(super) fn pipeline(
             );
             document.at_key(&place, problem.hint("rename one of them"));
             continue;
+        }
+        if let Some(Err((item, problem))) = units.map(|units| services::needed(&step.services, units)) {
+            let fault = Fault { step: step.name.clone(), key: "services", item: Some(item), problem };
+            tell(fault, &origins, &steps!["pipeline", name.as_str()], document);
         }
         steps.push(step);
     }
@@ -219,6 +226,7 @@ fn step(
         outputs: section.outputs.map(|globs| globs.into_iter().map(|glob| glob.0).collect()),
         artifacts: section.artifacts.into_iter().map(|glob| glob.0).collect(),
         cache_dirs: section.cache_dirs.into_iter().map(|folder| folder.0).collect(),
+        services: section.services,
         cache,
         timeout_ms: section.timeout.map(|timeout| milliseconds(timeout.0)),
         retries: section.retries,

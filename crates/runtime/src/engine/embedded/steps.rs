@@ -10,7 +10,7 @@ use setpoint_model::pipeline::key::Base;
 use setpoint_sandbox as sandbox;
 
 use super::super::{Account, BaseSource, EngineError, Io, Process, StepSpec};
-use super::{Embedded, PATH, Running, identity, mounts, network};
+use super::{Embedded, PATH, Running, identity, mounts, network, networks};
 use crate::accounts;
 
 /// The version of how steps are run: what they see of the engine itself. It is part of their keys.
@@ -156,6 +156,10 @@ impl Embedded {
         env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
         env.insert("HOME".to_owned(), account.home.to_string_lossy().into_owned());
         env.extend(step.env.clone());
+        let (network, names) = match &step.joins {
+            None => (network(step.network)?, sandbox::Names::default()),
+            Some(joined) => networks::visit(self, joined, &step.state.with_extension("names"))?,
+        };
         let spec = sandbox::SandboxSpec {
             root,
             hostname: "setpoint".to_owned(),
@@ -172,8 +176,8 @@ impl Embedded {
                 uid: account.uid,
                 gid: account.gid,
             }),
-            network: network(step.network)?,
-            names: sandbox::Names::default(),
+            network,
+            names,
             limits: sandbox::Limits::default(),
             cgroup: String::new(),
             main: None,

@@ -174,10 +174,11 @@ fn container(step: &StepSpec, image: &str, name: &str, user: &str) -> ContainerC
         read_only: Some(mount.read_only),
         ..Mount::default()
     });
-    let network = match step.network {
-        Network::Host => "host",
-        Network::None => "none",
-        Network::Private => "bridge",
+    let network = match (&step.joins, step.network) {
+        (Some(joined), _) => joined,
+        (None, Network::Host) => "host",
+        (None, Network::None) => "none",
+        (None, Network::Private) => "bridge",
     };
     ContainerCreateBody {
         hostname: Some("setpoint".to_owned()),
@@ -265,6 +266,7 @@ mod tests {
             cwd: "/".into(),
             user: None,
             network: Network::None,
+            joins: None,
             io: Io::Captured,
         };
         let state = folder.path().join("state");

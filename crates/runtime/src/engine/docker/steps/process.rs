@@ -295,6 +295,7 @@ mod tests {
             cwd: "/".into(),
             user: None,
             network: setpoint_model::manifest::Network::None,
+            joins: None,
             io: Io::Captured,
         };
         let mut shell = Command::new("/bin/sh")

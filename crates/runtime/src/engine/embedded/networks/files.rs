@@ -1,6 +1,6 @@
 //! The files by which a unit resolves names: who is in its networks, and the host's servers of names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use setpoint_model::container::{Container, ExtraHost};
 use setpoint_sandbox as sandbox;
 
-use super::{Embedded, members, networks_of};
+use super::{About, Embedded, Member, members, networks_of};
 use crate::engine::kept::read;
 use crate::engine::{EngineError, UnitId};
+use crate::paths::make_private_folder;
 
 /// In a unit's folder: its `/etc/hosts`.
 const HOSTS: &str = "hosts";
@@ -43,7 +44,7 @@ fn write(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
     let own_name = settings.hostname.clone().unwrap_or_else(|| file.labels.unit.to_string());
     let (mut gateway, mut found) = (None, Vec::new());
     for network in networks_of(engine, unit)? {
-        let about: Option<super::About> = read(&engine.network(&network).join(super::ABOUT))?;
+        let about: Option<About> = read(&engine.network(&network).join(super::ABOUT))?;
         gateway = gateway.or(about.map(|about| about.gateway));
         for (member, mut of) in members(engine, &network)? {
             if member == unit.as_str() {
@@ -57,6 +58,19 @@ fn write(engine: &Embedded, unit: &UnitId) -> Result<(), EngineError> {
     let text = hosts(&settings.extra_hosts, gateway, &found);
     let path = engine.folder(unit).join(HOSTS);
     overwrite(&path, &text).map_err(EngineError::io("write", &path))
+}
+
+/// Writes the `/etc/hosts` of who is no unit, and sees the units of one network.
+pub(super) fn of_visitor(
+    folder: &Path,
+    about: &About,
+    members: &BTreeMap<String, Member>,
+) -> Result<(), EngineError> {
+    let up = members.values().filter(|member| member.up);
+    let found: Vec<_> = up.map(|member| (member.address, joined(member.names.iter()))).collect();
+    make_private_folder(folder).map_err(EngineError::io("make", folder))?;
+    let path = folder.join(HOSTS);
+    overwrite(&path, &hosts(&[], Some(about.gateway), &found)).map_err(EngineError::io("write", &path))
 }
 
 fn joined<'a>(names: impl Iterator<Item = &'a String>) -> String {

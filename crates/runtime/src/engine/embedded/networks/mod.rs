@@ -11,9 +11,10 @@ mod wish;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use setpoint_model::container::Container;
 use setpoint_model::digest::Digest;
 use setpoint_sandbox as sandbox;
 use setpoint_sandbox::{OwnNetwork, Subnet};
@@ -32,6 +33,8 @@ const NETWORKS: &str = "networks/v1";
 const ABOUT: &str = "network.json";
 const MEMBERS: &str = "members";
 const LOCK: &str = ".lock";
+/// Who is in a network without being a unit.
+const VISITOR: &str = "visitor";
 /// Every process of this network namespace has it, and no other one.
 const MACHINE: &str = "/sys/class/net";
 
@@ -51,6 +54,13 @@ struct About {
     internal: bool,
     /// The largest packet, in bytes; the kernel's choice if absent.
     mtu: Option<u32>,
+}
+
+impl About {
+    /// Whether something leads out of it.
+    fn leads_out(&self) -> bool {
+        !self.internal && way_out::is_there()
+    }
 }
 
 /// What is kept of a unit in a network.
@@ -122,24 +132,56 @@ pub(super) fn join(
         let member = Member { address, names: wish.names.clone(), up: true };
         let path = engine.network(&about.name).join(MEMBERS).join(unit.as_str());
         write(&path, &member)?;
-        let leads_out = !about.internal && way_out::is_there() && !has_way_out;
+        let leads_out = about.leads_out() && !has_way_out;
         has_way_out |= leads_out;
         // Who comes from outside is better answered by a way that leads there.
         if leads_to.is_none() || leads_out {
             leads_to = Some(address);
         }
-        joined.interfaces.push(sandbox::Interface {
-            name: format!("eth{index}"),
-            outside: engine.device("sv-", &format!("{} {}", about.name, unit.as_str())),
-            bridge: about.bridge.clone(),
-            hardware: wish.hardware.unwrap_or_else(|| sandbox::hardware_address(address)),
-            address,
-            prefix: about.subnet.prefix,
-            gateway: leads_out.then_some(about.gateway),
-        });
+        let mut interface = interface(engine, &about, unit.as_str(), address);
+        interface.name = format!("eth{index}");
+        interface.hardware = wish.hardware.unwrap_or(interface.hardware);
+        interface.gateway = interface.gateway.filter(|_| leads_out);
+        joined.interfaces.push(interface);
     }
     files::refresh(engine, &wanted)?;
     Ok((joined, leads_to))
+}
+
+/// Leads what is no unit, and starts when all units of a network run, into that network, and gives by what it resolves
+/// names, in files of this folder. Nothing is kept of it: there is one at a time in a network.
+pub(super) fn visit(
+    engine: &Embedded,
+    name: &str,
+    folder: &Path,
+) -> Result<(sandbox::Network, sandbox::Names), EngineError> {
+    let _held = engine.hold_networks()?;
+    let about = read::<About>(&engine.network(name).join(ABOUT))?;
+    let about = about.ok_or_else(|| refused(name, "it is not there"))?;
+    let members = members(engine, name)?;
+    let mut taken: BTreeSet<Ipv4Addr> = members.values().map(|member| member.address).collect();
+    taken.insert(about.gateway);
+    let range = about.range.unwrap_or(about.subnet);
+    let address = pool::free_address(about.subnet, range, &taken)
+        .ok_or_else(|| refused(name, "none of its addresses is free"))?;
+    let own = OwnNetwork { interfaces: vec![interface(engine, &about, VISITOR, address)] };
+    let network = sandbox::Network::Own(own);
+    files::of_visitor(folder, &about, &members)?;
+    let names = files::names(folder, &network, &Container::default())?;
+    Ok((network, names))
+}
+
+/// What leads somebody into a network, and out of it where something does.
+fn interface(engine: &Embedded, about: &About, who: &str, address: Ipv4Addr) -> sandbox::Interface {
+    sandbox::Interface {
+        name: "eth0".to_owned(),
+        outside: engine.device("sv-", &format!("{} {who}", about.name)),
+        bridge: about.bridge.clone(),
+        hardware: sandbox::hardware_address(address),
+        address,
+        prefix: about.subnet.prefix,
+        gateway: about.leads_out().then_some(about.gateway),
+    }
 }
 
 /// Leads a unit that is about to start as it was into the networks that it was in.
