@@ -14,6 +14,7 @@ macro_rules! named {
     };
 }
 
+mod adoption;
 mod alerts;
 mod api;
 mod api_daemon;
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
+                    adoption::ON_THE_EMBEDDED_ENGINE,
                     ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
                     ("a_stack_has_networks_of_its_own", stacks::in_networks_of_its_own),
                     ("a_stack_waits_for_servers_that_are_asked", asked::on_the_embedded_engine),
@@ -137,13 +139,17 @@ fn main() -> ExitCode {
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
                     secrets::ON_DOCKER,
+                    adoption::ON_DOCKER,
                 ]
                 .concat();
                 all.into_iter()
                     .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
                     .collect()
             }
-            Kind::Podman => [daemon::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]].concat(),
+            Kind::Podman => {
+                [daemon::ON_PODMAN, adoption::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]]
+                    .concat()
+            }
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {

@@ -19,7 +19,8 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 30] = [
+const OF_STATE: [&str; 31] = [
+    "adopted",
     "api.sock",
     "api.token",
     "bases",
@@ -234,6 +235,14 @@ fn remove_units(context: &Context, units: &[Found]) -> Result<(), Failure> {
             Failure::new(exit, "lock", error.to_string())
         })?;
         let engine = context.engine(*engine);
+        if let Some(adoption) = engine.adoption()
+            && let Some(adopted) = adoption.adopted(id)?
+        {
+            // What somebody else made is his again, as he made it.
+            adoption.hand_back(id, adopted.restart, labels.unit.as_str())?;
+            context.output.progress(format!("handed {} back, as it runs", labels.unit));
+            continue;
+        }
         engine.stop(id, STOP_GRACE, &context.cancel)?;
         engine.remove(id)?;
         context.output.progress(format!("removed {} of {}", labels.unit, labels.project_root.display()));

@@ -1,6 +1,7 @@
 //! Engines: what makes, starts, stops and enters units. Differences between them are data
 //! ([`Capabilities`]); no rule elsewhere asks which engine it runs on.
 
+pub mod adoption;
 pub mod docker;
 pub mod embedded;
 
@@ -581,6 +582,11 @@ pub trait Engine: Send + Sync {
         Ok(None)
     }
 
+    /// How containers of somebody else's become units here; nothing where nobody else makes any.
+    fn adoption(&self) -> Option<&dyn adoption::Adoption> {
+        None
+    }
+
     /// The files that the unit has changed or made in its own layer, up to a few, and how many there are.
     ///
     /// # Errors
@@ -715,6 +721,7 @@ impl EngineError {
             Self::Network { .. } => {
                 Some("change what is declared of it, or share the host's network instead".to_owned())
             }
+            Self::Taken { .. } => Some("`setpoint disown` in its project hands it back".to_owned()),
             Self::State { .. } | Self::Io { .. } => None,
         }
     }
@@ -800,6 +807,14 @@ pub enum EngineError {
         /// Its name.
         volume: String,
         /// The unit that has it.
+        unit: String,
+    },
+    /// A container is another unit's already.
+    #[error("the container {container} is the unit {unit}")]
+    Taken {
+        /// Its id.
+        container: String,
+        /// The unit that it is.
         unit: String,
     },
     /// A network of units cannot be had as it is declared.
