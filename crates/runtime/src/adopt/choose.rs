@@ -212,8 +212,8 @@ pub fn is_free(env: &Env, id: &UnitId, candidate: &Candidate, all: &[Candidate])
     if let Some(other) = all.iter().find(is_unit) {
         return Err(Unfit::Exists { unit: env.name.to_string(), container: other.name.clone() });
     }
-    // One that others wait for to end may have ended.
-    let may_have_ended = env.service.as_ref().is_some_and(|of| of.completes);
+    // One that is the unit is so also while it does not run; one that others wait for to end may have ended.
+    let may_have_ended = candidate.unit.is_some() || env.service.as_ref().is_some_and(|of| of.completes);
     if !candidate.running && !may_have_ended {
         return Err(Unfit::NotRunning { container: candidate.name.clone() });
     }
