@@ -239,7 +239,7 @@ impl From<CompleteError> for Failure {
 
 impl From<Unfit> for Failure {
     fn from(unfit: Unfit) -> Self {
-        let message = format!("{unfit}\nNothing was done.");
+        let message = unfit.to_string();
         let failure = match unfit {
             Unfit::NobodyElse { .. } => Self::new(Exit::Engine, "engine", message),
             Unfit::NoContainer { .. } => Self::new(Exit::NotFound, "no-container", message),

@@ -102,7 +102,14 @@ impl Unit<'_> {
         let paths = Paths { root: self.project.root.to_string_lossy().into_owned(), absolute: &absolute };
         let runs = leaves(self.env, &facts, &self.engine.capabilities(), &running, &paths);
         let instance = random::hex();
-        adoption.adopt(&self.id, &self.adopted(candidate, &running, &runs, &instance, &facts.user))?;
+        let kept =
+            adoption.adopt(&self.id, &self.adopted(candidate, &running, &runs, &instance, &facts.user));
+        kept.map_err(|error| match error {
+            EngineError::Taken { unit, .. } => {
+                Unfit::Taken { container: candidate.name.clone(), unit }.into()
+            }
+            error => AdoptError::from(error),
+        })?;
         failpoints::passed("adopt.acted");
         let known: Vec<_> = runs.iter().map(|(key, leaf)| record::leaf(key, leaf)).collect();
         let new = NewUnit {
@@ -177,12 +184,14 @@ impl Unit<'_> {
         let adoption = self.adoption()?;
         // An engine that is away is found out before anything is forgotten.
         self.engine.observe(&self.id)?;
-        let made_here = adoption.adopted(&self.id)?.is_none();
+        let adopted = adoption.adopted(&self.id)?;
+        let (made_here, before) = (adopted.is_none(), adopted.map(|adopted| adopted.restart));
         if let Some(row) = store.unit(&self.project.root, &self.env.name)? {
             store.write(|writer| writer.remove_unit(row.id))?;
         }
         failpoints::passed("disown.forgotten");
-        let restart = self.env.service.as_ref().map_or(RestartPolicy::No, |of| of.restart);
+        // Of an environment nothing is declared: there it is as it was.
+        let restart = self.env.service.as_ref().map(|of| of.restart).or(before).unwrap_or(RestartPolicy::No);
         let name = format!("{}-{}", self.project.manifest.project.name, self.env.name);
         let handed = adoption.hand_back(&self.id, restart, &name)?;
         Session::forget(self.roots, &self.id).map_err(ApplyError::Session)?;

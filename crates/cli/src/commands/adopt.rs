@@ -11,7 +11,7 @@ use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::project::{Project, ProjectError};
 use setpoint_runtime::reconciler;
 
-use super::{SUCCESS, daemon};
+use super::{SUCCESS, daemon, up};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::events::LiveList;
@@ -42,26 +42,11 @@ impl Adopt {
         let project = context.project()?;
         context.stop_on_signals()?;
         let engine = context.engine(project.manifest.engine);
-        let name = engine.capabilities().engine;
-        let adoption = engine.adoption().ok_or(Unfit::NobodyElse { engine: name })?;
+        let of = engine.capabilities().engine;
+        let adoption = engine.adoption().ok_or(Unfit::NobodyElse { engine: of })?;
         let all = adoption.candidates()?;
-        let choices = match (&self.compose, &self.unit, &self.container) {
-            (Some(of), ..) => {
-                let envs: Vec<&Env> = project.manifest.envs.values().collect();
-                adopt::of_project(&all, of, &envs).map_err(|unfit| elsewhere(context, &project, unfit))?
-            }
-            (None, Some(unit), Some(container)) => {
-                let env = declared(&project, unit)?;
-                let found = adopt::named(&all, container);
-                vec![(env, found.map_err(|unfit| elsewhere(context, &project, unfit))?)]
-            }
-            // The command line asks for one of the two.
-            _ => Vec::new(),
-        };
         // All or nothing, as far as can be seen before.
-        for (env, one) in &choices {
-            adopt::is_free(env, &UnitId::new(&project.root, &env.name), one, &all)?;
-        }
+        let choices = self.choose(context, &project, &all)?;
         let peers = peers(&project, &all, &choices);
         let mut units = Vec::new();
         for (env, one) in &choices {
@@ -74,6 +59,31 @@ impl Adopt {
             context.output.value(&json::Passed { setpoint: json::VERSION, units });
         }
         Ok(SUCCESS)
+    }
+
+    /// What is to become which unit, if all of it can.
+    fn choose<'p>(
+        &self,
+        context: &Context,
+        project: &'p Project,
+        all: &[Candidate],
+    ) -> Result<Vec<Choice<'p>>, Failure> {
+        let refused = |unfit| refused(context, project, unfit);
+        let choices = match (&self.compose, &self.unit, &self.container) {
+            (Some(of), ..) => {
+                let envs: Vec<&Env> = project.manifest.envs.values().collect();
+                adopt::of_project(all, of, &envs).map_err(refused)?
+            }
+            (None, Some(unit), Some(container)) => {
+                vec![(declared(project, unit)?, adopt::named(all, container).map_err(refused)?)]
+            }
+            // The command line asks for one of the two.
+            _ => Vec::new(),
+        };
+        for (env, one) in &choices {
+            adopt::is_free(env, &UnitId::new(&project.root, &env.name), one, all).map_err(refused)?;
+        }
+        Ok(choices)
     }
 
     fn adopt(
@@ -90,6 +100,7 @@ impl Adopt {
         let list = LiveList::new(context.output);
         let _lock = context.lock(&unit, &format!("adopt {name}"), &list)?;
         let mut store = context.store()?;
+        up::refuse_to_leave(context, &unit, store.unit(&project.root, name)?.as_ref())?;
         let Taken { already, nameless } = unit.adopt(&mut store, one, peers)?;
         reconciler::tell(&context.roots);
         let kept = match store.unit(&project.root, name)? {
@@ -143,8 +154,8 @@ pub(super) fn declared<'p>(project: &'p Project, name: &str) -> Result<&'p Env, 
     })
 }
 
-/// Says of what was not found on the project's engine that another one has it.
-fn elsewhere(context: &Context, project: &Project, unfit: Unfit) -> Failure {
+/// Why nothing was done; of what was not found on the project's engine, whether another one has it.
+fn refused(context: &Context, project: &Project, unfit: Unfit) -> Failure {
     let has = |all: &[Candidate]| match &unfit {
         Unfit::NoContainer { wanted, .. } => adopt::named(all, wanted).is_ok(),
         Unfit::NoProject { wanted, .. } => {
@@ -158,7 +169,8 @@ fn elsewhere(context: &Context, project: &Project, unfit: Unfit) -> Failure {
         // One that does not answer has nothing.
         engine.adoption().and_then(|adoption| adoption.candidates().ok()).is_some_and(|all| has(&all))
     });
-    let failure = Failure::from(unfit);
+    let mut failure = Failure::from(unfit);
+    failure.message.push_str("\nNothing was done.");
     match other {
         Some(kind) => {
             let (there, own) = (kind.as_str(), own.as_str());

@@ -17,7 +17,7 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::readiness;
 use setpoint_runtime::reconciler::{self, Rules};
 use setpoint_runtime::secrets::{Secrets, Sources};
-use setpoint_runtime::store::Store;
+use setpoint_runtime::store::{self, Store};
 
 use super::{SUCCESS, daemon, plan};
 use crate::context::Context;
@@ -115,7 +115,7 @@ impl Up {
         }
         let settings = Settings { watcher: &list, cancel: &context.cancel, command };
         let mut look = unit.look(&store, &self.options())?;
-        refuse_to_leave(context, &unit, &look)?;
+        refuse_to_leave(context, &unit, look.row.as_ref())?;
         refuse_to_double(context, &unit, &look)?;
         let whole;
         if look.plan.action == Action::Prepare {
@@ -184,9 +184,13 @@ impl Up {
 }
 
 /// A unit that another engine still holds is not made a second time: it would run on there, and nobody would see it.
-fn refuse_to_leave(context: &Context, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
+pub(super) fn refuse_to_leave(
+    context: &Context,
+    unit: &Unit<'_>,
+    row: Option<&store::Unit>,
+) -> Result<(), Failure> {
     let now = unit.engine.capabilities().engine;
-    let before = look.row.as_ref().map(|row| row.unit.engine.as_str()).filter(|before| *before != now);
+    let before = row.map(|row| row.unit.engine.as_str()).filter(|before| *before != now);
     let Some(kind) = before.and_then(EngineKind::named) else { return Ok(()) };
     if context.engine(kind).observe(&unit.id)? == Seen::Absent {
         return Ok(());

@@ -477,7 +477,7 @@ pub trait Engine: Send + Sync {
     /// If somebody still has it.
     fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
-    /// Every unit that carries our labels.
+    /// Every unit: what carries our labels, and what was taken over.
     ///
     /// # Errors
     /// If the engine cannot be asked.

@@ -46,7 +46,7 @@ impl Kept {
             Err(error) => Err(EngineError::io("read", &path)(error)),
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
-                .map_err(|error| EngineError::Damaged { path, why: error.to_string() }),
+                .map_err(|error| EngineError::io("read", &path)(error.into())),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Docker, and Podman through the API that it shares with Docker. All that is known of a unit lies in its
-//! container's labels.
+//! container's labels, or in a file of ours where somebody else made the container.
 
 mod adoption;
 mod build;
