@@ -4,9 +4,9 @@
 mod mounts;
 mod settings;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::container::{Container, NetworkMode, PublishedPort};
+use crate::container::{Attachment, Container, NetworkMode, PublishedPort};
 use crate::desired::{Capabilities, Facts, desired};
 use crate::fingerprint::{Class, Fingerprint, LeafKey};
 use crate::import::compose::{RestartPolicy, Stored};
@@ -164,21 +164,15 @@ fn usual_address(port: &PublishedPort) -> PublishedPort {
     PublishedPort { address, host: port.host.filter(|host| *host != 0), ..port.clone() }
 }
 
+/// Networks by their names on the engine, and how it is in each.
+type Attachments = BTreeMap<String, Attachment>;
+
 /// The networks that it is in, where these are others than the declared ones.
 fn network(as_it_runs: &mut Env, env: &Env, running: &Running) {
     let runs = running.container.network.as_ref();
     match (&env.container.network, runs) {
         (Some(NetworkMode::Networks(declared)), Some(NetworkMode::Networks(runs)))
-            if declared.len() == runs.len()
-                && declared.iter().all(|(name, attachment)| {
-                    runs.get(name).is_some_and(|runs| {
-                        let has =
-                            |alias: &String| runs.aliases.contains(alias) || running.names.contains(alias);
-                        attachment.aliases.iter().all(has)
-                            && fits(&attachment.ipv4, &runs.ipv4)
-                            && fits(&attachment.ipv6, &runs.ipv6)
-                    })
-                }) => {}
+            if same_networks(env, declared, runs, &running.names) => {}
         (Some(declared), Some(runs)) if declared == runs => {}
         // What the declaration leaves to the setting of environments.
         (None, Some(NetworkMode::Host)) => as_it_runs.network = Network::Host,
@@ -196,6 +190,22 @@ fn network(as_it_runs: &mut Env, env: &Env, running: &Running) {
         let is_in = |name: &String| matches!(runs, Some(NetworkMode::Networks(networks)) if networks.contains_key(name));
         of.networks.retain(|network| is_in(&network.name));
     }
+}
+
+/// Whether these are the same networks, in which it has the same names and addresses.
+fn same_networks(env: &Env, declared: &Attachments, runs: &Attachments, own: &BTreeSet<String>) -> bool {
+    let called = env.service.as_ref().map(|of| of.called.as_str());
+    // By its own names, and by what its file calls it, it is found without being asked.
+    let is_own = |alias: &String| own.contains(alias) || Some(alias.as_str()) == called;
+    let same_names = |declared: &Attachment, runs: &Attachment| {
+        declared.aliases.iter().all(|alias| runs.aliases.contains(alias) || own.contains(alias))
+            && runs.aliases.iter().all(|alias| declared.aliases.contains(alias) || is_own(alias))
+    };
+    let same = |declared: &Attachment, runs: &Attachment| {
+        same_names(declared, runs) && fits(&declared.ipv4, &runs.ipv4) && fits(&declared.ipv6, &runs.ipv6)
+    };
+    declared.len() == runs.len()
+        && declared.iter().all(|(name, declared)| runs.get(name).is_some_and(|runs| same(declared, runs)))
 }
 
 /// An address that is declared is the one that it has; one that nobody declares is the engine's choice.

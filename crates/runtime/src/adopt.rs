@@ -90,7 +90,10 @@ impl Unit<'_> {
         let facts = self.facts()?;
         let mut running = adoption.describe(&candidate.id)?;
         let nameless = nameless(&running.container);
-        if candidate.unit.as_ref() == Some(&self.id) && row.is_some() {
+        let is_unit = candidate.unit.as_ref() == Some(&self.id);
+        // One of our own making is so by its labels, whatever is recorded.
+        if is_unit && (row.is_some() || adoption.adopted(&self.id)?.is_none()) {
+            self.settle(&facts.user)?;
             return Ok(Taken { already: true, nameless });
         }
         by_unit(&mut running.container, peers);
@@ -135,10 +138,18 @@ impl Unit<'_> {
             rules.as_ref().map_or(Ok(()), |rules| reconciler::put_up(writer, id, rules))
         })?;
         failpoints::passed("adopt.recorded");
-        self.keep_session(&facts.user)?;
+        self.settle(&facts.user)?;
+        Ok(Taken { already: false, nameless })
+    }
+
+    /// What may be done again: who dies before it leaves it to the next one.
+    fn settle(&self, user: &str) -> Result<(), AdoptError> {
+        if Session::applied(self.roots, &self.id).map_err(ApplyError::Session)?.is_none() {
+            self.keep_session(user)?;
+        }
         // From now on it is started again by whoever keeps it, and by nobody else.
         self.engine.tend(&self.id)?;
-        Ok(Taken { already: false, nameless })
+        Ok(())
     }
 
     /// What is kept of a container in place of labels.

@@ -72,7 +72,7 @@ fn disown(
     };
     let container = handed.container;
     let restarts = match handed.restarts {
-        Some(true) => ", which starts it again as is declared",
+        Some(true) => ", which starts it again by itself",
         _ => "",
     };
     output.note(format!("{name} is the engine's own from now on{restarts}: the container {container}"));

@@ -139,7 +139,7 @@ fn what_runs_as_it_is_declared_differs_in_nothing() {
 #[test]
 fn each_setting_that_runs_otherwise_is_told_alone() {
     type Case = (fn(&mut Running), &'static [&'static str]);
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         (|r| r.image_digest = "sha256:2".to_owned(), &["base digest: sha256:2 -> sha256:1"]),
         (
             |r| {
@@ -173,6 +173,10 @@ fn each_setting_that_runs_otherwise_is_told_alone() {
                 "network networks: other  -> shop_default aliases [\"db\"]",
                 "network shop_default: - -> usual driver",
             ],
+        ),
+        (
+            |r| r.container.network = networks("shop_default", &["db", "more"]),
+            &["network networks: shop_default aliases [\"db\",\"more\"] -> shop_default aliases [\"db\"]"],
         ),
         (|r| drop(r.container.labels.insert("own".to_owned(), "1".to_owned())), &["labels own: 1 -> -"]),
         (|r| r.container.health = None, &["health retries: - -> 3", "health test: - -> exec [\"check\"]"]),
