@@ -14,6 +14,7 @@ macro_rules! named {
     };
 }
 
+mod adoption;
 mod alerts;
 mod api;
 mod api_daemon;
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
+                    adoption::ON_THE_EMBEDDED_ENGINE,
                     ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
                     ("a_stack_has_networks_of_its_own", stacks::in_networks_of_its_own),
                     ("a_stack_waits_for_servers_that_are_asked", asked::on_the_embedded_engine),
@@ -145,6 +147,7 @@ fn main() -> ExitCode {
                     secrets::ON_DOCKER,
                     upgrades::ON_DOCKER,
                     step_services::ON_DOCKER,
+                    adoption::ON_DOCKER,
                 ]
                 .concat();
                 all.into_iter()
@@ -153,6 +156,7 @@ fn main() -> ExitCode {
             }
             Kind::Podman => [
                 daemon::ON_PODMAN,
+                adoption::ON_PODMAN,
                 replacements::ON_PODMAN,
                 rootless::ON_PODMAN,
                 step_services::ON_PODMAN,

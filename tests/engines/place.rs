@@ -152,9 +152,9 @@ impl Place {
             let engine = self.open(kind, &folder);
             let base = BaseSource::Rootfs { path: rootfs };
             engine.prepare(&base, Pull::Missing, &Deaf, &Cancel::default()).unwrap();
-            if kind == Kind::Docker {
+            if kind.is_daemon() {
                 // By the name that manifests have for it.
-                self.docker(&["import", &rootfs_name(&folder), "base:1"]);
+                self.client(kind, &["import", &rootfs_name(&folder), "docker.io/library/base:1"]);
             }
             let daemon = self.daemon(kind);
             let api = daemon.map(|daemon| Api::new(&daemon.socket));
@@ -211,9 +211,24 @@ impl Place {
 
     /// What Docker's own client says.
     pub fn docker(&self, words: &[&str]) -> String {
-        let done =
-            Command::new("docker").arg("-H").arg(self.host(Kind::Docker)).args(words).output().unwrap();
-        assert!(done.status.success(), "docker {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+        self.client(Kind::Docker, words)
+    }
+
+    /// What an engine's own client says.
+    pub fn client(&self, kind: Kind, words: &[&str]) -> String {
+        let host = self.host(kind);
+        let mut client = match kind {
+            Kind::Podman => Command::new("podman"),
+            _ => Command::new("docker"),
+        };
+        let how = if kind == Kind::Podman { ["--url", &host] } else { ["-H", &host] };
+        let done = client.args(how).args(words).output().unwrap();
+        assert!(
+            done.status.success(),
+            "{} {words:?}: {}",
+            kind.name(),
+            String::from_utf8_lossy(&done.stderr)
+        );
         String::from_utf8_lossy(&done.stdout).into_owned()
     }
 

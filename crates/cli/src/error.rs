@@ -1,6 +1,7 @@
 //! What a command can end with: a few kinds of error, each with a hint, and the one table of exit codes.
 
 use setpoint_model::manifest::Problem;
+use setpoint_runtime::adopt::{AdoptError, Unfit};
 use setpoint_runtime::apply::ApplyError;
 use setpoint_runtime::cache::CacheError;
 use setpoint_runtime::devcontainer::CompleteError;
@@ -277,6 +278,33 @@ impl From<CompleteError> for Failure {
             CompleteError::Project(error) => error.into(),
             CompleteError::Engine(error) => error.into(),
             CompleteError::Facts(error) => error.into(),
+        }
+    }
+}
+
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Self {
+        let message = unfit.to_string();
+        let failure = match unfit {
+            Unfit::NobodyElse { .. } => Self::new(Exit::Engine, "engine", message),
+            Unfit::NoContainer { .. } => Self::new(Exit::NotFound, "no-container", message),
+            Unfit::NoProject { .. } => Self::new(Exit::NotFound, "no-compose-project", message),
+            Unfit::Several { .. } => Self::new(Exit::Usage, "which-container", message),
+            Unfit::NotRunning { .. } => Self::new(Exit::NotFound, "unit-state", message),
+            Unfit::Undeclared { .. } => Self::new(Exit::NotFound, "no-unit", message),
+            Unfit::Taken { .. } | Unfit::Exists { .. } | Unfit::Scaled { .. } => {
+                Self::new(Exit::Consent, "already-there", message)
+            }
+        };
+        failure.hint(unfit.hint())
+    }
+}
+
+impl From<AdoptError> for Failure {
+    fn from(error: AdoptError) -> Self {
+        match error {
+            AdoptError::Unfit(unfit) => unfit.into(),
+            AdoptError::Failed(error) => error.into(),
         }
     }
 }

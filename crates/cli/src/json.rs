@@ -118,6 +118,29 @@ pub(crate) struct Done {
     pub(crate) units: Vec<UnitDone>,
 }
 
+/// What `adopt` and `disown` did.
+#[derive(Debug, Serialize)]
+pub(crate) struct Passed {
+    pub(crate) setpoint: u32,
+    pub(crate) units: Vec<UnitPassed>,
+}
+
+/// A unit that was taken over or handed back.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnitPassed {
+    pub(crate) unit: String,
+    /// The name of its container; none where there was none any more.
+    pub(crate) container: Option<String>,
+    /// `adopted`, `already`, `disowned`.
+    pub(crate) outcome: &'static str,
+    /// Whether `up` would do something, of one that was taken over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) out_of_date: Option<bool>,
+    /// How much of it differs from what is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) changes: Option<usize>,
+}
+
 /// What was done to a unit.
 #[derive(Debug, Serialize)]
 pub(crate) struct UnitDone {

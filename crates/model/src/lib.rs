@@ -3,6 +3,7 @@
 //! This crate never reads a file, a clock, an environment variable or a random number: time, ids and
 //! digests of files come in as arguments. So every rule here is a function of values, and is tested as one.
 
+pub mod adoption;
 pub mod capabilities;
 mod circle;
 pub mod container;

@@ -1,6 +1,7 @@
 //! All of Setpoint's effects but the terminal: state, content, images, engines, and the one interpreter of plans.
 
 mod accounts;
+pub mod adopt;
 pub mod apply;
 pub mod build;
 pub mod cache;

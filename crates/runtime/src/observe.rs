@@ -117,7 +117,7 @@ impl Unit<'_> {
     }
 
     /// What the declaration is completed with.
-    fn facts(&self) -> Result<Facts, ApplyError> {
+    pub(crate) fn facts(&self) -> Result<Facts, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
         let (root, engine) = (&self.project.root, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache };

@@ -1,10 +1,12 @@
 //! The commands, one file each; a command's doc comment is its help.
 
+mod adopt;
 mod attach;
 mod cache;
 mod check;
 mod completions;
 mod daemon;
+mod disown;
 mod doctor;
 mod down;
 mod events;
@@ -93,6 +95,8 @@ enum Command {
     Check(check::Check),
     Stop(stop::Stop),
     Restart(restart::Restart),
+    Adopt(adopt::Adopt),
+    Disown(disown::Disown),
     Down(down::Down),
     Reprovision(reprovision::Reprovision),
     Upgrade(upgrade::UpgradeCommand),
@@ -150,6 +154,8 @@ impl Command {
             Self::Daemon(command) => command.run(context),
             Self::Stop(command) => command.run(context),
             Self::Restart(command) => command.run(context),
+            Self::Adopt(command) => command.run(context),
+            Self::Disown(command) => command.run(context),
             Self::Events(command) => command.run(context),
             Self::Open(command) => command.run(context),
             Self::Down(command) => command.run(context),

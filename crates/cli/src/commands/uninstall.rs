@@ -9,6 +9,7 @@ use serde::Serialize;
 use setpoint_model::manifest::EngineKind;
 use setpoint_model::names::SecretName;
 use setpoint_runtime::apply::STOP_GRACE;
+use setpoint_runtime::engine::adoption::Adopted;
 use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
 use setpoint_runtime::pipeline;
@@ -20,7 +21,8 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 32] = [
+const OF_STATE: [&str; 33] = [
+    "adopted",
     "api.sock",
     "api.token",
     "aside",
@@ -110,8 +112,9 @@ impl Uninstall {
 
     fn consent(&self, context: &Context, units: &[Found], own: &[PathBuf]) -> Result<(), Failure> {
         let mut text = String::from("This removes");
-        for Found { labels, .. } in units {
-            text.push_str(&format!("\n  {} of {}", labels.unit, labels.project_root.display()));
+        for Found { labels, adopted, .. } in units {
+            let what = if adopted.is_some() { ", which is handed back as it runs" } else { "" };
+            text.push_str(&format!("\n  {} of {}{what}", labels.unit, labels.project_root.display()));
         }
         for (root, name) in generated(context) {
             text.push_str(&format!("\n  the generated secret `{name}` of {}, for good", root.display()));
@@ -188,6 +191,8 @@ struct Found {
     engine: EngineKind,
     id: UnitId,
     labels: Labels,
+    /// What is kept of it, if somebody else made it.
+    adopted: Option<Adopted>,
 }
 
 /// All units of the embedded engine, and those on others that our own state knows: another engine may hold what was
@@ -214,8 +219,11 @@ fn units(context: &Context) -> Result<Vec<Found>, Failure> {
                 })
         };
         if kind == EngineKind::Embedded || known.iter().any(|row| row.unit.engine == kind.as_str()) {
-            let units = context.engine(kind).units()?.into_iter().filter(|(_, labels)| is_known(labels));
-            found.extend(units.map(|(id, labels)| Found { engine: kind, id, labels }));
+            let engine = context.engine(kind);
+            for (id, labels) in engine.units()?.into_iter().filter(|(_, labels)| is_known(labels)) {
+                let adopted = engine.adoption().map(|adoption| adoption.adopted(&id)).transpose()?.flatten();
+                found.push(Found { engine: kind, id, labels, adopted });
+            }
         }
     }
     Ok(found)
@@ -223,7 +231,7 @@ fn units(context: &Context) -> Result<Vec<Found>, Failure> {
 
 /// Stops and removes units, each under its lock.
 fn remove_units(context: &Context, units: &[Found]) -> Result<(), Failure> {
-    for Found { engine, id, labels } in units {
+    for Found { engine, id, labels, adopted } in units {
         let mut told = false;
         let wait = |holder: Option<&setpoint_runtime::lock::Holder>| {
             if let (false, Some(holder)) = (told, holder) {
@@ -239,6 +247,12 @@ fn remove_units(context: &Context, units: &[Found]) -> Result<(), Failure> {
             Failure::new(exit, "lock", error.to_string())
         })?;
         let engine = context.engine(*engine);
+        if let (Some(adoption), Some(adopted)) = (engine.adoption(), adopted) {
+            // What somebody else made is his again, as he made it.
+            adoption.hand_back(id, adopted.restart, labels.unit.as_str())?;
+            context.output.progress(format!("handed {} back, as it runs", labels.unit));
+            continue;
+        }
         engine.stop(id, STOP_GRACE, &context.cancel)?;
         engine.remove(id)?;
         for generation in engine.set_aside_of(id)? {
@@ -290,6 +304,7 @@ fn tell(context: &Context, units: &[Found], own: &[PathBuf], foreign: &[PathBuf]
     if context.output.json {
         let units = units
             .iter()
+            .filter(|unit| unit.adopted.is_none())
             .map(|Found { labels, .. }| format!("{}#{}", labels.project_root.display(), labels.unit));
         context.output.value(&Uninstalled {
             setpoint: json::VERSION,
@@ -301,7 +316,7 @@ fn tell(context: &Context, units: &[Found], own: &[PathBuf], foreign: &[PathBuf]
         return;
     }
     let output = context.output;
-    match units.len() {
+    match units.iter().filter(|unit| unit.adopted.is_none()).count() {
         0 => {}
         1 => output.note("Removed 1 environment."),
         many => output.note(format!("Removed {many} environments.")),

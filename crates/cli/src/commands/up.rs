@@ -6,8 +6,10 @@ use setpoint_model::explain::describe;
 use setpoint_model::import::compose::Condition;
 use setpoint_model::manifest::{EngineKind, Env, Network, Note};
 use setpoint_model::plan::{Action, Options, Provision};
+use setpoint_runtime::adopt::in_its_place;
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::devcontainer::Lock;
+use setpoint_runtime::engine::adoption::Candidate;
 use setpoint_runtime::engine::{Engine, Seen, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::observe::{Look, Unit};
@@ -15,7 +17,7 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::readiness;
 use setpoint_runtime::reconciler::{self, Rules};
 use setpoint_runtime::secrets::{Secrets, Sources};
-use setpoint_runtime::store::Store;
+use setpoint_runtime::store::{self, Store};
 
 use super::{SUCCESS, daemon, plan};
 use crate::context::Context;
@@ -116,7 +118,8 @@ impl Up {
         }
         let settings = Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false };
         let mut look = unit.look(&store, &self.options())?;
-        refuse_to_leave(context, &unit, &look)?;
+        refuse_to_leave(context, &unit, look.row.as_ref())?;
+        refuse_to_double(context, &unit, &look)?;
         let whole;
         if look.plan.action == Action::Prepare {
             // Only what comes of it tells what else is to be done.
@@ -203,9 +206,13 @@ impl Up {
 }
 
 /// A unit that another engine still holds is not made a second time: it would run on there, and nobody would see it.
-fn refuse_to_leave(context: &Context, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
+pub(super) fn refuse_to_leave(
+    context: &Context,
+    unit: &Unit<'_>,
+    row: Option<&store::Unit>,
+) -> Result<(), Failure> {
     let now = unit.engine.capabilities().engine;
-    let before = look.row.as_ref().map(|row| row.unit.engine.as_str()).filter(|before| *before != now);
+    let before = row.map(|row| row.unit.engine.as_str()).filter(|before| *before != now);
     let Some(kind) = before.and_then(EngineKind::named) else { return Ok(()) };
     if context.engine(kind).observe(&unit.id)? == Seen::Absent {
         return Ok(());
@@ -215,6 +222,37 @@ fn refuse_to_leave(context: &Context, unit: &Unit<'_>, look: &Look) -> Result<()
         format!("{name} is on the engine {before}, and is declared to be on {now}\nNothing was done.");
     let hint = format!("`setpoint --set 'engine.default=\"{before}\"' down {name}` removes it there");
     Err(Failure::new(Exit::Consent, "other-engine", message).hint(hint))
+}
+
+/// Where somebody else runs what the unit would be, a second one would take its ports and its data.
+fn refuse_to_double(context: &Context, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
+    let Some(adoption) = unit.engine.adoption().filter(|_| look.seen == Seen::Absent) else { return Ok(()) };
+    let called = unit.env.service.as_ref().map(|of| of.called.as_str());
+    let all = adoption.candidates()?;
+    let name = &unit.env.name;
+    let Some(other) = in_its_place(&all, &unit.id, &unit.project.root, called) else {
+        let names = [name.to_string(), format!("{}-{name}", unit.project.manifest.project.name)];
+        let same = |one: &&Candidate| one.running && one.unit.is_none() && names.contains(&one.name);
+        if let Some(Candidate { name: container, .. }) = all.iter().find(same) {
+            // It may be anybody's.
+            context.output.progress(format!(
+                "note: a container {container} runs that is not Setpoint's; `setpoint adopt {name} {container}` would \
+                 have taken it over"
+            ));
+        }
+        return Ok(());
+    };
+    let container = &other.name;
+    let message = format!(
+        "there is a container {container} already, which is {name} and not Setpoint's\nNothing was done."
+    );
+    let whole = other
+        .compose
+        .as_ref()
+        .map(|of| format!(" (`setpoint adopt --compose {}`: the whole project)", of.project));
+    let hint =
+        format!("`setpoint adopt {name} {container}` takes it over as it runs{}", whole.unwrap_or_default());
+    Err(Failure::new(Exit::Consent, "already-there", message).hint(hint))
 }
 
 /// Waits until the services that a unit depends on have come to what it needs.
@@ -320,6 +358,10 @@ pub(super) fn carry_out(
     let name = &unit.env.name;
     let record = look.recorded.fingerprint.digest();
     if look.plan.is_empty() {
+        if look.seen != Seen::Absent {
+            // One whose record was lost is kept from now on like any other.
+            unit.row(store, &look)?;
+        }
         let (files, took) = look.checked;
         output.note(format!(
             "{name}: nothing to do ({}; {files} files checked in {} ms)",

@@ -5,6 +5,7 @@ use serde::Serialize;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
 use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade};
+use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler;
@@ -80,6 +81,7 @@ impl UpgradeCommand {
             tell(context, false, None, None);
             return Ok(SUCCESS);
         };
+        refuse_adopted(engine.as_ref(), &project, &planned)?;
         if self.dry_run {
             context.output.note(words(&title(&project), &planned, &services));
             tell(context, false, Some(&planned), None);
@@ -107,6 +109,22 @@ impl UpgradeCommand {
         }
         Ok(SUCCESS)
     }
+}
+
+/// A container that somebody else made cannot be set aside: it is his, as he named it.
+fn refuse_adopted(engine: &dyn Engine, project: &Project, planned: &Upgrade) -> Result<(), Failure> {
+    let Some(adoption) = engine.adoption() else { return Ok(()) };
+    for Part { unit, .. } in &planned.parts {
+        if adoption.adopted(&UnitId::new(&project.root, unit))?.is_some() {
+            let message = format!(
+                "{unit} is a container that was adopted, which cannot be set aside\nNothing was done."
+            );
+            return Err(Failure::new(Exit::Consent, "adopted", message).hint(format!(
+                "with the image that it has, `setpoint up {unit} --recreate` makes one of our own of it; then upgrade"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Carries out a change, and lets the daemon look at what came of it.

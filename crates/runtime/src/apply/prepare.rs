@@ -177,7 +177,10 @@ impl Unit<'_> {
     }
 
     /// The unit's row; one is made for a unit that is new, or that was found by its labels.
-    pub(super) fn row(&self, store: &mut Store, look: &Look) -> Result<store::UnitId, ApplyError> {
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn row(&self, store: &mut Store, look: &Look) -> Result<store::UnitId, ApplyError> {
         if let Some(row) = &look.row {
             return Ok(row.id);
         }

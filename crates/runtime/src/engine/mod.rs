@@ -1,6 +1,7 @@
 //! Engines: what makes, starts, stops and enters units. Differences between them are data
 //! ([`Capabilities`]); no rule elsewhere asks which engine it runs on.
 
+pub mod adoption;
 pub mod docker;
 pub mod embedded;
 
@@ -492,7 +493,7 @@ pub trait Engine: Send + Sync {
     /// If it is not there, cannot be read, or the disk is full; then the new one is not whole.
     fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError>;
 
-    /// Every unit that carries our labels. Instances that are set aside are none.
+    /// Every unit: what carries our labels, and what was taken over. Instances that are set aside are none.
     ///
     /// # Errors
     /// If the engine cannot be asked.
@@ -630,6 +631,11 @@ pub trait Engine: Send + Sync {
     /// If somebody else has a port by now.
     fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError>;
 
+    /// How containers of somebody else's become units here; nothing where nobody else makes any.
+    fn adoption(&self) -> Option<&dyn adoption::Adoption> {
+        None
+    }
+
     /// The files that the unit has changed or made in its own layer, up to a few, and how many there are.
     ///
     /// # Errors
@@ -766,6 +772,7 @@ impl EngineError {
             Self::Network { .. } => {
                 Some("change what is declared of it, or share the host's network instead".to_owned())
             }
+            Self::Taken { .. } => Some("`setpoint disown` in its project hands it back".to_owned()),
             Self::State { .. } | Self::Io { .. } => None,
         }
     }
@@ -851,6 +858,14 @@ pub enum EngineError {
         /// Its name.
         volume: String,
         /// The unit that has it.
+        unit: String,
+    },
+    /// A container is another unit's already.
+    #[error("the container {container} is the unit {unit}")]
+    Taken {
+        /// Its id.
+        container: String,
+        /// The unit that it is.
         unit: String,
     },
     /// A network of units cannot be had as it is declared.

@@ -123,10 +123,20 @@ pub fn want_up(store: &mut Store, unit: store::UnitId, rules: Option<&Rules>) ->
     if kept.is_some_and(|kept| is_calm(&kept) && kept.intent.rules == rules) {
         return Ok(());
     }
-    store.write(|writer| {
-        let generation = writer.put_intent(unit, Wanted::Up, &rules, Timestamp::now())?;
-        put_applied(writer, unit, generation)
-    })
+    store.write(|writer| put_intent(writer, unit, &rules))
+}
+
+/// Records, with what else is written at once, that a unit runs and how it is kept from now on.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be written.
+pub(crate) fn put_up(writer: &Writer<'_>, unit: store::UnitId, rules: &Rules) -> Result<(), StoreError> {
+    put_intent(writer, unit, &serde_json::to_string(rules).unwrap_or_default())
+}
+
+fn put_intent(writer: &Writer<'_>, unit: store::UnitId, rules: &str) -> Result<(), StoreError> {
+    let generation = writer.put_intent(unit, Wanted::Up, rules, Timestamp::now())?;
+    put_applied(writer, unit, generation)
 }
 
 /// Wants of a unit what was wanted of it before, as if nothing had come of it since.

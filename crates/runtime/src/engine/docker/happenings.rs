@@ -25,7 +25,7 @@ struct Waiting {
 }
 
 impl Happenings {
-    /// What becomes readable when something happens to the container of this name; one at a time for each.
+    /// What becomes readable when something happens to the container of this name or id; one at a time for each.
     pub(super) fn of(&self, connected: &Connected, container: &str) -> Option<OwnedFd> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
         let own = bell.try_clone().ok()?;
@@ -50,9 +50,12 @@ async fn listen(api: bollard::Docker, waiting: Arc<Mutex<Waiting>>) {
     while let Some(Ok(event)) = events.next().await {
         // What is run inside changes nothing of the container itself.
         let is_inside = event.action.is_some_and(|action| action.starts_with("exec"));
-        let name = event.actor.and_then(|actor| actor.attributes?.remove("name"));
-        if let Some(bell) = name.filter(|_| !is_inside).and_then(|name| lock(&waiting).bells.remove(&name)) {
-            ring(&bell);
+        let Some(mut actor) = event.actor.filter(|_| !is_inside) else { continue };
+        let name = actor.attributes.as_mut().and_then(|attributes| attributes.remove("name"));
+        for known_as in name.into_iter().chain(actor.id) {
+            if let Some(bell) = lock(&waiting).bells.remove(&known_as) {
+                ring(&bell);
+            }
         }
     }
     let mut waiting = lock(&waiting);

@@ -1,6 +1,7 @@
 //! Docker, and Podman through the API that it shares with Docker. All that is known of a unit lies in its
-//! container's labels.
+//! container's labels, or in a file of ours where somebody else made the container.
 
+mod adoption;
 mod aside;
 mod asking;
 mod beside;
@@ -23,6 +24,7 @@ mod secrets;
 mod session;
 mod spec;
 mod steps;
+mod told;
 mod upload;
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +35,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::models::{ContainerInspectResponse, HealthStatusEnum, HostConfig, NetworkConnectRequest};
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, HealthStatusEnum, HostConfig, NetworkConnectRequest,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
@@ -45,6 +49,7 @@ use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 
+use super::adoption::Adoption;
 use super::{
     Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
     Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, ports,
@@ -96,6 +101,8 @@ pub struct Docker {
     images: ImageStore,
     steps: Arc<steps::Steps>,
     happenings: happenings::Happenings,
+    /// The containers that were taken over.
+    kept: adoption::Kept,
 }
 
 impl Docker {
@@ -105,8 +112,8 @@ impl Docker {
         let steps = Arc::new(steps::Steps::new(&roots.state, flavor));
         let images = ImageStore::new(&roots.state);
         let client = Arc::new(Client::new(flavor, variables));
-        let happenings = happenings::Happenings::default();
-        Self { flavor, roots: roots.clone(), client, images, steps, happenings }
+        let (happenings, kept) = (happenings::Happenings::default(), adoption::Kept::new(roots, flavor));
+        Self { flavor, roots: roots.clone(), client, images, steps, happenings, kept }
     }
 
     fn connected(&self) -> Result<&Connected, EngineError> {
@@ -119,7 +126,7 @@ impl Docker {
 
     fn inspect(&self, unit: &UnitId) -> Result<Option<ContainerInspectResponse>, EngineError> {
         let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         Ok(connected.container("look at a container", &name)?)
     }
 
@@ -129,7 +136,7 @@ impl Docker {
 
     /// An account, and by what the engine knows it: a name that its files have, else numbers.
     fn resolve(&self, unit: &UnitId, user: &str) -> Result<(Account, String), EngineError> {
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         let own = || Some(self.known(unit).ok()?.config?.user?).filter(|user| !user.is_empty());
         let user = if user.is_empty() { &own().unwrap_or_else(|| "root".to_owned()) } else { user };
         let passwd = files::text(self.connected()?, &name, "/etc/passwd")?;
@@ -146,8 +153,8 @@ impl Docker {
             Err(why) => why,
         };
         // A name of the host's that the image does not know: the owner of the workspace, by his numbers.
-        let labels = self.known(unit)?.config.and_then(|config| config.labels).unwrap_or_default();
-        let project = labels::read(&labels).map(|labels| labels.project_root).unwrap_or_default();
+        let carried = self.carried(unit, &self.known(unit)?)?;
+        let project = carried.map(|carried| carried.labels.project_root).unwrap_or_default();
         match accounts::owner_of(&project, user) {
             Some(account) => {
                 let numbers = format!("{}:{}", account.uid, account.gid);
@@ -163,7 +170,7 @@ impl Docker {
     /// Starts a container as it was started last, if it does not run.
     fn launch_again(&self, unit: &UnitId, is_withheld: bool) -> Result<(), EngineError> {
         let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         let found = self.known(unit)?;
         if is_running(&found) {
             return Ok(());
@@ -255,11 +262,11 @@ impl Engine for Docker {
 
     fn observe(&self, unit: &UnitId) -> Result<Seen, EngineError> {
         let Some(found) = self.inspect(unit)? else { return Ok(Seen::Absent) };
-        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref()).and_then(labels::read);
-        let Some(labels) = labels else {
-            let what =
-                format!("the container {} is not of our making", labels::container_name(unit.as_str()));
-            return Err(self.unsupported(what, "rename or remove it"));
+        let Some(adoption::Carried { labels, .. }) = self.carried(unit, &found)? else {
+            let name = labels::container_name(unit.as_str());
+            let unit = unit.as_str().rsplit_once('-').map_or(unit.as_str(), |(name, _)| name);
+            let hint = format!("`setpoint adopt {unit} {name}` takes it over; or rename or remove it");
+            return Err(self.unsupported(format!("the container {name} is not of our making"), &hint));
         };
         Ok(if is_running(&found) { Seen::Running(labels) } else { Seen::Stopped(labels) })
     }
@@ -289,7 +296,7 @@ impl Engine for Docker {
     fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {
         self.known(unit)?;
         let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow).build();
         Ok(Box::new(pipes::Pieces::of(connected, connected.api.logs(&name, Some(options)))))
     }
@@ -315,14 +322,20 @@ impl Engine for Docker {
         let filters = HashMap::from([("label", vec![labels::LABELS])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let found = connected.quick("list containers", connected.api.list_containers(Some(options)))?;
-        let unit = |labels: HashMap<String, String>, names: Vec<String>| {
-            let unit = UnitId(labels.get(labels::UNIT)?.clone());
-            let place = labels::container_name(unit.as_str());
-            let is_aside = !names.iter().any(|name| name.trim_start_matches('/') == place);
-            (!is_aside).then_some((unit, labels::read(&labels)?))
+        // One of another name is set aside, or has been handed back.
+        let unit = |one: ContainerSummary| {
+            let labels = one.labels?;
+            let unit = labels.get(labels::UNIT)?;
+            let name = format!("/{}", labels::container_name(unit));
+            let is_ours = one.names.is_some_and(|names| names.contains(&name));
+            is_ours.then(|| Some((UnitId(unit.clone()), labels::read(&labels)?)))?
         };
-        let mut units: Vec<_> =
-            found.into_iter().filter_map(|one| unit(one.labels?, one.names.unwrap_or_default())).collect();
+        let mut units: Vec<_> = found.into_iter().filter_map(unit).collect();
+        for (id, adopted) in self.kept.all()? {
+            if self.inspect(&id)?.is_some() {
+                units.push((id, adopted.labels));
+            }
+        }
         units.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(units)
     }
@@ -381,13 +394,15 @@ impl Engine for Docker {
         if self.inspect(unit)?.is_some() {
             return Err(state(unit, "exists already"));
         }
+        // One that was taken over and is gone is followed by one of our own.
+        self.kept.forget(unit)?;
         resources::ensure(connected, spec)?;
         let options = CreateContainerOptionsBuilder::default().name(&name);
         let options = match &spec.container.platform {
             Some(platform) => options.platform(platform),
             None => options,
         };
-        let mut body = spec::container(unit, spec, image);
+        let mut body = spec::container(unit, spec, image, &|other| self.container_of(other))?;
         if self.flavor == Flavor::Podman && connected.endpoint.is_rootless() {
             spec::keep_id(&mut body, spec);
         }
@@ -403,7 +418,7 @@ impl Engine for Docker {
 
     fn start(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         self.join_networks(&name, spec)?;
         // Nobody in particular is for the engine to find.
         if !spec.user.is_empty() {
@@ -436,7 +451,7 @@ impl Engine for Docker {
     }
 
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
-        let fd = self.happenings.of(self.connected()?, &labels::container_name(unit.as_str()));
+        let fd = self.happenings.of(self.connected()?, &self.container_of(unit.as_str())?);
         // The engine knows nothing of checks that are not its own.
         let tells_health = !self.is_asked(unit)?;
         Ok(fd.map(|fd| Watch { fd, tells_health }))
@@ -444,7 +459,7 @@ impl Engine for Docker {
 
     fn stop(&self, unit: &UnitId, grace: Duration, cancel: &Cancel) -> Result<(), EngineError> {
         let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         let what = "stop a container";
         let holder = ports::holder(&self.roots, unit);
         holder.close();
@@ -483,11 +498,14 @@ impl Engine for Docker {
             return Err(state(unit, "is running"));
         }
         self.forget_beside(unit)?;
-        let Some(found) = found else { return Ok(()) };
+        let Some(found) = found else { return self.kept.forget(unit) };
         let connected = self.connected()?;
-        let name = labels::container_name(unit.as_str());
-        let options = RemoveContainerOptionsBuilder::default().v(true).build();
+        let name = self.container_of(unit.as_str())?;
+        // What has no name goes with a container of ours; what somebody else made stays, also where nobody can name it.
+        let is_ours = self.kept.read(unit.as_str())?.is_none();
+        let options = RemoveContainerOptionsBuilder::default().v(is_ours).build();
         connected.find("remove a container", connected.api.remove_container(&name, Some(options)))?;
+        self.kept.forget(unit)?;
         let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         resources::remove_networks(connected, &networks.into_keys().collect::<Vec<_>>())
     }
@@ -517,7 +535,7 @@ impl Engine for Docker {
             let cpus = i32::try_from(info.ncpu.unwrap_or(1)).unwrap_or(i32::MAX);
             Ok((info.mem_total.unwrap_or(i64::MAX), f64::from(cpus)))
         };
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         if let Some(update) = spec::update(&has, limits, machine)? {
             if self.flavor == Flavor::Podman {
                 return Err(self.unsupported("changing the limits of what runs", "`setpoint up --recreate`"));
@@ -532,11 +550,16 @@ impl Engine for Docker {
     }
 
     fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError> {
+        self.keep_alone(unit)?;
         self.tend_beside(unit)
     }
 
+    fn adoption(&self) -> Option<&dyn Adoption> {
+        Some(self)
+    }
+
     fn own_changes(&self, unit: &UnitId) -> Result<OwnChanges, EngineError> {
-        let own = changes::own(self.connected()?, &labels::container_name(unit.as_str()))?;
+        let own = changes::own(self.connected()?, &self.container_of(unit.as_str())?)?;
         Ok(OwnChanges {
             count: own.len() as u64,
             examples: own.into_iter().take(EXAMPLES).map(Into::into).collect(),
@@ -558,15 +581,15 @@ impl Engine for Docker {
         if !is_running(&found) {
             return Err(state(unit, "is not running"));
         }
-        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
-        let user = spec.user.clone().unwrap_or_else(|| label(labels::USER));
+        let (own_user, workspace) =
+            self.carried(unit, &found)?.map(|carried| (carried.user, carried.workspace)).unwrap_or_default();
+        let user = spec.user.clone().unwrap_or(own_user);
         // Nobody in particular is whoever the container's own first process runs as.
         let user = if user.is_empty() { user } else { self.resolve(unit, &user)?.1 };
         let mut spec = spec.clone();
-        let workspace = Some(label(labels::WORKSPACE)).filter(|workspace| !workspace.is_empty());
+        let workspace = Some(workspace).filter(|workspace| !workspace.is_empty());
         spec.cwd = spec.cwd.or(workspace.map(Into::into));
-        let name = labels::container_name(unit.as_str());
+        let name = self.container_of(unit.as_str())?;
         Ok(Box::new(exec::Exec::start(&self.client, &name, &spec, &user)?))
     }
 

@@ -14,13 +14,21 @@ use setpoint_model::container::{
 use setpoint_model::manifest::{Limits, Network};
 
 use super::labels;
-use crate::engine::{FirstProcess, UnitId, UnitSpec};
+use crate::engine::{EngineError, FirstProcess, UnitId, UnitSpec};
 
 /// Stays until it is asked to end, and lets what is left behind end in peace.
 const IDLE: &str = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done";
 
+/// What the engine knows the container of another unit by, by the unit's id.
+type Others<'a> = &'a dyn Fn(&str) -> Result<String, EngineError>;
+
 /// What the engine is asked to make.
-pub(super) fn container(unit: &UnitId, spec: &UnitSpec, image: String) -> ContainerCreateBody {
+pub(super) fn container(
+    unit: &UnitId,
+    spec: &UnitSpec,
+    image: String,
+    others: Others<'_>,
+) -> Result<ContainerCreateBody, EngineError> {
     let settings = &spec.container;
     let (entrypoint, cmd) = match spec.first {
         FirstProcess::Idle => {
@@ -33,7 +41,7 @@ pub(super) fn container(unit: &UnitId, spec: &UnitSpec, image: String) -> Contai
     };
     let env = settings.env.iter().map(|(name, value)| format!("{name}={value}"));
     let grace = settings.stop_grace.map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
-    ContainerCreateBody {
+    Ok(ContainerCreateBody {
         hostname: settings.hostname.clone().or_else(|| host_name(spec)),
         domainname: settings.domainname.clone(),
         user: settings.user.clone().or_else(|| (spec.first == FirstProcess::Idle).then(|| "0".to_owned())),
@@ -52,10 +60,10 @@ pub(super) fn container(unit: &UnitId, spec: &UnitSpec, image: String) -> Contai
         labels: Some(labels::of(unit, spec)),
         stop_signal: settings.stop_signal.clone(),
         stop_timeout: grace,
-        host_config: Some(host_config(spec)),
+        host_config: Some(host_config(spec, others)?),
         networking_config: networking(settings),
         ..ContainerCreateBody::default()
-    }
+    })
 }
 
 /// Lets whoever works in the container be the caller outside, whose the workspace is. Podman without root's rights takes
@@ -82,7 +90,7 @@ fn host_name(spec: &UnitSpec) -> Option<String> {
     (!shared).then(|| spec.labels.unit.to_string())
 }
 
-fn host_config(spec: &UnitSpec) -> HostConfig {
+fn host_config(spec: &UnitSpec, others: Others<'_>) -> Result<HostConfig, EngineError> {
     let settings = &spec.container;
     let limits = effective(&spec.limits, settings);
     let binds = spec.mounts.iter().map(|mount| Mount {
@@ -105,9 +113,9 @@ fn host_config(spec: &UnitSpec) -> HostConfig {
         hard: Some(limit.hard),
     });
     let resources = &settings.resources;
-    HostConfig {
+    Ok(HostConfig {
         mounts: some(mounts),
-        network_mode: Some(network_mode(spec)),
+        network_mode: Some(network_mode(spec, others)?),
         port_bindings: if spec.holds_ports { None } else { ports(settings) },
         memory: limits.memory.map(|size| signed(size.0)),
         memory_swap: resources.memory_swap,
@@ -133,8 +141,8 @@ fn host_config(spec: &UnitSpec) -> HostConfig {
         sysctls: (!settings.sysctls.is_empty()).then(|| settings.sysctls.clone().into_iter().collect()),
         ulimits: some(ulimits),
         shm_size: settings.shm_size.map(|size| signed(size.0)),
-        ipc_mode: settings.ipc.as_deref().map(shared),
-        pid_mode: settings.pid.as_deref().map(shared),
+        ipc_mode: settings.ipc.as_deref().map(|mode| shared(mode, others)).transpose()?,
+        pid_mode: settings.pid.as_deref().map(|mode| shared(mode, others)).transpose()?,
         uts_mode: settings.uts.clone(),
         userns_mode: settings.userns.clone(),
         cgroupns_mode: settings.cgroupns.as_deref().map(|mode| match mode {
@@ -147,13 +155,15 @@ fn host_config(spec: &UnitSpec) -> HostConfig {
             config: Some(logging.options.clone().into_iter().collect()),
         }),
         ..HostConfig::default()
-    }
+    })
 }
 
-/// Whose namespace is shared: another unit's by the name of its container.
-fn shared(mode: &str) -> String {
-    mode.strip_prefix("unit:")
-        .map_or_else(|| mode.to_owned(), |unit| format!("container:{}", labels::container_name(unit)))
+/// Whose namespace is shared: another unit's by its container.
+fn shared(mode: &str, others: Others<'_>) -> Result<String, EngineError> {
+    match mode.strip_prefix("unit:") {
+        Some(unit) => Ok(format!("container:{}", others(unit)?)),
+        None => Ok(mode.to_owned()),
+    }
 }
 
 /// The limits that are declared for the unit, else those among its container's settings.
@@ -166,17 +176,17 @@ fn effective(limits: &Limits, settings: &Container) -> Limits {
     }
 }
 
-fn network_mode(spec: &UnitSpec) -> String {
-    match (&spec.container.network, spec.network) {
+fn network_mode(spec: &UnitSpec, others: Others<'_>) -> Result<String, EngineError> {
+    Ok(match (&spec.container.network, spec.network) {
         (Some(NetworkMode::None), _) | (None, Network::None) => "none".to_owned(),
         (Some(NetworkMode::Host), _) | (None, Network::Host) => "host".to_owned(),
         (Some(NetworkMode::Container(name)), _) => format!("container:{name}"),
-        (Some(NetworkMode::Unit(id)), _) => format!("container:{}", labels::container_name(id)),
+        (Some(NetworkMode::Unit(id)), _) => format!("container:{}", others(id)?),
         (Some(NetworkMode::Networks(networks)), _) => {
             leading(networks).map_or_else(|| "none".to_owned(), |(name, _)| name.clone())
         }
         (None, Network::Private) => "bridge".to_owned(),
-    }
+    })
 }
 
 /// The network that a container is made in; it joins the others before it is started.
