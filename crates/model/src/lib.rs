@@ -17,4 +17,5 @@ pub mod names;
 pub mod pipeline;
 pub mod plan;
 pub mod reconcile;
+pub mod spec;
 pub mod template;

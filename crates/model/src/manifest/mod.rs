@@ -8,11 +8,11 @@
 
 mod alerts;
 mod byte_size;
-mod document;
+pub(crate) mod document;
 mod env;
 mod env_value;
 mod first_boot;
-mod format;
+pub(crate) mod format;
 mod hook;
 mod missing_file;
 mod nearest;
@@ -22,15 +22,15 @@ mod pipeline;
 mod problem;
 mod project_name;
 mod resolve;
-mod scalars;
-mod schema;
+pub(crate) mod scalars;
+pub(crate) mod schema;
 mod secret;
 mod set;
 mod shape;
 pub(crate) mod source;
-mod structure;
+pub(crate) mod structure;
 mod syntax;
-mod tree;
+pub(crate) mod tree;
 mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,21 +176,7 @@ fn read(layers: &[Layer<'_>], folder_name: &str, is_beside_code: bool) -> Result
         return Err(document.into_problems());
     }
     not_yet::refuse(&mut document);
-    let file = match serde_json::from_value(document.to_json()) {
-        Ok(file) => file,
-        Err(_) => {
-            structure::check(&mut document);
-            match serde_json::from_value(document.to_json()) {
-                Ok(file) => file,
-                Err(error) => {
-                    if document.is_good() {
-                        document.at_key(&[], Problem::new("unreadable", error.to_string()));
-                    }
-                    return Err(document.into_problems());
-                }
-            }
-        }
-    };
+    let Some(file) = document.read(json_schema, not_yet::keys) else { return Err(document.into_problems()) };
     let manifest = resolve::manifest(file, &mut document, folder_name, is_beside_code);
     if document.is_good() { Ok(manifest) } else { Err(document.into_problems()) }
 }
