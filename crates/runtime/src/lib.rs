@@ -34,5 +34,6 @@ pub mod secrets;
 pub mod session;
 pub mod snapshot;
 pub mod source;
+pub mod spec;
 pub mod store;
 mod workspace;

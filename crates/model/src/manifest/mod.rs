@@ -25,6 +25,7 @@ mod resolve;
 pub(crate) mod scalars;
 pub(crate) mod schema;
 mod secret;
+mod runners;
 mod set;
 mod shape;
 pub(crate) mod source;
@@ -49,6 +50,7 @@ pub use nearest::nearest;
 pub use pipeline::CacheSettings;
 pub use problem::{Location, Problem};
 pub use project_name::ProjectName;
+pub use runners::{RunnerSettings, Runners};
 pub use scalars::parse_duration;
 pub use schema::json_schema;
 pub use secret::{Form, Secret, SecretSource, needed as needed_secrets};
@@ -88,6 +90,8 @@ pub struct Manifest {
     pub alerts: Alerts,
     /// How much the cache of pipelines may hold.
     pub cache: CacheSettings,
+    /// How the tests that specs name are run.
+    pub runners: Runners,
     /// What a user should know about how it was read.
     pub notes: Vec<Note>,
 }
@@ -105,6 +109,7 @@ impl Manifest {
             stack: None,
             alerts: Alerts::default(),
             cache: CacheSettings::default(),
+            runners: Runners::default(),
             notes: Vec::new(),
         }
     }

@@ -74,8 +74,13 @@ impl Criterion {
     /// What it says, as leaves: what differs from what its tests last passed for is drift.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut leaves = Fingerprint::default();
-        leaves.insert_value("text", Class::Report, &self.text);
-        leaves
+        fingerprint(&self.text)
     }
+}
+
+/// The leaves of a criterion that says this.
+pub(super) fn fingerprint(text: &str) -> Fingerprint {
+    let mut leaves = Fingerprint::default();
+    leaves.insert_value("text", Class::Report, text);
+    leaves
 }

@@ -110,10 +110,12 @@ impl Format for Reference {
     fn parse(text: &str) -> Result<Self, Malformed> {
         let bad = |what: String| Malformed::new("bad-test-reference", what);
         let runners = || Runner::ALL.map(Runner::name);
-        let Some((name, target)) = text.split_once(':') else {
+        let parts = text.split_once(':').filter(|(_, target)| !target.starts_with(':'));
+        let Some((name, target)) = parts else {
+            let meant = if text.contains("::") { format!("cargo:{text}") } else { Self::EXAMPLE.to_owned() };
             return Err(bad(format!("`{text}` does not say what runs it"))
                 .why(format!("a reference begins with its runner: {}", runners().join(", ")))
-                .hint(format!("such as `{}`", Self::EXAMPLE)));
+                .hint(format!("such as `{meant}`")));
         };
         let Some(runner) = Runner::parse(name) else {
             let hint = match nearest(name, runners()) {
@@ -185,6 +187,7 @@ mod tests {
     fn what_names_no_test_is_refused_with_a_hint() {
         for (text, hint) in [
             ("a_cart_is_paid", "such as `cargo:shop::checkout::a_cart_is_paid`"),
+            ("shop::a", "such as `cargo:shop::a`"),
             ("crago:shop::a", "did you mean `cargo`?"),
             ("jest:a:b", "there is: cargo, pytest, go, vitest, command; any other is started by `command:`"),
             ("cargo:shop", "such as `cargo:shop::checkout::a_cart_is_paid`"),

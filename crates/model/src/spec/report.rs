@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Reference, Runner};
+
 /// How a test ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
@@ -106,6 +108,23 @@ impl Report {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Outcome> {
         self.0.get(key)
+    }
+
+    /// What it tells of a test: of the test itself, or of all the cases of one that has parameters.
+    #[must_use]
+    pub fn find(&self, reference: &Reference) -> Vec<(Reference, Outcome)> {
+        let key = reference.key();
+        if let Some(outcome) = self.get(&key) {
+            return vec![(reference.clone(), outcome.clone())];
+        }
+        if reference.runner != Runner::Pytest {
+            return Vec::new();
+        }
+        let cases = self.0.range(format!("{key}[")..).map_while(|(other, outcome)| {
+            let parameters = other.strip_prefix(&key).filter(|rest| rest.starts_with('['))?;
+            Some((Reference::new(Runner::Pytest, format!("{}{parameters}", reference.target)), outcome.clone()))
+        });
+        cases.collect()
     }
 
     /// Adds what another report tells; where both tell of a test, it counts.

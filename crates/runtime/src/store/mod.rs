@@ -12,6 +12,7 @@ mod journal;
 mod migrate;
 mod open;
 mod records;
+mod specs;
 mod units;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ pub use error::StoreError;
 pub use intents::{IntentRow, Kept, Wanted};
 pub use journal::{EntryKind, JournalEntry, OpenOperation, Operation, OperationOutcome, TxId};
 pub use records::{LeafRow, PackRow, PhaseOutcome, PhaseRow, RecordedLeaf, RecordedRows};
+pub use specs::VerdictRow;
 pub use units::{NewUnit, Unit, UnitId, UnitKind};
 
 use crate::paths::Roots;

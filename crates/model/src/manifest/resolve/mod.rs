@@ -8,6 +8,7 @@ mod health;
 mod hooks;
 mod matrix;
 mod pipeline;
+mod runners;
 mod secret;
 mod service;
 
@@ -66,7 +67,7 @@ pub(super) fn manifest(
     }
     let stack = file.stack.map(|section| stack(section, document));
     let is_empty =
-        ["env", "service", "pipeline", "stack"].iter().all(|key| document.keys(&steps![*key]).is_empty());
+        ["env", "service", "pipeline", "stack", "spec"].iter().all(|key| document.keys(&steps![*key]).is_empty());
     if is_empty && !is_beside_code && !document.lacks(&[]) {
         let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
@@ -79,7 +80,8 @@ pub(super) fn manifest(
     let pipelines = pipelines.collect();
     let cache = pipeline::cache(&file.cache);
     let alerts = file.alerts.map(|section| alerts::alerts(section, document)).unwrap_or_default();
-    Manifest { project, engine, secrets, envs, pipelines, stack, alerts, cache, notes }
+    let runners = runners::runners(file.spec, document);
+    Manifest { project, engine, secrets, envs, pipelines, stack, alerts, cache, runners, notes }
 }
 
 fn stack(section: StackSection, document: &Document<'_>) -> Stack {

@@ -8,10 +8,17 @@ use super::super::Listing;
 use super::{ARGUMENT, BadListing};
 
 /// What lists the tests, with nextest.
-pub const LIST: &[&str] = &["nextest", "list", "--message-format", "json"];
+pub const LIST: &[&str] = &["nextest", "list", "--workspace", "--message-format", "json"];
 /// What runs them, with nextest.
-pub const RUN: &[&str] =
-    &["nextest", "run", "--no-fail-fast", "--message-format", "libtest-json", "--no-tests", "pass"];
+pub const RUN: &[&str] = &[
+    "nextest",
+    "run",
+    "--workspace",
+    "--no-fail-fast",
+    "--no-tests=pass",
+    "--ignore-default-filter",
+    "--message-format=libtest-json",
+];
 /// The variable that nextest asks for that format for, and its value.
 pub const JSON: (&str, &str) = ("NEXTEST_EXPERIMENTAL_LIBTEST_JSON", "1");
 /// What builds the test binaries, and tells of them.
