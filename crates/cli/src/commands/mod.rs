@@ -24,6 +24,7 @@ mod restart;
 mod run;
 pub(crate) mod runs;
 mod shell;
+mod spec;
 mod status;
 mod stop;
 mod uninstall;
@@ -81,6 +82,7 @@ enum Command {
     Pipelines(pipelines::Pipelines),
     Render(render::Render),
     Cache(cache::Cache),
+    Spec(spec::Spec),
     Init(init::Init),
     Import(import::Import),
     Exec(exec::Exec),
@@ -133,6 +135,7 @@ impl Command {
             Self::Pipelines(command) => command.run(context),
             Self::Render(command) => command.run(context),
             Self::Cache(command) => command.run(context),
+            Self::Spec(command) => command.run(context),
             Self::Init(command) => command.run(context),
             Self::Import(command) => command.run(context),
             Self::Exec(command) => command.run(context),

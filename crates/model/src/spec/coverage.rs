@@ -45,7 +45,8 @@ pub fn coverage<'s>(
             }
         }
         let before = passed.get(&criterion.name());
-        let changes = before.map(|before| differences(&fingerprint(before), &criterion.fingerprint(), &BTreeSet::new()));
+        let changes = before
+            .map(|before| differences(&fingerprint(before), &criterion.fingerprint(), &BTreeSet::new()));
         if let Some(changes) = changes.filter(|changes| !changes.is_empty()) {
             coverage.changed.push((criterion, changes));
         }

@@ -122,7 +122,10 @@ impl Report {
         }
         let cases = self.0.range(format!("{key}[")..).map_while(|(other, outcome)| {
             let parameters = other.strip_prefix(&key).filter(|rest| rest.starts_with('['))?;
-            Some((Reference::new(Runner::Pytest, format!("{}{parameters}", reference.target)), outcome.clone()))
+            Some((
+                Reference::new(Runner::Pytest, format!("{}{parameters}", reference.target)),
+                outcome.clone(),
+            ))
         });
         cases.collect()
     }

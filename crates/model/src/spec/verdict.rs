@@ -86,6 +86,9 @@ pub fn judge(criterion: &Criterion, known: &Known) -> Verdict {
         match outcome {
             Some(Outcome::Passed) => {}
             Some(Outcome::Failed(why)) => failed.push(cause(why)),
+            Some(Outcome::Skipped(why)) if why.is_empty() => {
+                skipped.push(cause("its runner skips it".to_owned()))
+            }
             Some(Outcome::Skipped(why)) => skipped.push(cause(why)),
             None => unknown.push(cause("it was not run".to_owned())),
         }

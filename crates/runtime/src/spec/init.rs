@@ -52,7 +52,9 @@ pub(super) fn detected(root: &Path) -> Vec<Runner> {
     if has("Cargo.toml") {
         found.push(Runner::Cargo);
     }
-    if has("pytest.ini") || [root.to_owned(), root.join("tests"), root.join("test")].iter().any(|at| has_pytest(at)) {
+    if has("pytest.ini")
+        || [root.to_owned(), root.join("tests"), root.join("test")].iter().any(|at| has_pytest(at))
+    {
         found.push(Runner::Pytest);
     }
     if has("go.mod") {

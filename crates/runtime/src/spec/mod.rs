@@ -96,16 +96,19 @@ impl Specs {
     /// # Errors
     /// [`SpecError::Unknown`] for the first name that nothing has.
     pub fn chosen(&self, names: &[String]) -> Result<Chosen<'_>, SpecError> {
-        let is = |criterion: &Criterion, name: &str| criterion.spec.as_str() == name || criterion.name() == name;
+        let is =
+            |criterion: &Criterion, name: &str| criterion.spec.as_str() == name || criterion.name() == name;
         for name in names {
             if !self.criteria().any(|criterion| is(criterion, name)) {
                 let specs: Vec<String> = self.specs.iter().map(|spec| spec.id.to_string()).collect();
-                let all: Vec<String> = specs.iter().cloned().chain(self.criteria().map(Criterion::name)).collect();
+                let all: Vec<String> =
+                    specs.iter().cloned().chain(self.criteria().map(Criterion::name)).collect();
                 let near = nearest(name, all.iter().map(String::as_str)).map(str::to_owned);
                 return Err(SpecError::Unknown { name: name.clone(), near, known: specs });
             }
         }
-        let is_chosen = |criterion: &&Criterion| names.is_empty() || names.iter().any(|name| is(criterion, name));
+        let is_chosen =
+            |criterion: &&Criterion| names.is_empty() || names.iter().any(|name| is(criterion, name));
         Ok(self.criteria().filter(is_chosen).collect())
     }
 
@@ -139,7 +142,9 @@ impl Specs {
                     let listing = self.tools(surroundings).list(runner)?;
                     // A runner may write what belongs to the source, such as a lock file.
                     source = self.source(surroundings.roots)?;
-                    store.write(|writer| writer.keep_listing(&self.root, runner, self.key(runner, source), &listing))?;
+                    store.write(|writer| {
+                        writer.keep_listing(&self.root, runner, self.key(runner, source), &listing)
+                    })?;
                     listing
                 }
             };
@@ -240,7 +245,9 @@ fn runners(root: &Path, assignments: &[String]) -> Result<Runners, SpecError> {
 fn files(root: &Path) -> std::io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(root.join(FOLDER)) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             return Ok(Vec::new());
         }
         Err(error) => return Err(error),

@@ -49,7 +49,8 @@ fn has_way_out() -> bool {
     });
     let by_v6 = lines("/proc/net/ipv6_route").lines().any(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let is_default = words.first().is_some_and(|to| to.bytes().all(|c| c == b'0')) && words.get(1) == Some(&"00");
+        let is_default =
+            words.first().is_some_and(|to| to.bytes().all(|c| c == b'0')) && words.get(1) == Some(&"00");
         is_default && words.last().is_some_and(|interface| *interface != "lo")
     });
     by_v4 || by_v6

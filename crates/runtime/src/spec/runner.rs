@@ -123,7 +123,9 @@ impl Tools<'_> {
         listing: &Listing,
     ) -> Result<BTreeMap<Reference, Outcome>, SpecError> {
         let is_together = |target: &&String| {
-            listing.suite(target).is_some_and(|suite| self.runners.together.iter().any(|binary| binary == suite))
+            listing
+                .suite(target)
+                .is_some_and(|suite| self.runners.together.iter().any(|binary| binary == suite))
         };
         let has_nextest = self.has_nextest();
         let (plain, apart): (BTreeSet<String>, BTreeSet<String>) =
@@ -131,7 +133,10 @@ impl Tools<'_> {
         let mut outcomes = BTreeMap::new();
         if !apart.is_empty() {
             let ran = self.run(Runner::Cargo, Said::Apart { shown: self.verbose }, |command| {
-                command.env(cargo::JSON.0, cargo::JSON.1).args(cargo::RUN).args(self.arguments(Runner::Cargo));
+                command
+                    .env(cargo::JSON.0, cargo::JSON.1)
+                    .args(cargo::RUN)
+                    .args(self.arguments(Runner::Cargo));
                 command.args(cargo::nextest_selection(apart.iter().map(String::as_str), listing))
             })?;
             outcomes.extend(self.told(&ran, &ran.stdout, &apart, listing)?);
@@ -231,7 +236,11 @@ impl Tools<'_> {
 
     fn has_nextest(&self) -> bool {
         let mut command = self.command(Runner::Cargo);
-        command.args(["nextest", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["nextest", "--version"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
 }
@@ -250,7 +259,8 @@ fn found(
     let outcome = |target: &String| {
         let reference = Reference::new(ran.runner, target);
         let aliases = listing.aliases(target).iter();
-        let outcome = report.get(&reference.key()).or_else(|| aliases.filter_map(|alias| report.get(alias)).next());
+        let outcome =
+            report.get(&reference.key()).or_else(|| aliases.filter_map(|alias| report.get(alias)).next());
         Some((reference, outcome?.clone()))
     };
     let outcomes: BTreeMap<Reference, Outcome> = targets.iter().filter_map(outcome).collect();

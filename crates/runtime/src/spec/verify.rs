@@ -73,7 +73,8 @@ impl Specs {
             let listings = self.listings(needed(&chosen, &unmet), surroundings, store, &mut told)?;
             let resolved = self.resolve(&chosen, &listings)?;
             let source = self.source(surroundings.roots)?;
-            let outcomes = if options.force { BTreeMap::new() } else { store.test_outcomes(&self.root, source)? };
+            let outcomes =
+                if options.force { BTreeMap::new() } else { store.test_outcomes(&self.root, source)? };
             let mut known = Known { resolved, outcomes, unmet };
             let wanted = wanted(&chosen, &known);
             let missing: BTreeSet<_> =
@@ -87,7 +88,9 @@ impl Specs {
                 store.write(|writer| writer.record_tests(&self.root, source, told, Timestamp::now()))?;
             }
             let untold = || Outcome::Failed("its runner does not tell of it".to_owned());
-            known.outcomes.extend(fresh.into_iter().map(|(test, outcome)| (test, outcome.unwrap_or_else(untold))));
+            known
+                .outcomes
+                .extend(fresh.into_iter().map(|(test, outcome)| (test, outcome.unwrap_or_else(untold))));
             (known, ran, kept, (!is_unsettled).then_some(source), is_unsettled)
         } else {
             let known = self.reported(&chosen, options, surroundings, store, &mut told)?;
@@ -102,9 +105,13 @@ impl Specs {
 
     /// What criteria require that is not there.
     fn unmet(&self, criteria: &Chosen<'_>, surroundings: Surroundings<'_>) -> BTreeMap<Requirement, String> {
-        let required: BTreeSet<&Requirement> =
-            criteria.iter().filter(|criterion| !criterion.tests().is_empty()).flat_map(|criterion| &criterion.requires).collect();
-        let lack = |needed: &Requirement| requirements::lack(needed, surroundings.roots, surroundings.variables);
+        let required: BTreeSet<&Requirement> = criteria
+            .iter()
+            .filter(|criterion| !criterion.tests().is_empty())
+            .flat_map(|criterion| &criterion.requires)
+            .collect();
+        let lack =
+            |needed: &Requirement| requirements::lack(needed, surroundings.roots, surroundings.variables);
         required.into_iter().filter_map(|needed| Some((needed.clone(), lack(needed)?))).collect()
     }
 
@@ -155,12 +162,15 @@ impl Specs {
         }
         let mut known = Known::default();
         let mut untold = BTreeSet::new();
-        for reference in criteria.iter().flat_map(|criterion| criterion.tests()).map(|cited| &cited.reference) {
+        for reference in criteria.iter().flat_map(|criterion| criterion.tests()).map(|cited| &cited.reference)
+        {
             let found = report.find(reference);
             if found.is_empty() {
                 untold.insert(reference.runner);
             } else {
-                known.resolved.insert(reference.clone(), found.iter().map(|(test, _)| test.clone()).collect());
+                known
+                    .resolved
+                    .insert(reference.clone(), found.iter().map(|(test, _)| test.clone()).collect());
                 known.outcomes.extend(found);
             }
         }
@@ -170,9 +180,13 @@ impl Specs {
         }
         let listings = self.listings(untold, surroundings, store, told)?;
         for (reference, tests) in self.resolve(criteria, &listings)? {
-            let aliases = |test: &Reference| listings.get(&test.runner).map_or(&[][..], |all| all.aliases(&test.target));
+            let aliases = |test: &Reference| {
+                listings.get(&test.runner).map_or(&[][..], |all| all.aliases(&test.target))
+            };
             for test in &tests {
-                let outcome = report.get(&test.key()).or_else(|| aliases(test).iter().find_map(|alias| report.get(alias)));
+                let outcome = report
+                    .get(&test.key())
+                    .or_else(|| aliases(test).iter().find_map(|alias| report.get(alias)));
                 known.outcomes.extend(outcome.map(|outcome| (test.clone(), outcome.clone())));
             }
             known.resolved.insert(reference, tests);

@@ -13,13 +13,12 @@ use super::StoreError;
 use super::open::{APPLICATION_ID, Found, LINK, connect, look};
 
 /// What leads from schema n to n + 1, from nothing on. Those that were released never change.
-pub(super) const MIGRATIONS: &[&str] =
-    &[
-        include_str!("schema/0001.sql"),
-        include_str!("schema/0002.sql"),
-        include_str!("schema/0003.sql"),
-        include_str!("schema/0004.sql"),
-    ];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
+];
 
 /// Brings the folder's database to the newest schema, if nobody else has done so meanwhile.
 pub(super) fn to_newest(folder: &Path, migrations: &[&str]) -> Result<(), StoreError> {

@@ -78,12 +78,17 @@ impl Store {
     /// [`StoreError`] if the database cannot be read.
     pub fn verdicts(&self, root: &Path) -> Result<BTreeMap<String, VerdictRow>, StoreError> {
         self.read(|view| {
-            view.prepare_cached("SELECT criterion, verdict, source, at FROM verdicts WHERE project_root = ?1")?
-                .query_map([root.as_os_str().as_bytes()], |row| {
-                    let source = row.get::<_, Option<[u8; 32]>>(2)?.map(Digest::from_bytes);
-                    Ok((row.get(0)?, VerdictRow { verdict: read(row, 1, "verdict")?, source, at: time_at(row, 3)? }))
-                })?
-                .collect()
+            view.prepare_cached(
+                "SELECT criterion, verdict, source, at FROM verdicts WHERE project_root = ?1",
+            )?
+            .query_map([root.as_os_str().as_bytes()], |row| {
+                let source = row.get::<_, Option<[u8; 32]>>(2)?.map(Digest::from_bytes);
+                Ok((
+                    row.get(0)?,
+                    VerdictRow { verdict: read(row, 1, "verdict")?, source, at: time_at(row, 3)? },
+                ))
+            })?
+            .collect()
         })
     }
 

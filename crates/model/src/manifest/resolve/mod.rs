@@ -66,8 +66,9 @@ pub(super) fn manifest(
         envs.insert(name, service);
     }
     let stack = file.stack.map(|section| stack(section, document));
-    let is_empty =
-        ["env", "service", "pipeline", "stack", "spec"].iter().all(|key| document.keys(&steps![*key]).is_empty());
+    let is_empty = ["env", "service", "pipeline", "stack", "spec"]
+        .iter()
+        .all(|key| document.keys(&steps![*key]).is_empty());
     if is_empty && !is_beside_code && !document.lacks(&[]) {
         let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));

@@ -18,10 +18,15 @@ pub(super) fn runners(section: SpecSection, document: &mut Document<'_>) -> Runn
         }
         let folder = section.folder.map(|folder| folder.0).unwrap_or_default();
         if folder.starts_with(['/', '~']) {
-            let problem = Problem::new("bad-path", format!("`{folder}` is not told from the project's folder"));
+            let problem =
+                Problem::new("bad-path", format!("`{folder}` is not told from the project's folder"));
             document.at_value(&steps!["spec", name, "folder"], problem.hint("such as `web`"));
         }
-        RunnerSettings { command: section.command.unwrap_or(default.command), arguments: section.arguments, folder }
+        RunnerSettings {
+            command: section.command.unwrap_or(default.command),
+            arguments: section.arguments,
+            folder,
+        }
     };
     Runners {
         cargo: settings("cargo", cargo, default.cargo),
