@@ -8,6 +8,8 @@ use setpoint_runtime::spec::{Event, SpecError, Specs, Surroundings};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
+use crate::output::Output;
+use crate::run_view::text::clean;
 
 /// Verify what has to hold, by the tests that show it: `specs/*.toml`
 #[derive(Debug, Args)]
@@ -62,20 +64,18 @@ fn specs(context: &Context) -> Result<Specs, Failure> {
     Ok(Specs::load(&context.folder, &context.assignments)?)
 }
 
-fn surroundings(context: &Context) -> Surroundings<'_> {
-    Surroundings {
-        roots: &context.roots,
-        variables: &context.variables,
-        cancel: &context.cancel,
-        verbose: context.output.verbose > 0 && !context.output.json,
-    }
+/// What specs are worked on with.
+fn surroundings<'a>(context: &'a Context, told: &'a dyn Fn(Event<'_>)) -> Surroundings<'a> {
+    Surroundings { roots: &context.roots, variables: &context.variables, cancel: &context.cancel, told }
 }
 
 /// Says what is going on, for whoever waits for it.
-fn tell(context: &Context, event: Event) {
-    context.output.progress(match event {
-        Event::Listing(runner) => format!("{runner}: looking which tests there are"),
-        Event::Running(runner, 1) => format!("{runner}: running 1 test"),
-        Event::Running(runner, tests) => format!("{runner}: running {tests} tests"),
-    });
+fn tell(output: Output) -> impl Fn(Event<'_>) {
+    move |event| match event {
+        Event::Listing(runner) => output.progress(format!("{runner}: looking which tests there are")),
+        Event::Running(runner, 1) => output.progress(format!("{runner}: running 1 test")),
+        Event::Running(runner, tests) => output.progress(format!("{runner}: running {tests} tests")),
+        Event::Said(line) if output.verbose > 0 => output.progress(clean(line)),
+        Event::Said(_) => {}
+    }
 }

@@ -58,7 +58,7 @@ pub enum SpecError {
         why: String,
     },
     /// A runner did not do what was asked of it.
-    #[error("{runner}: `{command}` {how}{}", quoted(.said))]
+    #[error("{runner}: `{command}`: {how}{}", quoted(.said))]
     Runner {
         /// Which one.
         runner: Runner,

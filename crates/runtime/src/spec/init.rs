@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use setpoint_model::spec::{FOLDER, Runner, scaffold};
 
 use super::{SpecError, Specs, Surroundings, files, runners};
-use crate::spec::verify::Event;
 use crate::store::Store;
 
 /// Writes specs of the tests that there are in a folder, and gives their files.
@@ -18,7 +17,6 @@ pub fn init(
     assignments: &[String],
     surroundings: Surroundings<'_>,
     store: &mut Store,
-    told: impl FnMut(Event),
 ) -> Result<Vec<PathBuf>, SpecError> {
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -30,7 +28,7 @@ pub fn init(
         return Err(SpecError::Exist(folder));
     }
     let specs = Specs { runners: runners(&root, assignments)?, specs: Vec::new(), root };
-    let listings = specs.listings(detected(&specs.root), surroundings, store, told)?;
+    let listings = specs.listings(detected(&specs.root), surroundings, store)?;
     let made = scaffold(&listings);
     if made.is_empty() {
         return Err(SpecError::NoTests(specs.root));

@@ -17,7 +17,7 @@ use setpoint_model::spec::{self, Criterion, FOLDER, Listing, Reference, Runner, 
 
 pub use error::SpecError;
 pub use init::init;
-pub use verify::{Event, Options, ReportFile, Verified};
+pub use verify::{Options, ReportFile, Verified};
 
 use crate::cancel::Cancel;
 use crate::paths::Roots;
@@ -40,7 +40,7 @@ pub struct Specs {
 }
 
 /// What specs are worked on with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     /// Where state lies.
     pub roots: &'a Roots,
@@ -48,8 +48,25 @@ pub struct Surroundings<'a> {
     pub variables: &'a BTreeMap<String, String>,
     /// Whether it is to stop.
     pub cancel: &'a Cancel,
-    /// Whether what runners say is shown as it comes.
-    pub verbose: bool,
+    /// Hears what is going on.
+    pub told: &'a dyn Fn(Event<'_>),
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("roots", self.roots).finish_non_exhaustive()
+    }
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A runner is asked for its tests.
+    Listing(Runner),
+    /// A runner runs so many of them.
+    Running(Runner, usize),
+    /// A runner says something.
+    Said(&'a str),
 }
 
 /// Which criteria are meant, and how they are called.
@@ -129,7 +146,6 @@ impl Specs {
         runners: impl IntoIterator<Item = Runner>,
         surroundings: Surroundings<'_>,
         store: &mut Store,
-        mut told: impl FnMut(Event),
     ) -> Result<BTreeMap<Runner, Listing>, SpecError> {
         let mut source = self.source(surroundings.roots)?;
         let mut listings = BTreeMap::new();
@@ -138,7 +154,7 @@ impl Specs {
             let listing = match known.filter(|(key, _)| *key == self.key(runner, source)) {
                 Some((_, listing)) => listing,
                 None => {
-                    told(Event::Listing(runner));
+                    (surroundings.told)(Event::Listing(runner));
                     let listing = self.tools(surroundings).list(runner)?;
                     // A runner may write what belongs to the source, such as a lock file.
                     source = self.source(surroundings.roots)?;
@@ -206,13 +222,7 @@ impl Specs {
     }
 
     fn tools<'t>(&'t self, surroundings: Surroundings<'t>) -> Tools<'t> {
-        Tools {
-            root: &self.root,
-            runners: &self.runners,
-            variables: surroundings.variables,
-            cancel: surroundings.cancel,
-            verbose: surroundings.verbose,
-        }
+        Tools { root: &self.root, runners: &self.runners, surroundings }
     }
 }
 
@@ -261,4 +271,9 @@ fn files(root: &Path) -> std::io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// A folder for what a runner writes, which goes with it.
+fn report_folder() -> Result<tempfile::TempDir, SpecError> {
+    tempfile::tempdir().map_err(|source| SpecError::Io { path: std::env::temp_dir(), source })
 }

@@ -2,24 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use setpoint_model::manifest::{RunnerSettings, Runners};
 use setpoint_model::spec::runner::{cargo, go, pytest, vitest};
 use setpoint_model::spec::{Listing, Outcome, Reference, Report, Runner};
 
-use super::SpecError;
-use super::process::{Ran, Said, run};
-use crate::cancel::Cancel;
+use super::process::{Invocation, Ran, Said, run};
+use super::{SpecError, Surroundings, report_folder};
 
 /// What tests run with.
 pub(super) struct Tools<'a> {
     pub(super) root: &'a Path,
     pub(super) runners: &'a Runners,
-    pub(super) variables: &'a BTreeMap<String, String>,
-    pub(super) cancel: &'a Cancel,
-    /// Whether what runners say is shown as it comes.
-    pub(super) verbose: bool,
+    pub(super) surroundings: Surroundings<'a>,
 }
 
 impl Tools<'_> {
@@ -27,42 +22,42 @@ impl Tools<'_> {
     pub(super) fn list(&self, runner: Runner) -> Result<Listing, SpecError> {
         match runner {
             Runner::Cargo if self.has_nextest() => {
-                let ran = self.run(runner, Said::Apart { shown: false }, |command| {
+                let ran = self.run(runner, Said::Apart, |command| {
                     command.args(cargo::LIST).args(self.arguments(runner))
                 })?;
-                if !ran.status.success() {
+                if !ran.ended.success() {
                     return Err(ran.failed());
                 }
-                cargo::nextest_listing(&ran.stdout).map_err(|error| ran.failed_as(&error.to_string()))
+                cargo::nextest_listing(&ran.results).map_err(|error| ran.failed_as(&error.to_string()))
             }
             Runner::Cargo => {
                 let binaries = self.build(&["--workspace"])?;
                 let ran = self.run(runner, Said::Together, |command| {
-                    command.arg("test").arg("--workspace");
-                    command.args(self.arguments(runner)).args(["--", "--list", "--format", "terse"])
+                    command.args(["test", "--workspace"]).args(self.arguments(runner));
+                    command.args(["--", "--list", "--format", "terse"])
                 })?;
-                if !ran.status.success() {
+                if !ran.ended.success() {
                     return Err(ran.failed());
                 }
-                Ok(cargo::plain_listing(&ran.stdout, &binaries))
+                Ok(cargo::plain_listing(&ran.results, &binaries))
             }
             Runner::Pytest => {
-                let ran = self.run(runner, Said::Apart { shown: false }, |command| {
+                let ran = self.run(runner, Said::Apart, |command| {
                     command.args(pytest::LIST).args(self.arguments(runner))
                 })?;
-                match ran.status.code() {
-                    Some(0 | pytest::NO_TESTS) => Ok(pytest::listing(&ran.stdout)),
+                match ran.code() {
+                    Some(0 | pytest::NO_TESTS) => Ok(pytest::listing(&ran.results)),
                     _ => Err(ran.failed()),
                 }
             }
             Runner::Go => {
-                let ran = self.run(runner, Said::Apart { shown: false }, |command| {
-                    command.args(go::LIST).args(self.arguments(runner)).arg(go::ALL)
+                let ran = self.run(runner, Said::Apart, |command| {
+                    command.args(go::LIST).args(self.arguments(runner)).args([go::ALL])
                 })?;
-                if ran.status.success() { Ok(go::listing(&ran.stdout)) } else { Err(ran.failed()) }
+                if ran.ended.success() { Ok(go::listing(&ran.results)) } else { Err(ran.failed()) }
             }
             Runner::Vitest => {
-                let (ran, json) = self.vitest(vitest::LIST, &[], false)?;
+                let (ran, json) = self.vitest(vitest::LIST, &[])?;
                 match json {
                     Some(json) => vitest::listing(&json, &self.folder(runner).to_string_lossy())
                         .map_err(|error| ran.failed_as(&error.to_string())),
@@ -85,23 +80,23 @@ impl Tools<'_> {
             Runner::Pytest => {
                 let place = report_folder()?;
                 let file = place.path().join("junit.xml");
-                let ran = self.run(runner, Said::Apart { shown: self.verbose }, |command| {
+                let ran = self.run(runner, Said::Apart, |command| {
                     command.args(pytest::RUN).args(self.arguments(runner));
-                    command.arg(format!("--junit-xml={}", file.display())).args(targets)
+                    command.args([format!("--junit-xml={}", file.display())]).args(targets)
                 })?;
                 let text = std::fs::read_to_string(&file).map_err(|_| ran.failed())?;
                 self.told(&ran, &text, targets, listing)
             }
             Runner::Go => {
-                let ran = self.run(runner, Said::Apart { shown: self.verbose }, |command| {
+                let ran = self.run(runner, Said::Apart, |command| {
                     command.args(go::RUN).args(self.arguments(runner));
                     command.args(go::selection(targets.iter().map(String::as_str)))
                 })?;
-                self.told(&ran, &ran.stdout, targets, listing)
+                self.told(&ran, &ran.results, targets, listing)
             }
             Runner::Vitest => {
                 let selection = vitest::selection(targets.iter().map(String::as_str));
-                let (ran, json) = self.vitest(vitest::RUN, &selection, self.verbose)?;
+                let (ran, json) = self.vitest(vitest::RUN, &selection)?;
                 self.told(&ran, &json.ok_or_else(|| ran.failed())?, targets, listing)
             }
             Runner::Command => targets.iter().map(|target| self.test_command(target)).collect(),
@@ -109,10 +104,10 @@ impl Tools<'_> {
     }
 
     fn test_command(&self, target: &str) -> Result<(Reference, Outcome), SpecError> {
-        let ran = self.run(Runner::Command, Said::Together, |command| command.arg(target))?;
-        let outcome = match ran.status.success() {
+        let ran = self.run(Runner::Command, Said::Together, |command| command.args([target]))?;
+        let outcome = match ran.ended.success() {
             true => Outcome::Passed,
-            false => Outcome::Failed(format!("{}\n{}", ran.last_words(), ran.status).trim_start().to_owned()),
+            false => Outcome::Failed(format!("{}\n{}", ran.last_words(), ran.ended).trim_start().to_owned()),
         };
         Ok((Reference::new(Runner::Command, target), outcome))
     }
@@ -132,25 +127,23 @@ impl Tools<'_> {
             targets.iter().cloned().partition(|target| !has_nextest || is_together(&target));
         let mut outcomes = BTreeMap::new();
         if !apart.is_empty() {
-            let ran = self.run(Runner::Cargo, Said::Apart { shown: self.verbose }, |command| {
-                command
-                    .env(cargo::JSON.0, cargo::JSON.1)
-                    .args(cargo::RUN)
-                    .args(self.arguments(Runner::Cargo));
+            let ran = self.run(Runner::Cargo, Said::Apart, |command| {
+                command.env.insert(cargo::JSON.0.to_owned(), cargo::JSON.1.to_owned());
+                command.args(cargo::RUN).args(self.arguments(Runner::Cargo));
                 command.args(cargo::nextest_selection(apart.iter().map(String::as_str), listing))
             })?;
-            outcomes.extend(self.told(&ran, &ran.stdout, &apart, listing)?);
+            outcomes.extend(self.told(&ran, &ran.results, &apart, listing)?);
         }
         if !plain.is_empty() {
             let (binaries, names) = cargo::plain_selection(plain.iter().map(String::as_str), listing);
             let binaries: Vec<&str> = binaries.iter().map(String::as_str).collect();
             let built = self.build(&binaries)?;
             let ran = self.run(Runner::Cargo, Said::Together, |command| {
-                command.args(["test", "--no-fail-fast"]).args(&binaries);
+                command.args(["test", "--no-fail-fast"]).args(binaries);
                 command.args(self.arguments(Runner::Cargo)).args(["--", "--exact"]).args(names)
             })?;
             let suites = built.into_iter().map(|(file, binary)| (file, binary.id)).collect();
-            let report = Report::of_cargo_test(&ran.stdout, &suites);
+            let report = Report::of_cargo_test(&ran.results, &suites);
             let report = report.map_err(|error| ran.failed_as(&error.to_string()))?;
             outcomes.extend(found(&ran, &report, &plain, listing)?);
         }
@@ -159,24 +152,19 @@ impl Tools<'_> {
 
     /// Builds test binaries, and gives them by their files.
     fn build(&self, binaries: &[&str]) -> Result<BTreeMap<String, cargo::Binary>, SpecError> {
-        let ran = self.run(Runner::Cargo, Said::Apart { shown: self.verbose }, |command| {
+        let ran = self.run(Runner::Cargo, Said::Apart, |command| {
             command.args(cargo::BUILD).args(binaries).args(self.arguments(Runner::Cargo))
         })?;
-        if ran.status.success() { Ok(cargo::binaries(&ran.stdout)) } else { Err(ran.failed()) }
+        if ran.ended.success() { Ok(cargo::binaries(&ran.results)) } else { Err(ran.failed()) }
     }
 
     /// Runs Vitest, and gives its report, if it wrote one.
-    fn vitest(
-        &self,
-        arguments: &[&str],
-        selection: &[String],
-        shown: bool,
-    ) -> Result<(Ran, Option<String>), SpecError> {
+    fn vitest(&self, arguments: &[&str], selection: &[String]) -> Result<(Ran, Option<String>), SpecError> {
         let place = report_folder()?;
         let file = place.path().join("report.json");
-        let ran = self.run(Runner::Vitest, Said::Apart { shown }, |command| {
+        let ran = self.run(Runner::Vitest, Said::Apart, |command| {
             command.args(arguments).args(self.arguments(Runner::Vitest));
-            command.arg(format!("--outputFile={}", file.display())).args(selection)
+            command.args([format!("--outputFile={}", file.display())]).args(selection)
         })?;
         Ok((ran, std::fs::read_to_string(&file).ok()))
     }
@@ -193,7 +181,7 @@ impl Tools<'_> {
             return Err(ran.failed());
         }
         let report = Report::parse(text, None, &self.folder(ran.runner).to_string_lossy());
-        let report = report.map_err(|error| ran.failed_as(&format!("{}; {error}", ran.status)))?;
+        let report = report.map_err(|error| ran.failed_as(&format!("{}: {error}", ran.ended)))?;
         found(ran, &report, targets, listing)
     }
 
@@ -212,41 +200,26 @@ impl Tools<'_> {
         }
     }
 
-    fn command(&self, runner: Runner) -> Command {
-        let argv = &self.settings(runner).command;
-        let mut command = Command::new(argv.first().map_or("", String::as_str));
-        command.args(argv.iter().skip(1)).current_dir(self.folder(runner)).env_clear().envs(self.variables);
-        if runner == Runner::Pytest {
-            // Running tests must not change what they are tests of.
-            command.env("PYTHONDONTWRITEBYTECODE", "1");
-        }
-        command
-    }
-
     fn run(
         &self,
         runner: Runner,
         said: Said,
-        with: impl FnOnce(&mut Command) -> &mut Command,
+        with: impl FnOnce(&mut Invocation) -> &mut Invocation,
     ) -> Result<Ran, SpecError> {
-        let mut command = self.command(runner);
-        with(&mut command);
-        run(runner, &mut command, said, self.cancel)
+        let argv = self.settings(runner).command.clone();
+        let mut invocation = Invocation { runner, argv, env: BTreeMap::new(), folder: self.folder(runner) };
+        if runner == Runner::Pytest {
+            // Running tests must not change what they are tests of.
+            invocation.env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
+        }
+        with(&mut invocation);
+        run(invocation, said, self.surroundings)
     }
 
     fn has_nextest(&self) -> bool {
-        let mut command = self.command(Runner::Cargo);
-        command
-            .args(["nextest", "--version"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
+        let ran = self.run(Runner::Cargo, Said::Together, |cargo| cargo.args(["nextest", "--version"]));
+        ran.is_ok_and(|ran| ran.ended.success())
     }
-}
-
-fn report_folder() -> Result<tempfile::TempDir, SpecError> {
-    tempfile::tempdir().map_err(|source| SpecError::Io { path: std::env::temp_dir(), source })
 }
 
 /// What a report tells of these tests. A run that tells of none of them was none.

@@ -9,7 +9,7 @@ use setpoint_model::spec::{
     Criterion, Known, Listing, Outcome, Reference, Report, Requirement, Runner, State, Verdict, judge,
 };
 
-use super::{Chosen, SpecError, Specs, Surroundings, requirements};
+use super::{Chosen, Event, SpecError, Specs, Surroundings, requirements};
 use crate::store::{Store, StoreError, VerdictRow};
 
 /// What is verified, and how.
@@ -30,15 +30,6 @@ pub struct ReportFile {
     pub suite: Option<String>,
     /// Its file.
     pub path: PathBuf,
-}
-
-/// What is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A runner is asked for its tests.
-    Listing(Runner),
-    /// A runner runs so many of them.
-    Running(Runner, usize),
 }
 
 /// What came of it.
@@ -65,12 +56,11 @@ impl Specs {
         options: &Options,
         surroundings: Surroundings<'_>,
         store: &mut Store,
-        mut told: impl FnMut(Event),
     ) -> Result<Verified<'_>, SpecError> {
         let chosen = self.chosen(&options.names)?;
         let (known, ran, kept, source, is_unsettled) = if options.reports.is_empty() {
             let unmet = self.unmet(&chosen, surroundings);
-            let listings = self.listings(needed(&chosen, &unmet), surroundings, store, &mut told)?;
+            let listings = self.listings(needed(&chosen, &unmet), surroundings, store)?;
             let resolved = self.resolve(&chosen, &listings)?;
             let source = self.source(surroundings.roots)?;
             let outcomes =
@@ -81,7 +71,7 @@ impl Specs {
                 wanted.iter().filter(|test| !known.outcomes.contains_key(*test)).cloned().collect();
             let kept = wanted.len() - missing.len();
             let ran = missing.len();
-            let fresh = self.test(missing, &listings, surroundings, &mut told)?;
+            let fresh = self.test(missing, &listings, surroundings)?;
             let is_unsettled = !fresh.is_empty() && self.source(surroundings.roots)? != source;
             if !is_unsettled && !fresh.is_empty() {
                 let told = fresh.iter().filter_map(|(test, outcome)| Some((test, outcome.as_ref()?)));
@@ -93,7 +83,7 @@ impl Specs {
                 .extend(fresh.into_iter().map(|(test, outcome)| (test, outcome.unwrap_or_else(untold))));
             (known, ran, kept, (!is_unsettled).then_some(source), is_unsettled)
         } else {
-            let known = self.reported(&chosen, options, surroundings, store, &mut told)?;
+            let known = self.reported(&chosen, options, surroundings, store)?;
             let ran = known.outcomes.len();
             (known, ran, 0, None, false)
         };
@@ -121,7 +111,6 @@ impl Specs {
         tests: BTreeSet<Reference>,
         listings: &BTreeMap<Runner, Listing>,
         surroundings: Surroundings<'_>,
-        told: &mut impl FnMut(Event),
     ) -> Result<BTreeMap<Reference, Option<Outcome>>, SpecError> {
         let mut of_runners: BTreeMap<Runner, BTreeSet<String>> = BTreeMap::new();
         for test in tests {
@@ -130,7 +119,7 @@ impl Specs {
         let none = Listing::default();
         let mut all = BTreeMap::new();
         for (runner, targets) in of_runners {
-            told(Event::Running(runner, targets.len()));
+            (surroundings.told)(Event::Running(runner, targets.len()));
             let mut outcomes =
                 self.tools(surroundings).test(runner, &targets, listings.get(&runner).unwrap_or(&none))?;
             for target in targets {
@@ -150,7 +139,6 @@ impl Specs {
         options: &Options,
         surroundings: Surroundings<'_>,
         store: &mut Store,
-        told: &mut impl FnMut(Event),
     ) -> Result<Known, SpecError> {
         let mut report = Report::default();
         for file in &options.reports {
@@ -178,7 +166,7 @@ impl Specs {
         if untold.is_empty() {
             return Ok(known);
         }
-        let listings = self.listings(untold, surroundings, store, told)?;
+        let listings = self.listings(untold, surroundings, store)?;
         for (reference, tests) in self.resolve(criteria, &listings)? {
             let aliases = |test: &Reference| {
                 listings.get(&test.runner).map_or(&[][..], |all| all.aliases(&test.target))

@@ -61,8 +61,7 @@ impl Coverage {
         context.stop_on_signals()?;
         let mut store = context.store()?;
         let runners = specs.runners();
-        let listings =
-            specs.listings(runners, surroundings(context), &mut store, |event| tell(context, event))?;
+        let listings = specs.listings(runners, surroundings(context, &tell(context.output)), &mut store)?;
         let found = coverage::coverage(&specs.specs, &listings, &store.proofs(&specs.root)?);
         if context.output.json {
             context.output.value(&shown(&found));

@@ -23,10 +23,9 @@ impl Init {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         context.stop_on_signals()?;
         let mut store = context.store()?;
-        let files =
-            spec::init(&context.folder, &context.assignments, surroundings(context), &mut store, |event| {
-                tell(context, event)
-            })?;
+        let told = tell(context.output);
+        let around = surroundings(context, &told);
+        let files = spec::init(&context.folder, &context.assignments, around, &mut store)?;
         let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         if context.output.json {
             context.output.value(&Written { setpoint: json::VERSION, files });

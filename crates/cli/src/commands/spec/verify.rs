@@ -75,8 +75,7 @@ impl Verify {
         let options = Options { names: self.names, force: self.force, reports: self.from };
         let is_from_reports = !options.reports.is_empty();
         let began = Instant::now();
-        let verified =
-            specs.verify(&options, surroundings(context), &mut store, |event| tell(context, event))?;
+        let verified = specs.verify(&options, surroundings(context, &tell(context.output)), &mut store)?;
         let sheet = Sheet::new(&specs.specs, &verified.criteria);
         for (path, form) in self.report.iter().zip(forms) {
             let page = match form {
