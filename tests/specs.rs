@@ -176,6 +176,8 @@ fn commands_run_and_what_they_need_is_asked_for() {
     assert!(!project.root.join("ran").exists());
     verify(&project, &["cart.3"]).exits(0);
     verify(&project, &["cart.3", "--strict"]).exits(1);
+    verify(&project, &["cart.3", "--strict=skips"]).exits(1);
+    verify(&project, &["cart.1", "--strict"]).exits(0);
 }
 
 #[test]

@@ -23,10 +23,11 @@ pub(crate) fn page(sheet: &Sheet<'_>) -> String {
                         h1 { "What has to hold, and what shows it" }
                         (bar(&counts))
                         (legend(&counts))
+                        (failures(sheet))
                     }
                     nav aria-label="Specs" {
                         @for part in sheet.parts() {
-                            a href={ "#" (part.spec.id) } { b { (part.spec.id) } " " (part.spec.title) (bar(&part.counts())) }
+                            (card(part))
                         }
                     }
                     @for part in sheet.parts() { (spec(part)) }
@@ -71,6 +72,38 @@ fn legend(counts: &Counts) -> Markup {
     }
 }
 
+/// Where to look first.
+fn failures(sheet: &Sheet<'_>) -> Markup {
+    let rows = sheet.parts().flat_map(|part| &part.criteria);
+    let failed = rows.filter(|row| row.verdict.state == State::Failed).map(|row| row.criterion.name());
+    let failed: Vec<String> = failed.collect();
+    html! {
+        @if !failed.is_empty() {
+            p.failures { "Failed:" @for name in failed { " " a href={ "#" (name) } { (name) } } }
+        }
+    }
+}
+
+fn card(part: &Part<'_>) -> Markup {
+    let counts = part.counts();
+    html! {
+        a href={ "#" (part.spec.id) } {
+            span { b { (part.spec.id) } " " (part.spec.title) }
+            span.soft { (counts.passed) " of " (counts.all()) }
+            (bar(&counts))
+        }
+    }
+}
+
+/// A text in which what stands between backticks is code.
+fn words(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 fn plural(state: State, number: usize) -> &'static str {
     match state {
         State::Gap if number != 1 => "gaps",
@@ -86,7 +119,7 @@ fn spec(part: &Part<'_>) -> Markup {
     html! {
         section id=(part.spec.id) aria-labelledby={ (part.spec.id) "-title" } {
             h2 id={ (part.spec.id) "-title" } { span.id { (part.spec.id) } " " (part.spec.title) }
-            p.soft { (part.spec.intent) }
+            p.soft { (words(&part.spec.intent)) }
             ol { @for row in &part.criteria { (criterion(row)) } }
         }
     }
@@ -101,8 +134,8 @@ fn criterion(row: &Row<'_>) -> Markup {
                 a.name href={ "#" (name) } { (name) }
                 span.state { (dot(state)) (state.word()) }
             }
-            p.what { (row.criterion.text) }
-            @for cause in &row.verdict.causes { (why(cause)) }
+            p.what { (words(&row.criterion.text)) }
+            @for (why, tests) in reasons(&row.verdict.causes) { (reason(why, &tests)) }
             @if let Some(remark) = &row.remark { p.soft { (remark) } }
             @if !tests.is_empty() {
                 details {
@@ -114,12 +147,25 @@ fn criterion(row: &Row<'_>) -> Markup {
     }
 }
 
-fn why(cause: &Cause) -> Markup {
-    let is_long = cause.why.trim().lines().count() > 1;
+/// The reasons of a verdict, each with all tests that give it.
+fn reasons(causes: &[Cause]) -> Vec<(&str, Vec<String>)> {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for cause in causes {
+        let test = cause.test.as_ref().map(ToString::to_string);
+        match reasons.iter_mut().find(|(why, _)| *why == cause.why) {
+            Some((_, tests)) => tests.extend(test),
+            None => reasons.push((&cause.why, test.into_iter().collect())),
+        }
+    }
+    reasons
+}
+
+fn reason(why: &str, tests: &[String]) -> Markup {
+    let is_long = why.trim().lines().count() > 1;
     html! {
         div.why {
-            @if let Some(test) = &cause.test { code { (test.to_string()) } }
-            @if is_long { pre tabindex="0" { (cause.why) } } @else if !cause.why.is_empty() { p { (cause.why) } }
+            @for test in tests { p { code { (test) } } }
+            @if is_long { pre tabindex="0" { (why) } } @else if !why.is_empty() { p { (words(why)) } }
         }
     }
 }

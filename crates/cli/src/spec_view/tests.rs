@@ -15,7 +15,7 @@ intent = "Nobody pays for what is not in it."
 text = "The sum is right."
 tests = ["go:x/cart:TestSum"]
 [criterion.2]
-text = "It is | empty at first."
+text = "It is | `Empty` at first."
 tests = ["go:x/cart:TestEmpty"]
 [criterion.3]
 text = "Refunds are paid."
@@ -61,7 +61,7 @@ fn a_page_of_markdown_is_a_table_for_each_spec() {
             rows,
             [
                 "| cart.1 | passed | The sum is right. | `go:x/cart:TestSum` |",
-                "| cart.2 | failed | It is \\| empty at first. | `go:x/cart:TestEmpty` &lt;script>alert(1)&lt;/script> |",
+                "| cart.2 | failed | It is \\| `Empty` at first. | `go:x/cart:TestEmpty` &lt;script>alert(1)&lt;/script> |",
                 "| cart.3 | gap | Refunds are paid. | later |",
             ]
         );

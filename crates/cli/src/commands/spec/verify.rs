@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use setpoint_runtime::spec::{Options, ReportFile};
 
 use super::{specs, surroundings, tell};
@@ -27,12 +27,21 @@ pub(crate) struct Verify {
     /// Write a report, for people: a page of HTML or Markdown, by the ending of its name; may be given several times
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
-    /// Fail for what is skipped or a gap, too
-    #[arg(long)]
-    strict: bool,
+    /// Fail for what is skipped or a gap, too; with `=skips`, for what is skipped
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    strict: Option<Strict>,
     /// Run tests that ended on this very source, too
     #[arg(long, conflicts_with = "from")]
     force: bool,
+}
+
+/// What is a failure besides failures.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Strict {
+    /// What is skipped
+    Skips,
+    /// What is skipped, and gaps
+    All,
 }
 
 /// A report, and the test binary that it is of, if it says so.
@@ -123,7 +132,11 @@ impl Verify {
                 output.note(format!("written: {}", path.display()));
             }
         }
-        let is_bad = counts.failed > 0 || (self.strict && counts.skipped + counts.gaps > 0);
+        let is_bad = match self.strict {
+            None => counts.failed > 0,
+            Some(Strict::Skips) => counts.failed + counts.skipped > 0,
+            Some(Strict::All) => counts.passed < counts.all(),
+        };
         Ok(if is_bad { Exit::Failed as u8 } else { SUCCESS })
     }
 }
