@@ -20,7 +20,7 @@ pub use file::{json_schema, parse};
 pub use listing::{Listed, Listing, Unresolved};
 pub use names::{CriterionNumber, SpecId};
 pub use reference::{Reference, Runner};
-pub use report::{Case, Outcome, Report, ReportError};
+pub use report::{Outcome, Report, ReportError};
 pub use requirement::Requirement;
 pub use scaffold::scaffold;
 pub use verdict::{Cause, Known, State, Verdict, judge};

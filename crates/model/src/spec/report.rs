@@ -26,11 +26,11 @@ pub enum Outcome {
 
 /// A test in a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Case {
+struct Case {
     /// What the report calls it: its class or binary, `::`, and its name.
-    pub key: String,
+    key: String,
     /// How it ended.
-    pub outcome: Outcome,
+    outcome: Outcome,
 }
 
 /// What became of tests, each once.
@@ -138,24 +138,6 @@ impl Report {
     /// What it calls the tests that it tells of.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
-    }
-
-    /// How many tests it tells of.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether it tells of none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl FromIterator<Case> for Report {
-    fn from_iter<I: IntoIterator<Item = Case>>(cases: I) -> Self {
-        Self::of(cases.into_iter().collect())
     }
 }
 

@@ -154,7 +154,7 @@ fn a_test_that_was_tried_twice_ended_as_it_did_at_worst() {
     for (first, second, worst) in
         [(pass.clone(), fail(), fail()), (fail(), pass.clone(), fail()), (skip, pass.clone(), pass)]
     {
-        let report: Report = [case(first), case(second)].into_iter().collect();
+        let report = Report::of(vec![case(first), case(second)]);
         assert_eq!(report.get("a::b"), Some(&worst));
     }
 }
@@ -169,4 +169,16 @@ fn what_is_no_report_is_refused() {
     }
     let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><testsuite name=\"&b;\"/>";
     assert!(matches!(Report::parse(bomb, None, ""), Err(ReportError::Broken(_))));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(<testcase|\\{\"|test |Running |::|\\[|\\$|\\PC){0,40}", suite in "\\PC{0,9}") {
+        let _ = Report::parse(&text, Some(&suite), &suite);
+        let _ = Report::of_cargo_test(&text, &BTreeMap::from([(suite.clone(), suite)]));
+        let (listing, _) = (pytest::listing(&text), cargo::nextest_listing(&text));
+        if let Ok(reference) = Reference::try_from(text) {
+            let _ = (reference.key(), listing.resolve(&reference));
+        }
+    }
 }

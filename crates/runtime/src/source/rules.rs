@@ -11,7 +11,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 pub(super) const OWN: &[u8] = b".setpointignore";
 const GIT: &[u8] = b".gitignore";
 /// What builds and tests make where they run.
-const MADE: [&str; 6] = ["target/", "node_modules/", "__pycache__/", ".pytest_cache/", ".venv/", "coverage/"];
+const MADE: [&str; 5] = ["target/", "node_modules/", "__pycache__/", ".pytest_cache/", ".venv/"];
 
 /// The rules of a folder: its own, and those of the folders above it.
 #[derive(Debug, Clone)]

@@ -52,12 +52,6 @@ pub struct Surroundings<'a> {
     pub told: &'a dyn Fn(Event<'_>),
 }
 
-impl std::fmt::Debug for Surroundings<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings").field("roots", self.roots).finish_non_exhaustive()
-    }
-}
-
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -68,9 +62,6 @@ pub enum Event<'a> {
     /// A runner says something.
     Said(&'a str),
 }
-
-/// Which criteria are meant, and how they are called.
-pub type Chosen<'s> = Vec<&'s Criterion>;
 
 impl Specs {
     /// Reads the specs of the nearest folder, from this one up, that has some.
@@ -112,7 +103,7 @@ impl Specs {
     ///
     /// # Errors
     /// [`SpecError::Unknown`] for the first name that nothing has.
-    pub fn chosen(&self, names: &[String]) -> Result<Chosen<'_>, SpecError> {
+    pub fn chosen(&self, names: &[String]) -> Result<Vec<&Criterion>, SpecError> {
         let is =
             |criterion: &Criterion, name: &str| criterion.spec.as_str() == name || criterion.name() == name;
         for name in names {
@@ -185,7 +176,7 @@ impl Specs {
 
     /// The runners whose tests are named, and those that have something to run here.
     #[must_use]
-    pub fn runners(&self) -> Vec<Runner> {
+    pub fn runners_with_tests(&self) -> Vec<Runner> {
         let mut runners = init::detected(&self.root);
         runners.extend(self.criteria().flat_map(Criterion::tests).map(|cited| cited.reference.runner));
         runners.retain(|runner| *runner != Runner::Command);

@@ -133,9 +133,7 @@ pub(super) fn run(
     let mut hear = |line: String| {
         words.push_str(&line);
         words.push('\n');
-        if said == Said::Apart {
-            (surroundings.told)(Event::Said(&line));
-        }
+        (surroundings.told)(Event::Said(&line));
     };
     let mut asked: Option<Instant> = None;
     let ended = loop {

@@ -9,7 +9,7 @@ use setpoint_model::spec::{
     Criterion, Known, Listing, Outcome, Reference, Report, Requirement, Runner, State, Verdict, judge,
 };
 
-use super::{Chosen, Event, SpecError, Specs, Surroundings, requirements};
+use super::{Event, SpecError, Specs, Surroundings, requirements};
 use crate::store::{Store, StoreError, VerdictRow};
 
 /// What is verified, and how.
@@ -94,7 +94,11 @@ impl Specs {
     }
 
     /// What criteria require that is not there.
-    fn unmet(&self, criteria: &Chosen<'_>, surroundings: Surroundings<'_>) -> BTreeMap<Requirement, String> {
+    fn unmet(
+        &self,
+        criteria: &[&Criterion],
+        surroundings: Surroundings<'_>,
+    ) -> BTreeMap<Requirement, String> {
         let required: BTreeSet<&Requirement> = criteria
             .iter()
             .filter(|criterion| !criterion.tests().is_empty())
@@ -135,7 +139,7 @@ impl Specs {
     /// there is such a test at all.
     fn reported(
         &self,
-        criteria: &Chosen<'_>,
+        criteria: &[&Criterion],
         options: &Options,
         surroundings: Surroundings<'_>,
         store: &mut Store,
@@ -205,7 +209,7 @@ impl Specs {
 }
 
 /// The runners whose tests can be run: those of criteria whose requirements are met.
-fn needed(criteria: &Chosen<'_>, unmet: &BTreeMap<Requirement, String>) -> BTreeSet<Runner> {
+fn needed(criteria: &[&Criterion], unmet: &BTreeMap<Requirement, String>) -> BTreeSet<Runner> {
     let can_run = criteria.iter().filter(|criterion| is_met(criterion, unmet));
     let runners = can_run.flat_map(|criterion| criterion.tests()).map(|cited| cited.reference.runner);
     runners.filter(|runner| *runner != Runner::Command).collect()
@@ -216,7 +220,7 @@ fn is_met(criterion: &Criterion, unmet: &BTreeMap<Requirement, String>) -> bool 
 }
 
 /// The tests of criteria whose requirements are met.
-fn wanted(criteria: &Chosen<'_>, known: &Known) -> BTreeSet<Reference> {
+fn wanted(criteria: &[&Criterion], known: &Known) -> BTreeSet<Reference> {
     let can_run = criteria.iter().filter(|criterion| is_met(criterion, &known.unmet));
     can_run.flat_map(|criterion| criterion.tests()).flat_map(|cited| known.meant(&cited.reference)).collect()
 }

@@ -60,7 +60,7 @@ impl Coverage {
         let specs = specs(context)?;
         context.stop_on_signals()?;
         let mut store = context.store()?;
-        let runners = specs.runners();
+        let runners = specs.runners_with_tests();
         let listings = specs.listings(runners, surroundings(context, &tell(context.output)), &mut store)?;
         let found = coverage::coverage(&specs.specs, &listings, &store.proofs(&specs.root)?);
         if context.output.json {
@@ -97,9 +97,8 @@ impl Coverage {
         }
         for ((runner, suite), tests) in &found.uncited {
             output.line(format!("  {runner}:{suite}  {}", tests.len()));
-            let shown = if self.all { tests.len() } else { NAMED.min(tests.len()) };
             if self.all || tests.len() <= NAMED {
-                tests[..shown].iter().for_each(|test| output.line(format!("    {test}")));
+                tests.iter().for_each(|test| output.line(format!("    {test}")));
             }
         }
         let uncited: usize = found.uncited.values().map(Vec::len).sum();

@@ -1,6 +1,6 @@
 use clap::Args;
 use jiff::Timestamp;
-use setpoint_model::spec::{Criterion, Proof, State, Verdict};
+use setpoint_model::spec::{Cause, Criterion, Known, Proof, State, Verdict, judge};
 
 use super::specs;
 use crate::commands::SUCCESS;
@@ -62,12 +62,11 @@ fn fits(criterion: &Criterion, verdict: &Verdict) -> bool {
 
 /// How a criterion stands that was never verified.
 fn untold(criterion: &Criterion) -> Verdict {
-    let never = setpoint_model::spec::Cause { test: None, why: "never verified".to_owned() };
-    match &criterion.proof {
-        Proof::Gap(why) => Verdict {
-            state: State::Gap,
-            causes: vec![setpoint_model::spec::Cause { test: None, why: why.clone() }],
-        },
-        Proof::Tests(_) => Verdict { state: State::Skipped, causes: vec![never] },
+    match criterion.proof {
+        Proof::Gap(_) => judge(criterion, &Known::default()),
+        Proof::Tests(_) => {
+            let never = Cause { test: None, why: "never verified".to_owned() };
+            Verdict { state: State::Skipped, causes: vec![never] }
+        }
     }
 }
