@@ -45,6 +45,15 @@ pub struct Verified<'s> {
     pub is_unsettled: bool,
 }
 
+/// What is known of tests, and how it came to be known.
+struct Learnt {
+    known: Known,
+    ran: usize,
+    kept: usize,
+    /// The source that they ran on, if it stayed the same.
+    source: Option<Digest>,
+}
+
 impl Specs {
     /// Verifies criteria: finds the tests that they name, runs those of which it is not known how they end on this
     /// source, and records how the criteria stand.
@@ -58,39 +67,48 @@ impl Specs {
         store: &mut Store,
     ) -> Result<Verified<'_>, SpecError> {
         let chosen = self.chosen(&options.names)?;
-        let (known, ran, kept, source, is_unsettled) = if options.reports.is_empty() {
-            let unmet = self.unmet(&chosen, surroundings);
-            let listings = self.listings(needed(&chosen, &unmet), surroundings, store)?;
-            let resolved = self.resolve(&chosen, &listings)?;
-            let source = self.source(surroundings.roots)?;
-            let outcomes =
-                if options.force { BTreeMap::new() } else { store.test_outcomes(&self.root, source)? };
-            let mut known = Known { resolved, outcomes, unmet };
-            let wanted = wanted(&chosen, &known);
-            let missing: BTreeSet<_> =
-                wanted.iter().filter(|test| !known.outcomes.contains_key(*test)).cloned().collect();
-            let kept = wanted.len() - missing.len();
-            let ran = missing.len();
-            let fresh = self.test(missing, &listings, surroundings)?;
-            let is_unsettled = !fresh.is_empty() && self.source(surroundings.roots)? != source;
-            if !is_unsettled && !fresh.is_empty() {
-                let told = fresh.iter().filter_map(|(test, outcome)| Some((test, outcome.as_ref()?)));
-                store.write(|writer| writer.record_tests(&self.root, source, told, Timestamp::now()))?;
+        let learnt = match options.reports.is_empty() {
+            true => self.learn(&chosen, options.force, surroundings, store)?,
+            false => {
+                let known = self.reported(&chosen, options, surroundings, store)?;
+                Learnt { ran: known.outcomes.len(), known, kept: 0, source: None }
             }
-            let untold = || Outcome::Failed("its runner does not tell of it".to_owned());
-            known
-                .outcomes
-                .extend(fresh.into_iter().map(|(test, outcome)| (test, outcome.unwrap_or_else(untold))));
-            (known, ran, kept, (!is_unsettled).then_some(source), is_unsettled)
-        } else {
-            let known = self.reported(&chosen, options, surroundings, store)?;
-            let ran = known.outcomes.len();
-            (known, ran, 0, None, false)
         };
+        let is_unsettled = options.reports.is_empty() && learnt.source.is_none();
         let criteria: Vec<(&Criterion, Verdict)> =
-            chosen.into_iter().map(|criterion| (criterion, judge(criterion, &known))).collect();
-        self.record(&criteria, source, store)?;
-        Ok(Verified { criteria, ran, kept, is_unsettled })
+            chosen.into_iter().map(|criterion| (criterion, judge(criterion, &learnt.known))).collect();
+        self.record(&criteria, learnt.source, store)?;
+        Ok(Verified { criteria, ran: learnt.ran, kept: learnt.kept, is_unsettled })
+    }
+
+    /// Runs the tests that criteria name, but for those that ended on this source.
+    fn learn(
+        &self,
+        criteria: &[&Criterion],
+        force: bool,
+        surroundings: Surroundings<'_>,
+        store: &mut Store,
+    ) -> Result<Learnt, SpecError> {
+        let unmet = self.unmet(criteria, surroundings);
+        let listings = self.listings(needed(criteria, &unmet), surroundings, store)?;
+        let resolved = self.resolve(criteria, &listings)?;
+        let source = self.source(surroundings.roots)?;
+        let outcomes = if force { BTreeMap::new() } else { store.test_outcomes(&self.root, source)? };
+        let mut known = Known { resolved, outcomes, unmet };
+        let wanted = wanted(criteria, &known);
+        let is_missing = |test: &&Reference| !known.outcomes.contains_key(*test);
+        let missing: BTreeSet<Reference> = wanted.iter().filter(is_missing).cloned().collect();
+        let (ran, kept) = (missing.len(), wanted.len() - missing.len());
+        let fresh = self.test(missing, &listings, surroundings)?;
+        let is_settled = ran == 0 || self.source(surroundings.roots)? == source;
+        if is_settled && ran > 0 {
+            let told = fresh.iter().filter_map(|(test, outcome)| Some((test, outcome.as_ref()?)));
+            store.write(|writer| writer.record_tests(&self.root, source, told, Timestamp::now()))?;
+        }
+        let untold = || Outcome::Failed("its runner does not tell of it".to_owned());
+        let fresh = fresh.into_iter().map(|(test, outcome)| (test, outcome.unwrap_or_else(untold)));
+        known.outcomes.extend(fresh);
+        Ok(Learnt { known, ran, kept, source: is_settled.then_some(source) })
     }
 
     /// What criteria require that is not there.
