@@ -22,6 +22,7 @@ mod python;
 mod registry;
 mod rootless;
 mod session;
+mod specs;
 #[path = "../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;

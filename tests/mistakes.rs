@@ -224,6 +224,27 @@ fn every_command_speaks_json() {
 }
 
 #[test]
+fn every_command_is_completed_and_has_a_page() {
+    let project = Project::new("");
+    let help = project.run(&["--help"]);
+    let commands = help.stdout.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names: Vec<&str> = commands
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    let scripts =
+        ["bash", "zsh", "fish"].map(|shell| project.run(&["completions", shell]).exits(0).stdout.clone());
+    project.run(&["man", "pages"]).exits(0);
+    for name in names.into_iter().filter(|name| *name != "help") {
+        assert!(scripts.iter().all(|script| script.contains(name)), "{name}");
+        let page = project.read(&format!("pages/setpoint-{name}.1"));
+        assert!(page.contains(".TH"), "{name}: {page}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_has_its_own_exit_code() {
     let project = Project::full();
     for words in [

@@ -24,13 +24,13 @@ use crate::output::span;
 pub(crate) enum Exit {
     /// Done, or nothing to do.
     Success = 0,
-    /// A hook, a pack or a check failed.
+    /// A hook, a pack, a check or a criterion failed.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
     /// Something is to be done (`--exit-code`).
     Drift = 3,
-    /// The manifest is wrong.
+    /// The manifest or a spec is wrong.
     Manifest = 4,
     /// There is no such project, unit, hook or log.
     NotFound = 5,
@@ -54,11 +54,11 @@ impl Exit {
     /// All codes, with what they mean: the table in `docs/reference/exit-codes.md`.
     pub(crate) const TABLE: [(Self, &'static str); 13] = [
         (Self::Success, "done, or nothing to do"),
-        (Self::Failed, "a hook, a pack, a check or a step of a pipeline failed"),
+        (Self::Failed, "a hook, a pack, a check, a step of a pipeline or a criterion failed"),
         (Self::Usage, "the command line is wrong"),
         (Self::Drift, "something is to be done (`plan --exit-code`, `status --exit-code`)"),
-        (Self::Manifest, "the manifest is wrong; nothing was touched"),
-        (Self::NotFound, "there is no such project, unit, hook, pipeline, run or log"),
+        (Self::Manifest, "the manifest or a spec is wrong; nothing was touched"),
+        (Self::NotFound, "there is no such project, unit, hook, pipeline, run, log or spec"),
         (Self::Consent, "consent is needed and there is nobody to ask; nothing was done"),
         (Self::Engine, "the engine, the kernel, a registry or the disk failed"),
         (Self::State, "the state is damaged, or was written by a newer version"),

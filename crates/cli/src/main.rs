@@ -8,6 +8,7 @@ mod events;
 mod json;
 mod output;
 mod run_view;
+mod spec_view;
 
 use std::process::ExitCode;
 

@@ -20,4 +20,5 @@ pub mod pipeline;
 pub mod plan;
 pub mod reconcile;
 pub mod release;
+pub mod spec;
 pub mod template;

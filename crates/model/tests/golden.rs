@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use setpoint_model::manifest::{Layer, json_schema, parse, set_layer};
 use setpoint_model::pipeline::ir::Pipeline;
+use setpoint_model::spec;
 
 const HOW: &str = "if that is meant: SETPOINT_UPDATE_GOLDEN=1 cargo test -p setpoint-model";
 
@@ -65,10 +66,40 @@ fn every_mistake_is_told_as_it_should_be() {
 }
 
 #[test]
-fn the_schema_for_editors_is_that_of_the_code() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/manifest.schema.json");
-    let schema = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
-    assert!(golden(&path, &schema).is_none(), "docs/reference/manifest.schema.json is out of date\n{HOW}");
+fn every_mistake_in_a_spec_is_told_as_it_should_be() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/specs");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let different: Vec<String> = files
+        .iter()
+        .filter_map(|path| {
+            let text = fs::read_to_string(path).unwrap();
+            let problems = spec::parse(&[Layer { name: "specs/cart.toml", text: &text }]).unwrap_err();
+            let told: Vec<String> = problems.iter().map(|problem| format!("{problem}\n")).collect();
+            golden(&path.with_extension("txt"), &told.join("\n"))
+        })
+        .collect();
+    assert!(different.is_empty(), "{}\n{HOW}", different.join("\n"));
+}
+
+#[test]
+fn two_specs_of_one_name_are_told_apart_by_their_files() {
+    let text = "id = \"a\"\ntitle = \"t\"\nintent = \"i\"\n[criterion.1]\ntext = \"x\"\ngap = \"y\"\n";
+    let files = ["specs/a.toml", "specs/b.toml"].map(|name| Layer { name, text });
+    let problems = spec::parse(&files).unwrap_err();
+    let told = problems[0].to_string();
+    assert!(told.contains("at specs/b.toml:1:6") && told.contains("specs/a.toml:1:6"), "{told}");
+}
+
+#[test]
+fn the_schemas_for_editors_are_those_of_the_code() {
+    for (name, schema) in [("manifest", json_schema()), ("spec", spec::json_schema())] {
+        let name = format!("docs/reference/{name}.schema.json");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(&name);
+        let schema = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        assert!(golden(&path, &schema).is_none(), "{name} is out of date\n{HOW}");
+    }
 }
 
 /// The pipelines of a manifest, as they are handed over.

@@ -10,7 +10,7 @@ use crate::engine::{Account, EngineError, ExecSpec, Process};
 
 /// Whether a file may be executed by somebody.
 pub(crate) fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// Which boot of the machine this is.

@@ -35,6 +35,7 @@ pub mod secrets;
 pub mod session;
 pub mod snapshot;
 pub mod source;
+pub mod spec;
 pub mod store;
 mod tree_copy;
 pub mod upgrade;

@@ -26,7 +26,8 @@ class Evaluation(unittest.TestCase):
         reading, writing = os.pipe()
         script = f"exec 3>&{writing}; exec {sys.executable} -m setpoint._evaluate"
         process = subprocess.Popen(
-            ["/bin/sh", "-c", script],
+            # Not every shell knows descriptors of two digits.
+            ["/bin/bash", "-c", script],
             cwd=self.root,
             env={**os.environ, "PYTHONPATH": str(PACKAGE), "FROM_OUTSIDE": "1"},
             stdin=subprocess.PIPE,

@@ -29,6 +29,7 @@ mod rollback;
 mod run;
 pub(crate) mod runs;
 mod shell;
+mod spec;
 mod status;
 mod stop;
 mod uninstall;
@@ -87,6 +88,7 @@ enum Command {
     Pipelines(pipelines::Pipelines),
     Render(render::Render),
     Cache(cache::Cache),
+    Spec(spec::Spec),
     Init(init::Init),
     Import(import::Import),
     Exec(exec::Exec),
@@ -145,6 +147,7 @@ impl Command {
             Self::Pipelines(command) => command.run(context),
             Self::Render(command) => command.run(context),
             Self::Cache(command) => command.run(context),
+            Self::Spec(command) => command.run(context),
             Self::Init(command) => command.run(context),
             Self::Import(command) => command.run(context),
             Self::Exec(command) => command.run(context),

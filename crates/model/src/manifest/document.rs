@@ -2,12 +2,13 @@
 
 use super::problem::{Location, Problem};
 use super::source::{Sources, Span};
+use super::structure::{self, Later};
 use super::tree::{Data, Node, Step};
 
 /// The merged layers and the problems found in them.
-pub(super) struct Document<'a> {
-    pub(super) sources: Sources<'a>,
-    pub(super) tree: Node,
+pub(crate) struct Document<'a> {
+    pub(crate) sources: Sources<'a>,
+    pub(crate) tree: Node,
     /// What was found faulty, and is left out of what is read.
     pruned: Vec<Vec<Step>>,
     problems: Vec<(Span, Problem)>,
@@ -17,31 +18,31 @@ pub(super) struct Document<'a> {
 macro_rules! steps {
     ($($step:expr),* $(,)?) => { [$($crate::manifest::tree::Step::from($step)),*] };
 }
-pub(super) use steps;
+pub(crate) use steps;
 
 impl<'a> Document<'a> {
-    pub(super) fn new(sources: Sources<'a>, tree: Node) -> Self {
+    pub(crate) fn new(sources: Sources<'a>, tree: Node) -> Self {
         Self { sources, tree, pruned: Vec::new(), problems: Vec::new() }
     }
 
     /// Notes a problem at a span.
-    pub(super) fn report(&mut self, span: Span, problem: Problem) {
+    pub(crate) fn report(&mut self, span: Span, problem: Problem) {
         self.problems.push((span, problem));
     }
 
     /// Notes a problem at the value of a path.
-    pub(super) fn at_value(&mut self, path: &[Step], problem: Problem) {
+    pub(crate) fn at_value(&mut self, path: &[Step], problem: Problem) {
         self.report(self.value_span(path), problem);
     }
 
     /// Notes a problem at the key of a path.
-    pub(super) fn at_key(&mut self, path: &[Step], problem: Problem) {
+    pub(crate) fn at_key(&mut self, path: &[Step], problem: Problem) {
         self.report(self.key_span(path), problem);
     }
 
     /// Leaves out what is at this path from what is read: the nearest key above it, since the places in a list must
     /// stay what they are.
-    pub(super) fn prune(&mut self, mut path: Vec<Step>) {
+    pub(crate) fn prune(&mut self, mut path: Vec<Step>) {
         if let Some(list) = path.iter().position(|step| matches!(step, Step::Index(_))) {
             path.truncate(list);
         }
@@ -49,17 +50,39 @@ impl<'a> Document<'a> {
     }
 
     /// Whether something was left out at or below this path, so that it cannot be blamed for what it lacks.
-    pub(super) fn lacks(&self, path: &[Step]) -> bool {
+    pub(crate) fn lacks(&self, path: &[Step]) -> bool {
         self.pruned.iter().any(|pruned| pruned.starts_with(path))
     }
 
+    /// Reads it into the types of its shape. Where it does not fit, the schema of those types says why, all of it at
+    /// once, and what fits is read; nothing is where even that cannot be.
+    pub(crate) fn read<T: serde::de::DeserializeOwned>(
+        &mut self,
+        schema: fn() -> serde_json::Value,
+        later: Later,
+    ) -> Option<T> {
+        if let Ok(read) = serde_json::from_value(self.to_json()) {
+            return Some(read);
+        }
+        structure::check(self, &schema(), later);
+        match serde_json::from_value(self.to_json()) {
+            Ok(read) => Some(read),
+            Err(error) => {
+                if self.is_good() {
+                    self.at_key(&[], Problem::new("unreadable", error.to_string()));
+                }
+                None
+            }
+        }
+    }
+
     /// What is read, without what was left out.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         self.tree.to_json(&self.pruned)
     }
 
     /// Where the value of a path stands; the nearest value above it, if it is not there.
-    pub(super) fn value_span(&self, path: &[Step]) -> Span {
+    pub(crate) fn value_span(&self, path: &[Step]) -> Span {
         match self.tree.find(path) {
             Some(node) => node.span,
             None => path.split_last().map_or(self.tree.span, |(_, above)| self.key_span(above)),
@@ -67,7 +90,7 @@ impl<'a> Document<'a> {
     }
 
     /// Where the key of a path stands; an item of a list has no key, and is taken itself.
-    pub(super) fn key_span(&self, path: &[Step]) -> Span {
+    pub(crate) fn key_span(&self, path: &[Step]) -> Span {
         let Some((last, above)) = path.split_last() else { return self.tree.span };
         match (last, self.tree.find(above)) {
             (Step::Key(key), Some(parent)) => match parent.entry(key) {
@@ -79,22 +102,22 @@ impl<'a> Document<'a> {
     }
 
     /// The place of the key of a path.
-    pub(super) fn key_location(&self, path: &[Step]) -> Location {
+    pub(crate) fn key_location(&self, path: &[Step]) -> Location {
         self.sources.visible(self.key_span(path))
     }
 
     /// The place of the value of a path.
-    pub(super) fn value_location(&self, path: &[Step]) -> Location {
+    pub(crate) fn value_location(&self, path: &[Step]) -> Location {
         self.sources.visible(self.value_span(path))
     }
 
     /// Whether the table at this path has this key, supported or not.
-    pub(super) fn has(&self, table: &[Step], key: &str) -> bool {
+    pub(crate) fn has(&self, table: &[Step], key: &str) -> bool {
         self.tree.find(table).is_some_and(|node| node.entry(key).is_some())
     }
 
     /// The keys of the table at this path.
-    pub(super) fn keys(&self, table: &[Step]) -> Vec<String> {
+    pub(crate) fn keys(&self, table: &[Step]) -> Vec<String> {
         match self.tree.find(table).map(|node| &node.data) {
             Some(Data::Table(entries)) => entries.keys().cloned().collect(),
             _ => Vec::new(),
@@ -102,18 +125,18 @@ impl<'a> Document<'a> {
     }
 
     /// Whether nothing is wrong so far.
-    pub(super) fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
 
     /// All problems with their places, in the order of the layers and of their lines.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
         located(&self.sources, self.problems)
     }
 }
 
 /// Problems with their places, in the order of the layers and of their lines, each once.
-pub(super) fn located(sources: &Sources<'_>, mut problems: Vec<(Span, Problem)>) -> Vec<Problem> {
+pub(crate) fn located(sources: &Sources<'_>, mut problems: Vec<(Span, Problem)>) -> Vec<Problem> {
     problems.sort_by_key(|(span, _)| *span);
     let mut located: Vec<Problem> = problems
         .into_iter()
@@ -128,7 +151,7 @@ pub(super) fn located(sources: &Sources<'_>, mut problems: Vec<(Span, Problem)>)
 }
 
 /// A path as a person writes it: `env.dev.packs[1]`.
-pub(super) fn written(path: &[Step]) -> String {
+pub(crate) fn written(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
@@ -147,7 +170,7 @@ pub(super) fn written(path: &[Step]) -> String {
 }
 
 /// Where something stands, for the end of a sentence: ` in [env.dev]`, or nothing at the top.
-pub(super) fn inside(path: &[Step]) -> String {
+pub(crate) fn inside(path: &[Step]) -> String {
     match path {
         [] => String::new(),
         _ if path.iter().any(|step| matches!(step, Step::Index(_))) => format!(" in `{}`", written(path)),

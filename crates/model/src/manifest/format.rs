@@ -28,33 +28,33 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    pub(super) fn new(code: &'static str, what: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, what: impl Into<String>) -> Self {
         Self { code, what: what.into(), why: None, hint: None, range: None }
     }
 
-    pub(super) fn why(mut self, why: impl Into<String>) -> Self {
+    pub(crate) fn why(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
         self
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    pub(super) fn range(mut self, range: Range<usize>) -> Self {
+    pub(crate) fn range(mut self, range: Range<usize>) -> Self {
         self.range = Some(range);
         self
     }
 
     /// The problem, so far without its place.
-    pub(super) fn into_problem(self) -> Problem {
+    pub(crate) fn into_problem(self) -> Problem {
         Problem { code: self.code, at: None, what: self.what, why: self.why, hint: self.hint }
     }
 }
 
 /// A text with a form of its own.
-pub(super) trait Format: Sized {
+pub(crate) trait Format: Sized {
     /// Its name in the schema.
     const NAME: &'static str;
     /// What editors are told about it as a regular expression, where it can be said so.
@@ -71,7 +71,7 @@ pub(super) trait Format: Sized {
 }
 
 /// The schema of a format.
-pub(super) fn schema<F: Format>() -> Schema {
+pub(crate) fn schema<F: Format>() -> Schema {
     let types = match F::TYPES {
         [one] => serde_json::json!(one),
         several => serde_json::json!(several),
@@ -89,7 +89,7 @@ pub(super) fn schema<F: Format>() -> Schema {
 }
 
 /// Reads a format that may also be written as a number.
-pub(super) fn number_or_text<'de, F: Format, D: serde::Deserializer<'de>>(from: D) -> Result<F, D::Error> {
+pub(crate) fn number_or_text<'de, F: Format, D: serde::Deserializer<'de>>(from: D) -> Result<F, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written<'a> {
@@ -119,7 +119,7 @@ macro_rules! in_schema {
         }
     )+};
 }
-pub(super) use in_schema;
+pub(crate) use in_schema;
 
 /// A format that is kept as one text: gives it its type, its reading and its place in the schema.
 macro_rules! text_format {
@@ -127,7 +127,7 @@ macro_rules! text_format {
         $(#[doc = $doc])+
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
         #[serde(try_from = "String")]
-        pub(super) struct $type(pub(super) String);
+        pub(crate) struct $type(pub(crate) String);
 
         impl $crate::manifest::format::Format for $type {
             const NAME: &'static str = $name;
@@ -149,12 +149,12 @@ macro_rules! text_format {
         $crate::manifest::format::in_schema!($type);
     };
 }
-pub(super) use text_format;
+pub(crate) use text_format;
 
 /// A table whose keys have a form of their own.
 #[derive(Debug, Deserialize)]
 #[serde(transparent, bound = "K: Ord + Deserialize<'de>, V: Deserialize<'de>")]
-pub(super) struct Named<K, V>(pub(super) BTreeMap<K, V>);
+pub(crate) struct Named<K, V>(pub(crate) BTreeMap<K, V>);
 
 impl<K, V> Default for Named<K, V> {
     fn default() -> Self {
@@ -179,7 +179,7 @@ impl<K: Format, V: JsonSchema> JsonSchema for Named<K, V> {
 }
 
 /// Checks a text against the format of this name. A format that is not one of ours has nothing against it.
-pub(super) fn check(name: &str, text: &str) -> Result<(), Malformed> {
+pub(crate) fn check(name: &str, text: &str) -> Result<(), Malformed> {
     FORMATS.iter().find(|known| known.name == name).map_or(Ok(()), |known| (known.check)(text))
 }
 
@@ -222,6 +222,10 @@ const FORMATS: &[Known] = &[
     known::<super::pipeline::MatrixKey>(),
     known::<super::pipeline::CacheWord>(),
     known::<super::pipeline::StepEnvValue>(),
+    known::<crate::spec::SpecId>(),
+    known::<crate::spec::CriterionNumber>(),
+    known::<crate::spec::Reference>(),
+    known::<crate::spec::Requirement>(),
 ];
 
 #[cfg(test)]
@@ -229,8 +233,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_format_of_the_schema_is_known_and_every_known_one_is_in_it() {
-        let schema = crate::manifest::json_schema().to_string();
+    fn every_known_format_is_in_a_schema() {
+        let schema = format!("{} {}", crate::manifest::json_schema(), crate::spec::json_schema());
         for known in FORMATS {
             assert!(schema.contains(&format!("\"format\":\"{}\"", known.name)), "{}", known.name);
         }

@@ -8,11 +8,11 @@
 
 mod alerts;
 mod byte_size;
-mod document;
+pub(crate) mod document;
 mod env;
 mod env_value;
 mod first_boot;
-mod format;
+pub(crate) mod format;
 mod hook;
 mod missing_file;
 mod nearest;
@@ -23,15 +23,16 @@ mod problem;
 mod project_name;
 mod release;
 mod resolve;
-mod scalars;
-mod schema;
+mod runners;
+pub(crate) mod scalars;
+pub(crate) mod schema;
 mod secret;
 mod set;
 mod shape;
 pub(crate) mod source;
-mod structure;
+pub(crate) mod structure;
 mod syntax;
-mod tree;
+pub(crate) mod tree;
 mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,7 @@ pub use pipeline::CacheSettings;
 pub use problem::{Location, Problem};
 pub use project_name::ProjectName;
 pub use release::Release;
+pub use runners::{RunnerSettings, Runners};
 pub use scalars::parse_duration;
 pub use schema::json_schema;
 pub use secret::{Form, Secret, SecretSource, needed as needed_secrets};
@@ -92,6 +94,8 @@ pub struct Manifest {
     pub release: Release,
     /// How much the cache of pipelines may hold.
     pub cache: CacheSettings,
+    /// How the tests that specs name are run.
+    pub runners: Runners,
     /// What a user should know about how it was read.
     pub notes: Vec<Note>,
 }
@@ -110,6 +114,7 @@ impl Manifest {
             alerts: Alerts::default(),
             release: Release::default(),
             cache: CacheSettings::default(),
+            runners: Runners::default(),
             notes: Vec::new(),
         }
     }
@@ -181,21 +186,7 @@ fn read(layers: &[Layer<'_>], folder_name: &str, is_beside_code: bool) -> Result
         return Err(document.into_problems());
     }
     not_yet::refuse(&mut document);
-    let file = match serde_json::from_value(document.to_json()) {
-        Ok(file) => file,
-        Err(_) => {
-            structure::check(&mut document);
-            match serde_json::from_value(document.to_json()) {
-                Ok(file) => file,
-                Err(error) => {
-                    if document.is_good() {
-                        document.at_key(&[], Problem::new("unreadable", error.to_string()));
-                    }
-                    return Err(document.into_problems());
-                }
-            }
-        }
-    };
+    let Some(file) = document.read(json_schema, not_yet::keys) else { return Err(document.into_problems()) };
     let manifest = resolve::manifest(file, &mut document, folder_name, is_beside_code);
     if document.is_good() { Ok(manifest) } else { Err(document.into_problems()) }
 }

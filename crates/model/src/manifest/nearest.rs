@@ -29,6 +29,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("dst", "target"),
     ("destination", "target"),
     ("ro", "read_only"),
+    ("test", "tests"),
     ("on_create_command", "on_create"),
     ("update_content_command", "update_content"),
     ("post_create_command", "post_create"),

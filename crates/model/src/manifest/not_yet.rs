@@ -73,13 +73,14 @@ pub(super) fn refuse(document: &mut Document<'_>) {
 }
 
 /// The keys that are known in the table at this path and not supported yet.
-pub(super) fn keys(path: &[Step]) -> impl Iterator<Item = &'static str> {
-    NOT_YET.iter().filter(|not_yet| not_yet.value.is_none()).filter_map(move |not_yet| {
+pub(super) fn keys(path: &[Step]) -> Vec<&'static str> {
+    let of_this = NOT_YET.iter().filter(|not_yet| not_yet.value.is_none()).filter_map(|not_yet| {
         let (last, parents) = not_yet.path.split_last()?;
         let matches =
             |(step, name): (&Step, &&str)| matches!(step, Step::Key(key) if *name == "*" || key == name);
         (parents.len() == path.len() && path.iter().zip(parents).all(matches)).then_some(*last)
-    })
+    });
+    of_this.collect()
 }
 
 /// The paths in the tree that match.

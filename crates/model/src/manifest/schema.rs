@@ -1,5 +1,6 @@
-//! The JSON Schema of the manifest, made from the shapes of its sections.
+//! The JSON Schema of a file, made from the shapes of its sections.
 
+use schemars::JsonSchema;
 use serde_json::Value as Json;
 
 use super::shape::ManifestFile;
@@ -8,8 +9,13 @@ use super::shape::ManifestFile;
 /// `docs/reference/manifest.schema.json`.
 #[must_use]
 pub fn json_schema() -> Json {
+    of::<ManifestFile>()
+}
+
+/// The schema of a file of this shape.
+pub(crate) fn of<T: JsonSchema>() -> Json {
     let settings = schemars::generate::SchemaSettings::draft2020_12();
-    let mut schema = settings.into_generator().into_root_schema_for::<ManifestFile>().to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     without_null(&mut schema);
     schema
 }

@@ -56,6 +56,9 @@ pub(super) struct ManifestFile {
     /// How much the cache of pipelines may hold.
     #[serde(default)]
     pub(super) cache: CacheSection,
+    /// How the tests that specs name are run.
+    #[serde(default)]
+    pub(super) spec: SpecSection,
     /// The single script of older projects.
     #[serde(default)]
     pub(super) scripts: ScriptsSection,
@@ -130,6 +133,60 @@ pub(super) struct AlertsSection {
     /// The program that is run with it on its input, and its arguments, without a shell.
     #[schemars(length(min = 1), extend("examples" = [["notify", "--urgent"]]))]
     pub(super) command: Option<Vec<String>>,
+}
+
+/// How the tests that specs name are run.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpecSection {
+    /// Tests of Rust.
+    #[serde(default)]
+    pub(super) cargo: CargoSection,
+    /// Tests of Python.
+    #[serde(default)]
+    pub(super) pytest: RunnerSection,
+    /// Tests of Go.
+    #[serde(default)]
+    pub(super) go: RunnerSection,
+    /// Tests of JavaScript and TypeScript.
+    #[serde(default)]
+    pub(super) vitest: RunnerSection,
+}
+
+/// How cargo is run.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CargoSection {
+    /// The program, and what always stands behind it. Default: `cargo`.
+    #[schemars(length(min = 1), extend("examples" = [["cargo", "+nightly"]]))]
+    pub(super) command: Option<Vec<String>>,
+    /// What it is told besides, when it lists tests and when it runs them.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["--features", "slow-tests"]]))]
+    pub(super) arguments: Vec<String>,
+    /// Where it is run, from the project's folder. Default: there.
+    #[schemars(extend("examples" = ["backend"]))]
+    pub(super) folder: Option<HostPath>,
+    /// Test binaries whose tests run in one process, since they share what is slow to start: by `cargo test`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["shop::browser"]]))]
+    pub(super) together: Vec<NonEmpty>,
+}
+
+/// How a runner is run.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunnerSection {
+    /// The program, and what always stands behind it. Default: `python3 -m pytest`, `go`, `npx --no-install vitest`.
+    #[schemars(length(min = 1), extend("examples" = [["uv", "run", "pytest"]]))]
+    pub(super) command: Option<Vec<String>>,
+    /// What it is told besides, when it lists tests and when it runs them.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["--tags", "slow"]]))]
+    pub(super) arguments: Vec<String>,
+    /// Where it is run, from the project's folder. Default: there.
+    #[schemars(extend("examples" = ["web"]))]
+    pub(super) folder: Option<HostPath>,
 }
 
 /// Services, as compose files declare them.

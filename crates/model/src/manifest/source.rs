@@ -16,7 +16,7 @@ pub(crate) struct Span {
 
 impl Span {
     /// A place in a layer where nothing is.
-    pub(super) const fn point(layer: usize, at: usize) -> Self {
+    pub(crate) const fn point(layer: usize, at: usize) -> Self {
         Self { layer, start: at, end: at }
     }
 }

@@ -6,22 +6,25 @@ use serde_json::Value as Json;
 use super::document::{Document, inside, written};
 use super::format;
 use super::nearest::nearest;
-use super::not_yet;
 use super::problem::Problem;
 use super::source::Span;
 use super::tree::{Data, Node, Step};
 
 /// Reports everything that does not fit the schema, and takes it out of the document.
-pub(super) fn check(document: &mut Document<'_>) {
-    let schema = super::json_schema();
-    let mut walk =
-        Walk { root: &schema, document, path: Vec::new(), tables: Vec::new(), findings: Vec::new() };
-    walk.value(&schema, &document.tree);
+///
+/// `later` are the keys of a table that are known and not supported yet, which somebody else reports.
+pub(crate) fn check(document: &mut Document<'_>, schema: &Json, later: Later) {
+    let (path, tables, findings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut walk = Walk { root: schema, later, document, path, tables, findings };
+    walk.value(schema, &document.tree);
     for finding in walk.findings {
         document.report(finding.span, finding.problem);
         document.prune(finding.path);
     }
 }
+
+/// The keys of the table at a path that are known and not supported yet.
+pub(crate) type Later = fn(&[Step]) -> Vec<&'static str>;
 
 /// Something that does not fit.
 struct Finding {
@@ -33,6 +36,7 @@ struct Finding {
 
 struct Walk<'w, 'a> {
     root: &'w Json,
+    later: Later,
     document: &'w Document<'a>,
     /// Where the walk is.
     path: Vec<Step>,
@@ -115,7 +119,7 @@ impl<'w> Walk<'w, '_> {
         let properties = schema.get("properties");
         for (key, entry) in node.entries() {
             let known = properties.and_then(|properties| properties.get(key));
-            if known.is_none() && not_yet::keys(&self.path).any(|later| later == key) {
+            if known.is_none() && (self.later)(&self.path).contains(&key) {
                 continue;
             }
             let further = schema.get("additionalProperties").filter(|further| further.is_object());
@@ -158,8 +162,7 @@ impl<'w> Walk<'w, '_> {
         if let Some(belongs) = self.belongs(schema, above, key) {
             return problem.hint(format!("`{key}` belongs in [{belongs}]"));
         }
-        let later = not_yet::keys(above).map(|key| -> &str { key });
-        if let Some(near) = nearest(key, known.iter().copied().chain(later)) {
+        if let Some(near) = nearest(key, known.iter().copied().chain((self.later)(above))) {
             return problem.hint(format!("did you mean `{near}`?"));
         }
         problem.hint(format!("known here: {}", known.join(", ")))

@@ -12,14 +12,14 @@ use super::syntax;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) span: Span,
-    pub(super) data: Data,
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) data: Data,
 }
 
 /// What a value can be.
 #[derive(Debug, Clone)]
-pub(super) enum Data {
+pub(crate) enum Data {
     Text(String),
     Integer(i64),
     Float(f64),
@@ -30,15 +30,15 @@ pub(super) enum Data {
 
 /// A value under its key.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Where the key stands.
-    pub(super) key: Span,
-    pub(super) node: Node,
+    pub(crate) key: Span,
+    pub(crate) node: Node,
 }
 
 /// A step from a value to one within it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Key(String),
     Index(usize),
 }
@@ -57,12 +57,12 @@ impl From<usize> for Step {
 
 impl Node {
     /// The empty table, at the beginning of the first layer.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { span: Span::point(0, 0), data: Data::Table(BTreeMap::new()) }
     }
 
     /// Reads the text of a layer.
-    pub(super) fn read(number: usize, layer: &Layer<'_>) -> Result<Self, Vec<(Span, Problem)>> {
+    pub(crate) fn read(number: usize, layer: &Layer<'_>) -> Result<Self, Vec<(Span, Problem)>> {
         let (table, errors) = DeTable::parse_recoverable(layer.text);
         if !errors.is_empty() {
             return Err(syntax::problems(number, layer.text, &errors));
@@ -74,7 +74,7 @@ impl Node {
     }
 
     /// Lays another layer over this one: tables merge, everything else is replaced.
-    pub(super) fn merge(&mut self, over: Self) {
+    pub(crate) fn merge(&mut self, over: Self) {
         match (&mut self.data, over.data) {
             (Data::Table(below), Data::Table(above)) => {
                 for (key, entry) in above {
@@ -91,18 +91,18 @@ impl Node {
     }
 
     /// The entries of a table; none if this is no table.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         let table = if let Data::Table(table) = &self.data { Some(table) } else { None };
         table.into_iter().flatten().map(|(key, entry)| (key.as_str(), entry))
     }
 
     /// The entry of this key, if this is a table that has it.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         if let Data::Table(table) = &self.data { table.get(key) } else { None }
     }
 
     /// The value at the end of a path of keys and indices.
-    pub(super) fn find(&self, path: &[Step]) -> Option<&Self> {
+    pub(crate) fn find(&self, path: &[Step]) -> Option<&Self> {
         path.iter().try_fold(self, |node, step| match (step, &node.data) {
             (Step::Key(key), _) => node.entry(key).map(|entry| &entry.node),
             (Step::Index(index), Data::List(items)) => items.get(*index),
@@ -111,7 +111,7 @@ impl Node {
     }
 
     /// The same as JSON, without what lies at the paths of `without`.
-    pub(super) fn to_json(&self, without: &[Vec<Step>]) -> Json {
+    pub(crate) fn to_json(&self, without: &[Vec<Step>]) -> Json {
         match &self.data {
             Data::Text(text) => text.as_str().into(),
             Data::Integer(number) => (*number).into(),

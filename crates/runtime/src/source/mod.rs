@@ -31,7 +31,7 @@ use crate::paths::{Roots, make_private_folder, project_key};
 use crate::project::{LOCAL, MANIFEST, PIPELINES};
 use index::{Entry, Index, Kind, NOTHING};
 use trees::{Origin, Trees};
-use walk::{Found, Walked};
+use walk::{Found, Walked, What};
 
 /// How often the source is looked at again that changes while it is copied.
 const ATTEMPTS: usize = 5;
@@ -135,7 +135,8 @@ impl SourceStore {
         let path = folder.join("index");
         let (known, is_new, index) = {
             let (root, path) = (root.to_owned(), path.clone());
-            watch(options.patience, move |progress| look(&root, &path, options.git, progress))
+            let what = What { git: options.git, is_made: true };
+            watch(options.patience, move |progress| look(&root, &path, what, progress))
                 .map_err(SourceError::Read)??
         };
         if cancelled() {
@@ -178,6 +179,33 @@ impl SourceStore {
         })
     }
 
+    /// The digest of a project's folder as it is now, without these folders of it, and outside of a repository without
+    /// what usual tools make. Nothing is copied; from the second time on, only what looks different is read.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn digest(
+        &self,
+        project_root: &Path,
+        without: &[&str],
+        patience: Duration,
+    ) -> Result<Digest, SourceError> {
+        let path = self.folder.join(project_key(project_root, Some("digest")).to_hex()).join("index");
+        let (root, file) = (project_root.to_owned(), path.clone());
+        let (_, is_new, index) = watch(patience, move |progress| {
+            look(&root, &file, What { git: false, is_made: false }, progress)
+        })
+        .map_err(SourceError::Read)??;
+        if is_new {
+            index.write(&path).map_err(SourceError::write(&path))?;
+        }
+        let is_left = |entry: &&Entry| {
+            let path = Path::new(OsStr::from_bytes(&entry.path));
+            !without.iter().any(|folder| path.starts_with(folder))
+        };
+        Ok(index::digest(index.entries.iter().filter(is_left)))
+    }
+
     /// Makes durable what was taken: what is not when the machine stops is taken again.
     ///
     /// # Errors
@@ -213,13 +241,13 @@ impl SourceStore {
 fn look(
     root: &Path,
     index_file: &Path,
-    git: bool,
+    what: What,
     progress: &Progress,
 ) -> Result<(Index, bool, Index), SourceError> {
     // The index is read while the folder is walked over.
     let (walked, mut known) = std::thread::scope(|scope| {
         let index = scope.spawn(|| Index::read(index_file));
-        let walked = walk::walk(root, git, progress);
+        let walked = walk::walk(root, what, progress);
         (walked, index.join().unwrap_or_default())
     });
     let mut walked = walked.map_err(SourceError::Read)?;

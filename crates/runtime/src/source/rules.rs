@@ -10,6 +10,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 /// The file of patterns that are no part of the source, in git's own syntax; it may stand in any folder.
 pub(super) const OWN: &[u8] = b".setpointignore";
 const GIT: &[u8] = b".gitignore";
+/// What builds and tests make where they run.
+const MADE: [&str; 5] = ["target/", "node_modules/", "__pycache__/", ".pytest_cache/", ".venv/"];
 
 /// The rules of a folder: its own, and those of the folders above it.
 #[derive(Debug, Clone)]
@@ -39,6 +41,16 @@ impl Rules {
             rules = Self { above: Some(Arc::new(rules)), git, own: None, is_top: false };
         }
         rules
+    }
+
+    /// The rules of a folder that is in no repository, and in which what usual tools make does not count.
+    pub(super) fn without_made(root: &Path) -> Self {
+        let mut builder = GitignoreBuilder::new(root);
+        for pattern in MADE {
+            let _ = builder.add_line(None, pattern);
+        }
+        let own = builder.build().ok().map(Arc::new);
+        Self { above: None, git: None, own, is_top: false }
     }
 
     /// The rules of a repository as a whole.

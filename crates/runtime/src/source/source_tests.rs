@@ -483,3 +483,32 @@ fn a_tree_that_was_not_written_out_when_the_machine_stopped_is_taken_again() {
     place.store.sync().unwrap();
     assert!(!fs::read_to_string(&path).unwrap().contains(&crate::host::boot_id()), "it is durable now");
 }
+
+#[test]
+fn a_digest_is_of_all_but_what_is_left_out_and_outside_of_git_of_nothing_that_tools_make() {
+    let place = Place::new();
+    let digest = || place.store.digest(&place.project(), &["specs"], Duration::from_secs(10)).unwrap();
+    for path in ["src/a", "web/b", "tests/c"] {
+        place.write(path, "1");
+    }
+    place.write("setpoint.toml", "setpoint = 1\n");
+    let first = digest();
+    assert_eq!(digest(), first);
+    for path in ["specs/cart.toml", "target/debug/a", "web/node_modules/b/c", "tests/__pycache__/d"] {
+        place.write(path, "made");
+        assert_eq!(digest(), first, "{path}");
+    }
+    place.write("setpoint.toml", "setpoint = 1\n[env.dev]\n");
+    let second = digest();
+    place.write("specs-of-others", "1");
+    assert!(second != first && digest() != second);
+    // A repository says itself what does not count.
+    let before = digest();
+    place.git(&["init", "-q"]);
+    place.write(".gitignore", "node_modules/\n__pycache__/\n");
+    assert_ne!(digest(), before);
+    let ignored = digest();
+    place.write("target/debug/a", "made anew");
+    assert_ne!(digest(), ignored);
+    assert!(place.store.usage().is_empty(), "nothing is copied");
+}

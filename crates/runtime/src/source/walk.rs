@@ -52,9 +52,21 @@ struct Work {
     failed: Option<CasError>,
 }
 
-/// Walks over a project's folder. With `git`, its `.git` is part of it, less what changes by being looked at.
-pub(super) fn walk(root: &Path, git: bool, progress: &Progress) -> Result<Walked, CasError> {
-    let rules = Arc::new(Rules::of_project(root));
+/// What of a project's folder is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct What {
+    /// Whether its `.git` is part of it, less what changes by being looked at.
+    pub(super) git: bool,
+    /// Whether what usual tools make is, outside of a repository, which would say so itself.
+    pub(super) is_made: bool,
+}
+
+/// Walks over a project's folder.
+pub(super) fn walk(root: &Path, what: What, progress: &Progress) -> Result<Walked, CasError> {
+    let rules = Rules::of_project(root);
+    let git = what.git;
+    let rules = if what.is_made || rules.knows_git() { rules } else { Rules::without_made(root) };
+    let rules = Arc::new(rules);
     let knows_git = rules.knows_git() || root.join(".git").exists();
     let work =
         Mutex::new(Work { left: vec![(Vec::new(), rules)], busy: 0, folders: BTreeMap::new(), failed: None });

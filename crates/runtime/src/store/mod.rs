@@ -12,6 +12,7 @@ mod journal;
 mod migrate;
 mod open;
 mod records;
+mod specs;
 mod units;
 mod upgrades;
 
@@ -27,6 +28,7 @@ pub use error::StoreError;
 pub use intents::{IntentRow, Kept, Wanted};
 pub use journal::{EntryKind, JournalEntry, OpenOperation, Operation, OperationOutcome, TxId};
 pub use records::{LeafRow, PackRow, PhaseOutcome, PhaseRow, RecordedLeaf, RecordedRows};
+pub use specs::VerdictRow;
 pub use units::{NewUnit, Unit, UnitId, UnitKind};
 pub use upgrades::{Aside, UpgradeOutcome, UpgradeRow, UpgradeStep};
 

@@ -9,6 +9,7 @@ mod hooks;
 mod matrix;
 mod pipeline;
 mod release;
+mod runners;
 mod secret;
 mod service;
 
@@ -66,8 +67,9 @@ pub(super) fn manifest(
         envs.insert(name, service);
     }
     let stack = file.stack.map(|section| stack(section, document));
-    let is_empty =
-        ["env", "service", "pipeline", "stack"].iter().all(|key| document.keys(&steps![*key]).is_empty());
+    let is_empty = ["env", "service", "pipeline", "stack", "spec"]
+        .iter()
+        .all(|key| document.keys(&steps![*key]).is_empty());
     if is_empty && !is_beside_code && !document.lacks(&[]) {
         let problem = Problem::new("missing-env", "there is no environment and no pipeline in this manifest");
         document.at_key(&[], problem.hint("add `[env.dev]`; its keys can wait"));
@@ -81,7 +83,8 @@ pub(super) fn manifest(
     let cache = pipeline::cache(&file.cache);
     let alerts = file.alerts.map(|section| alerts::alerts(section, document)).unwrap_or_default();
     let release = release::release(file.release);
-    Manifest { project, engine, secrets, envs, pipelines, stack, alerts, release, cache, notes }
+    let runners = runners::runners(file.spec, document);
+    Manifest { project, engine, secrets, envs, pipelines, stack, alerts, release, cache, runners, notes }
 }
 
 fn stack(section: StackSection, document: &Document<'_>) -> Stack {
