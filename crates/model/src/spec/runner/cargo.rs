@@ -169,7 +169,7 @@ pub fn nextest_selection<'t>(
     arguments
 }
 
-/// The arguments that have `cargo test` run these tests: their targets, and the names of the others there, which are
+/// The arguments that have `cargo test` run these tests: their targets, and the names of all others, which are
 /// skipped. There may be binaries that take no more than one name to run.
 #[must_use]
 pub fn plain_selection<'t>(
@@ -177,10 +177,10 @@ pub fn plain_selection<'t>(
     listing: &'t Listing,
 ) -> (Vec<String>, Vec<String>) {
     let wanted = by_suite(targets, listing);
-    let mut binaries = BTreeSet::new();
+    // Features of one package are known only where all are chosen from.
+    let mut binaries = BTreeSet::from([vec!["--workspace".to_owned()]]);
     for suite in wanted.keys() {
-        let (package, target) = suite.split_once("::").unwrap_or((suite, ""));
-        binaries.insert(vec!["-p".to_owned(), package.to_owned()]);
+        let target = suite.split_once("::").map_or("", |(_, target)| target);
         binaries.insert(match target.split_once('/') {
             Some((kind, name)) => vec![format!("--{kind}"), name.to_owned()],
             None if target.is_empty() => vec!["--lib".to_owned()],
@@ -188,9 +188,9 @@ pub fn plain_selection<'t>(
         });
     }
     let all = by_suite(listing.iter().map(|(target, _)| target), listing);
-    let there = all.iter().filter(|(suite, _)| wanted.contains_key(*suite)).flat_map(|(_, names)| names);
     let names: BTreeSet<&str> = wanted.values().flatten().copied().collect();
-    let others: BTreeSet<&str> = there.copied().filter(|name| !names.contains(name)).collect();
+    let others: BTreeSet<&str> =
+        all.values().flatten().copied().filter(|name| !names.contains(name)).collect();
     let skips = others.into_iter().flat_map(|name| ["--skip".to_owned(), name.to_owned()]);
     (binaries.into_iter().flatten().collect(), skips.collect())
 }
