@@ -108,7 +108,8 @@ fn binaries_may_run_together() {
     let shared = "static SEEN: std::sync::OnceLock<u32> = std::sync::OnceLock::new();\n#[test]\nfn a_first() {\n    \
                   SEEN.set(1).unwrap();\n}\n#[test]\nfn b_then() {\n    \
                   let wait = || std::thread::sleep(std::time::Duration::from_millis(5));\n    \
-                  (0..2000).find(|_| { wait(); SEEN.get().is_some() }).expect(\"another process\");\n}\n";
+                  (0..2000).find(|_| { wait(); SEEN.get().is_some() }).expect(\"another process\");\n}\n\
+                  #[test]\nfn c_not_wanted() {\n    std::fs::write(\"../ran\", \"\").unwrap();\n}\n";
     project.write("tests/shared.rs", shared);
     project.write(
         "specs/cart.toml",
@@ -116,6 +117,7 @@ fn binaries_may_run_together() {
     );
     project.write("setpoint.toml", "setpoint = 1\n[spec.cargo]\ntogether = [\"shop::shared\"]\n");
     stands(&states(&project, &[]), &[("passed", "")]);
+    assert!(!project.at("ran").exists(), "what nobody names is not run");
 }
 
 #[test]

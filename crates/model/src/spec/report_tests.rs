@@ -141,9 +141,10 @@ fn a_selection_that_is_long_is_parted_and_names_are_taken_as_they_are() {
     listing.insert("shop::bin/tool::case(1,2)", "shop::bin/tool", vec![]);
     let arguments = cargo::nextest_selection(["shop::bin/tool::case(1,2)"], &listing);
     assert_eq!(arguments, ["-E", "binary_id(=shop::bin/tool)&(test(=case\\(1\\,2\\)))"]);
-    let plain = cargo::plain_selection(["shop::bin/tool::case(1,2)", names[0].as_str()], &listing);
-    assert_eq!(plain.0, ["--bin", "tool", "--lib", "-p", "shop"]);
-    assert_eq!(plain.1, ["case(1,2)", "m0::a_test_with_a_name_of_some_length"]);
+    listing.insert("shop::bin/tool::other", "shop::bin/tool", vec![]);
+    let plain = cargo::plain_selection(["shop::bin/tool::case(1,2)"], &listing);
+    assert_eq!(plain.0, ["--bin", "tool", "--workspace"]);
+    assert_eq!((plain.1.len(), plain.1.contains(&"other".to_owned())), (2 * 4001, true));
 }
 
 #[test]

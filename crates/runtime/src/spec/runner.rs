@@ -135,12 +135,12 @@ impl Tools<'_> {
             outcomes.extend(self.told(&ran, &ran.results, &apart, listing)?);
         }
         if !plain.is_empty() {
-            let (binaries, names) = cargo::plain_selection(plain.iter().map(String::as_str), listing);
+            let (binaries, skips) = cargo::plain_selection(plain.iter().map(String::as_str), listing);
             let binaries: Vec<&str> = binaries.iter().map(String::as_str).collect();
             let built = self.build(&binaries)?;
             let ran = self.run(Runner::Cargo, Said::Together, |command| {
                 command.args(["test", "--no-fail-fast"]).args(binaries);
-                command.args(self.arguments(Runner::Cargo)).args(["--", "--exact"]).args(names)
+                command.args(self.arguments(Runner::Cargo)).args(["--", "--exact"]).args(&skips)
             })?;
             let suites = built.into_iter().map(|(file, binary)| (file, binary.id)).collect();
             let report = Report::of_cargo_test(&ran.results, &suites);

@@ -169,24 +169,30 @@ pub fn nextest_selection<'t>(
     arguments
 }
 
-/// The arguments that have `cargo test` run these tests: their targets, and the exact names.
+/// The arguments that have `cargo test` run these tests: their targets, and the names of all others, which are
+/// skipped. There may be binaries that take no more than one name to run.
 #[must_use]
 pub fn plain_selection<'t>(
     targets: impl IntoIterator<Item = &'t str>,
     listing: &'t Listing,
 ) -> (Vec<String>, Vec<String>) {
-    let (mut binaries, mut exact) = (BTreeSet::new(), BTreeSet::new());
-    for (suite, names) in by_suite(targets, listing) {
-        let (package, target) = suite.split_once("::").unwrap_or((suite, ""));
-        binaries.insert(["-p".to_owned(), package.to_owned()].to_vec());
+    let wanted = by_suite(targets, listing);
+    // Features of one package are known only where all are chosen from.
+    let mut binaries = BTreeSet::from([vec!["--workspace".to_owned()]]);
+    for suite in wanted.keys() {
+        let target = suite.split_once("::").map_or("", |(_, target)| target);
         binaries.insert(match target.split_once('/') {
             Some((kind, name)) => vec![format!("--{kind}"), name.to_owned()],
             None if target.is_empty() => vec!["--lib".to_owned()],
             None => vec!["--test".to_owned(), target.to_owned()],
         });
-        exact.extend(names.into_iter().map(str::to_owned));
     }
-    (binaries.into_iter().flatten().collect(), exact.into_iter().collect())
+    let all = by_suite(listing.iter().map(|(target, _)| target), listing);
+    let names: BTreeSet<&str> = wanted.values().flatten().copied().collect();
+    let others: BTreeSet<&str> =
+        all.values().flatten().copied().filter(|name| !names.contains(name)).collect();
+    let skips = others.into_iter().flat_map(|name| ["--skip".to_owned(), name.to_owned()]);
+    (binaries.into_iter().flatten().collect(), skips.collect())
 }
 
 /// The tests by their binaries, without their names.
