@@ -2,13 +2,11 @@
 //! them that was cut off.
 
 mod active;
-mod migration;
 mod recover;
 #[cfg(test)]
 mod recover_tests;
 mod upgrade;
 
 pub use active::Active;
-pub use migration::{Applied, Defaults, Migration, MigrationError, MigrationId, Progress, pending};
 pub use recover::{Decision, Undo, recover};
 pub use upgrade::{Copy, Kind, Lane, Part, Step, Upgrade};
