@@ -21,6 +21,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("what_is_asked_for_is_brought_about_by_the_next_daemon", the_next_daemon),
     ("what_needs_the_manifest_is_done_and_told", what_needs_the_manifest),
     ("a_reader_of_events_goes_on_where_it_was", a_reader_of_events),
+    ("a_change_of_a_file_is_noticed_and_told", a_change_of_a_file),
     ("nobody_comes_in_by_an_address_without_the_token", the_address),
     ("what_is_too_much_is_refused_and_harms_nobody", what_is_too_much),
 ];
@@ -319,6 +320,51 @@ fn what_needs_the_manifest(_: &Place) {
     until("it is gone", || daemon.get("/v1/units")["units"].as_array().is_some_and(Vec::is_empty));
     let answer = daemon.try_get(&format!("/v1/units/{id}")).unwrap();
     assert_eq!((answer.status, answer.error().as_str()), (404, "no-unit"));
+}
+
+const TRACKED: &str = r#"setpoint = 1
+[env.dev]
+base = "host"
+packs = ["tools"]
+hooks = { post_create = { run = "true", inputs = ["src/**/*.txt"] } }
+[service.web]
+base = "host"
+command = "sleep 100000"
+"#;
+
+fn a_change_of_a_file(_: &Place) {
+    let project = Project::new(TRACKED);
+    project.write(".setpoint/packs/tools.sh", "echo tools");
+    project.write("src/deep/a.txt", "a");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    let daemon = Daemon::start(&project, &[]);
+    let changes = |unit: &str| daemon.unit(unit)["drift"]["changes"].as_u64();
+    until("both were looked at", || changes("dev") == Some(0) && changes("web") == Some(0));
+    assert_eq!(daemon.unit("dev")["drift"]["out_of_date"], false);
+    // The environment is nobody's to keep, and is watched as what is kept.
+    project.write(".setpoint/packs/tools.sh", "echo other tools");
+    until("a pack", || changes("dev") == Some(1));
+    project.write("src/new/b.txt", "b");
+    until("an input in a folder that is new", || changes("dev") == Some(2));
+    assert_eq!(daemon.unit("dev")["button"]["label"], "Update");
+    assert_eq!(changes("web"), Some(0));
+    project.write("setpoint.local.toml", "[service.web]\ncommand = \"sleep 100001\"\n");
+    until("a layer that was not there", || changes("web") == Some(1));
+    project.write("setpoint.toml", "setpoint = [");
+    until("what cannot be read", || daemon.unit("web")["drift"]["unreadable"].is_string());
+    assert_eq!(daemon.unit("web")["button"]["label"], "Stop");
+    // An editor that puts another file in the place of the old one.
+    project.write("setpoint.toml.new", TRACKED);
+    std::fs::rename(project.at("setpoint.toml.new"), project.at("setpoint.toml")).unwrap();
+    until("what can be read again", || changes("web") == Some(1));
+    project.run(&["up", "--no-daemon"]).exits(0);
+    until("what was brought up", || changes("dev") == Some(0) && changes("web") == Some(0));
+    let said = project.run(&["events"]);
+    said.exits(0).says("shop/dev  is out of date: 2 changes").says("shop/web  is as declared");
+    said.says("shop/web  what is declared cannot be read");
+    let tracked = project.run(&["status", "--json", "--tracked"]);
+    assert!(tracked.stdout.contains("\"_lib.sh\""), "{}", tracked.stdout);
+    project.run(&["down"]).exits(0);
 }
 
 /// Reads events from here on until one says this; gives the id of that one, and the ids before it.

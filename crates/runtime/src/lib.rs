@@ -35,6 +35,7 @@ pub mod session;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod tracked;
 mod tree_copy;
 pub mod upgrade;
 mod workspace;

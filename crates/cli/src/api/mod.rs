@@ -8,6 +8,7 @@ mod ask;
 mod child;
 pub(crate) mod client;
 mod door;
+mod drift;
 mod events;
 mod feed;
 mod guard;
@@ -39,6 +40,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 
 use self::door::Door;
+pub(crate) use self::drift::words as drift_words;
 pub(crate) use self::hub::Hub;
 use self::problem::Problem;
 pub(crate) use self::serve::{SOCKET, Served};
@@ -82,7 +84,7 @@ pub(crate) struct Api {
     followed: Arc<Semaphore>,
     children: Arc<Semaphore>,
     asked: Arc<Semaphore>,
-    declared: web::Declared,
+    drifts: drift::Drifts,
 }
 
 impl Api {
@@ -93,9 +95,9 @@ impl Api {
         let store = Mutex::new(store);
         let (roots, variables) = (context.roots.clone(), context.variables.clone());
         let cancel = context.cancel.clone();
-        let declared = web::Declared::default();
+        let drifts = drift::Drifts::default();
         let door = door.map(OnceLock::from).unwrap_or_default();
-        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, declared }
+        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, drifts }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
