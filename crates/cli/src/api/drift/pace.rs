@@ -42,11 +42,12 @@ impl Pace {
 
     /// A file has changed.
     pub(super) fn changed(&mut self, now: Instant) {
-        let first = *self.changed.get_or_insert(now);
-        let is_calm = |last: Instant| now.saturating_duration_since(last) > self.distance * 2;
-        if self.last.is_some_and(is_calm) {
+        // Since the last look nothing has changed until now.
+        let was_calm = |last: Instant| now.saturating_duration_since(last) > self.distance * 2;
+        if self.changed.is_none() && self.last.is_some_and(was_calm) {
             self.distance = QUIET;
         }
+        let first = *self.changed.get_or_insert(now);
         let earliest = self.last.map_or(now, |last| last + self.distance);
         self.next = (now + QUIET).min(first + LATEST).max(earliest);
     }
