@@ -5,6 +5,7 @@
 
 mod act;
 mod ask;
+mod cancel;
 mod child;
 pub(crate) mod client;
 mod door;
@@ -85,6 +86,7 @@ pub(crate) struct Api {
     children: Arc<Semaphore>,
     asked: Arc<Semaphore>,
     drifts: drift::Drifts,
+    led: cancel::Led,
 }
 
 impl Api {
@@ -96,8 +98,9 @@ impl Api {
         let (roots, variables) = (context.roots.clone(), context.variables.clone());
         let cancel = context.cancel.clone();
         let drifts = drift::Drifts::default();
+        let led = cancel::Led::default();
         let door = door.map(OnceLock::from).unwrap_or_default();
-        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, drifts }
+        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, drifts, led }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -125,6 +128,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/units/{id}/{action}", post(act::act))
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}", get(operations::one))
+        .route("/v1/operations/{id}/cancel", post(cancel::cancel))
         .route("/v1/events", get(events::events))
         .route("/v1/runs", get(runs::list))
         .route("/v1/runs/{id}", get(runs::one))

@@ -281,7 +281,7 @@ fn health_word(health: Health) -> &'static str {
 fn shown_button(button: Button, id: &str) -> ButtonShown {
     let (does, action) = match &button.does {
         Does::Start => ("start", Some("start")),
-        Does::Cancel => ("cancel", None),
+        Does::Cancel => ("cancel", Some("cancel")),
         Does::Stop => ("stop", Some("stop")),
         Does::Open => ("open", None),
         Does::Up => ("up", Some("up")),
