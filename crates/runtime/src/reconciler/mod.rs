@@ -2,7 +2,7 @@
 //! it, asks the pure core in `setpoint_model::reconcile` what to do, and does it. Nothing else starts a unit by itself.
 
 mod actor;
-mod alert;
+pub mod alert;
 pub mod control;
 mod look;
 mod post;
