@@ -31,6 +31,7 @@ mod syscalls;
 mod terminal;
 mod unit;
 
+pub use ask::ask_inside;
 pub use cgroup::{Cgroup, Offer, check_limits};
 pub use error::SandboxError;
 pub use exec::{Process, exec, exec_on_host, main_init, run};

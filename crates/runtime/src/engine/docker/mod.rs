@@ -36,7 +36,7 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
-use setpoint_model::container::Health as Check;
+use setpoint_model::container::{Health as Check, HealthTest};
 use setpoint_model::desired::Capabilities;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
@@ -267,6 +267,16 @@ impl Engine for Docker {
                 .and_then(|at| at.parse().ok()),
             ended: state.exit_code.filter(|_| !running && started).and_then(|code| i32::try_from(code).ok()),
         })
+    }
+
+    fn ask(&self, _: &UnitId, test: &HealthTest, _: Duration) -> Result<Result<(), String>, EngineError> {
+        match test {
+            HealthTest::Http { .. } | HealthTest::Tcp { .. } => Err(self.unsupported(
+                "asking a service by HTTP or for a connection, within its network",
+                "wait by `exec`, with a program of the image",
+            )),
+            HealthTest::Off | HealthTest::Exec(_) | HealthTest::Shell(_) => Ok(Ok(())),
+        }
     }
 
     fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {

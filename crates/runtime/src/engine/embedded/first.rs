@@ -88,6 +88,18 @@ enum Test {
     Ask(sandbox::Ask),
 }
 
+/// Whom a check asks, and what; nothing for one that runs something.
+pub(super) fn question(test: &HealthTest) -> Option<sandbox::Ask> {
+    match test {
+        HealthTest::Tcp { port } => Some(sandbox::Ask { port: *port, get: None }),
+        HealthTest::Http { port, path, status } => {
+            let get = sandbox::Get { path: path.clone(), status: *status };
+            Some(sandbox::Ask { port: *port, get: Some(get) })
+        }
+        HealthTest::Off | HealthTest::Exec(_) | HealthTest::Shell(_) => None,
+    }
+}
+
 /// What is done to find out whether all is well, and when, if anything is.
 fn check(settings: &Container, image: &Config) -> Option<(Test, Health)> {
     let none = Health::default();
@@ -97,11 +109,7 @@ fn check(settings: &Container, image: &Config) -> Option<(Test, Health)> {
         HealthTest::Off => return None,
         HealthTest::Exec(argv) => Test::Run(argv.clone()),
         HealthTest::Shell(text) => Test::Run(vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()]),
-        HealthTest::Tcp { port } => Test::Ask(sandbox::Ask { port: *port, get: None }),
-        HealthTest::Http { port, path, status } => {
-            let get = sandbox::Get { path: path.clone(), status: *status };
-            Test::Ask(sandbox::Ask { port: *port, get: Some(get) })
-        }
+        asks @ (HealthTest::Tcp { .. } | HealthTest::Http { .. }) => Test::Ask(question(asks)?),
     };
     // As on Docker, nothing at all is the usual.
     let some = |time: &Duration| !time.is_zero();
