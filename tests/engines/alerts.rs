@@ -9,8 +9,10 @@ use crate::docker::Scenario;
 use crate::harness::{Project, finish, until};
 use crate::place::{Kind, Place};
 
-pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] =
-    &[("a_fault_that_needs_a_person_is_told_once", a_fault_that_needs_a_person)];
+pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
+    ("a_fault_that_needs_a_person_is_told_once", a_fault_that_needs_a_person),
+    ("an_upgrade_that_does_not_come_about_is_told", an_upgrade_that_does_not_come_about),
+];
 
 /// One more end than it may have, and it is left alone.
 const STACK: &str = r#"
@@ -92,6 +94,54 @@ fn a_fault_that_needs_a_person(place: &Place) {
     project.run(&["daemon", "stop"]).exits(0);
     assert!(heard.all(|line| !line.unwrap().contains("another")));
     daemon.wait().unwrap();
+    project.run(&["down"]).exits(0);
+}
+
+const RELEASE: &str = r#"setpoint = 1
+[project]
+version = "1"
+[service.web]
+base = "host"
+command = "sleep 100000"
+health = { exec = ["true"], interval = "100ms", retries = 2 }
+[alerts]
+webhook = "${secret.hook}"
+[secret.hook]
+env = "HOOK"
+[release]
+verify = "1s"
+"#;
+
+fn an_upgrade_that_does_not_come_about(_: &Place) {
+    let project = Project::new(RELEASE);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("http://{}/hook", listener.local_addr().unwrap());
+    let start = |arguments: &[&str]| project.start(project.command(arguments).env("HOOK", &hook));
+    finish(start(&["up", "--no-daemon"])).exits(0);
+    project.edit("setpoint.toml", "\"true\"", "\"false\"");
+    let upgrade = start(&["upgrade", "--no-daemon"]);
+    let (_, alert) = taken(&listener);
+    let said = finish(upgrade);
+    assert!(said.stderr.contains("alert: the webhook has it"), "{}", said.stderr);
+    assert!(said.stderr.contains("Rolled back"), "{}", said.stderr);
+    assert_eq!((&alert["state"], &alert["unit"]), (&"rolled_back".into(), &"web".into()));
+    assert!(alert["why"].as_str().unwrap().starts_with("verify web: "), "{alert}");
+    assert!(alert["next"].as_str().unwrap().contains("setpoint upgrade"), "{alert}");
+    // One that is cut off is brought to its end by the daemon, which tells it, too.
+    project.edit("setpoint.toml", "verify = \"1s\"", "verify = \"10m\"");
+    let mut cut_off = start(&["upgrade", "--no-daemon"]);
+    until("it is under way", || {
+        project.run(&["history", "--json"]).stdout.contains("\"outcome\": null")
+            && project.run(&["status"]).stdout.contains("running, unhealthy")
+    });
+    cut_off.kill().unwrap();
+    cut_off.wait().unwrap();
+    let daemon = project.start(&mut project.command(&["daemon", "run"]));
+    let (_, alert) = taken(&listener);
+    assert_eq!((&alert["state"], &alert["why"]), (&"rolled_back".into(), &"it was cut off".into()));
+    project.run(&["status"]).exits(0).says("running, healthy");
+    project.run(&["daemon", "stop"]).exits(0);
+    finish(daemon).exits(0);
     project.run(&["down"]).exits(0);
 }
 

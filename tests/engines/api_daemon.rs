@@ -21,6 +21,8 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("what_is_asked_for_is_brought_about_by_the_next_daemon", the_next_daemon),
     ("what_needs_the_manifest_is_done_and_told", what_needs_the_manifest),
     ("a_reader_of_events_goes_on_where_it_was", a_reader_of_events),
+    ("a_change_of_a_file_is_noticed_and_told", a_change_of_a_file),
+    ("what_is_under_way_is_cancelled_once_however_often_it_is_asked", what_is_cancelled),
     ("nobody_comes_in_by_an_address_without_the_token", the_address),
     ("what_is_too_much_is_refused_and_harms_nobody", what_is_too_much),
 ];
@@ -117,6 +119,12 @@ impl<'a> Daemon<'a> {
 
     pub fn state(&self, unit: &str) -> String {
         self.unit(unit)["state"]["state"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks for an operation to end before its end, and gives what was answered.
+    fn cancel(&self, operation: &str) -> u16 {
+        let path = format!("/v1/operations/{operation}/cancel");
+        Answer::to(self.connect().unwrap(), &request("POST", &path, &[])).unwrap().status
     }
 
     fn operation(&self, id: &str) -> Value {
@@ -319,6 +327,102 @@ fn what_needs_the_manifest(_: &Place) {
     until("it is gone", || daemon.get("/v1/units")["units"].as_array().is_some_and(Vec::is_empty));
     let answer = daemon.try_get(&format!("/v1/units/{id}")).unwrap();
     assert_eq!((answer.status, answer.error().as_str()), (404, "no-unit"));
+}
+
+fn what_is_cancelled(_: &Place) {
+    let project = project();
+    project.edit("compose.yaml", "stop_grace_period: 10m", "stop_grace_period: 5s");
+    project.run(&["up", "--no-daemon", "deaf"]).exits(0);
+    let daemon = Daemon::start(&project, &[]);
+    until("it is looked at", || daemon.state("deaf") == "running");
+    let stop = daemon.post("deaf", "stop");
+    until("it is being stopped", || daemon.state("deaf") == "stopping");
+    // What has not begun is over at once.
+    let start = daemon.post("deaf", "start");
+    assert_eq!(daemon.cancel(&start), 202);
+    assert_eq!(daemon.operation(&start)["state"], "cancelled");
+    daemon.comes_to(&stop, "succeeded");
+    until("it stays stopped", || daemon.state("deaf") == "stopped");
+    assert_eq!(daemon.unit("deaf")["wanted"], "stopped");
+    let start = daemon.post("deaf", "start");
+    daemon.comes_to(&start, "succeeded");
+    // What is asked to end cannot be kept from it; it runs again after that.
+    let stop = daemon.post("deaf", "stop");
+    until("it is being stopped again", || daemon.state("deaf") == "stopping");
+    assert_eq!((daemon.cancel(&stop), daemon.cancel(&stop)), (202, 202));
+    daemon.comes_to(&stop, "cancelled");
+    until("it runs again", || daemon.state("deaf") == "running" && lines(&project, "deaf") == 3);
+    assert_eq!(daemon.unit("deaf")["wanted"], "up");
+    let id = daemon.unit("deaf")["id"].as_str().unwrap().to_owned();
+    // A command that works for the API.
+    project.write("setpoint.toml", "setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n[service.slow]\nbase = \"host\"\ncommand = \"sleep 100000\"\nhooks = { post_create = \"true\" }\n");
+    project.run(&["up", "--no-daemon", "slow"]).exits(0);
+    project.edit("setpoint.toml", "post_create = \"true\"", "post_create = \"sleep 100000\"");
+    let up = daemon.post("slow", "up");
+    until("it works", || {
+        daemon.operation(&up)["state"] == "running"
+            && project.run(&["status"]).stdout.contains("Now: up slow")
+    });
+    assert_eq!((daemon.cancel(&up), daemon.cancel(&up)), (202, 202));
+    daemon.comes_to(&up, "cancelled");
+    assert_eq!(daemon.cancel(&up), 202);
+    // One in a terminal, by what the button of its unit asks.
+    let terminal = project.start(&mut project.command(&["up", "slow"]));
+    until("it works there", || project.run(&["status"]).stdout.contains("Now: up slow"));
+    daemon.post("slow", "cancel");
+    crate::harness::finish(terminal).exits(130);
+    assert_eq!(daemon.cancel("nonsense"), 404);
+    let path = format!("/v1/units/{id}/cancel");
+    let nothing = Answer::to(daemon.connect().unwrap(), &request("POST", &path, &[])).unwrap();
+    assert_eq!((nothing.status, nothing.error().as_str()), (409, "not-cancelled"));
+    let kill = daemon.post("deaf", "kill");
+    daemon.comes_to(&kill, "succeeded");
+    project.run(&["down"]).exits(0);
+}
+
+const TRACKED: &str = r#"setpoint = 1
+[env.dev]
+base = "host"
+packs = ["tools"]
+hooks = { post_create = { run = "true", inputs = ["src/**/*.txt"] } }
+[service.web]
+base = "host"
+command = "sleep 100000"
+"#;
+
+fn a_change_of_a_file(_: &Place) {
+    let project = Project::new(TRACKED);
+    project.write(".setpoint/packs/tools.sh", "echo tools");
+    project.write("src/deep/a.txt", "a");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    let daemon = Daemon::start(&project, &[]);
+    let changes = |unit: &str| daemon.unit(unit)["drift"]["changes"].as_u64();
+    until("both were looked at", || changes("dev") == Some(0) && changes("web") == Some(0));
+    assert_eq!(daemon.unit("dev")["drift"]["out_of_date"], false);
+    // The environment is nobody's to keep, and is watched as what is kept.
+    project.write(".setpoint/packs/tools.sh", "echo other tools");
+    until("a pack", || changes("dev") == Some(1));
+    project.write("src/new/b.txt", "b");
+    until("an input in a folder that is new", || changes("dev") == Some(2));
+    assert_eq!(daemon.unit("dev")["button"]["label"], "Update");
+    assert_eq!(changes("web"), Some(0));
+    project.write("setpoint.local.toml", "[service.web]\ncommand = \"sleep 100001\"\n");
+    until("a layer that was not there", || changes("web") == Some(1));
+    project.write("setpoint.toml", "setpoint = [");
+    until("what cannot be read", || daemon.unit("web")["drift"]["unreadable"].is_string());
+    assert_eq!(daemon.unit("web")["button"]["label"], "Stop");
+    // An editor that puts another file in the place of the old one.
+    project.write("setpoint.toml.new", TRACKED);
+    std::fs::rename(project.at("setpoint.toml.new"), project.at("setpoint.toml")).unwrap();
+    until("what can be read again", || changes("web") == Some(1));
+    project.run(&["up", "--no-daemon"]).exits(0);
+    until("what was brought up", || changes("dev") == Some(0) && changes("web") == Some(0));
+    let said = project.run(&["events"]);
+    said.exits(0).says("shop/dev  is out of date: 2 changes").says("shop/web  is as declared");
+    said.says("shop/web  what is declared cannot be read");
+    let tracked = project.run(&["status", "--json", "--tracked"]);
+    assert!(tracked.stdout.contains("\"_lib.sh\""), "{}", tracked.stdout);
+    project.run(&["down"]).exits(0);
 }
 
 /// Reads events from here on until one says this; gives the id of that one, and the ids before it.

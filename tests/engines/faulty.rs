@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use setpoint_model::capabilities::Capabilities;
+use setpoint_model::container::HealthTest;
 use setpoint_model::digest::Digest;
 use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
@@ -82,6 +83,14 @@ impl Engine for Faulty {
     }
     fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError> {
         self.again(|| self.inner.progress(unit))
+    }
+    fn ask(
+        &self,
+        unit: &UnitId,
+        test: &HealthTest,
+        at_most: Duration,
+    ) -> Result<Result<(), String>, EngineError> {
+        self.again(|| self.inner.ask(unit, test, at_most))
     }
     fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn std::io::Read + Send>, EngineError> {
         self.inner.output(unit, follow)

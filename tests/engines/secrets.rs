@@ -8,12 +8,14 @@ use crate::harness::{Project, finish, until};
 use crate::place::{Kind, Place};
 use crate::stacks;
 use crate::support::{Blobs, Pack, Tar, plain};
+use crate::web::{Answer, Web};
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("secrets_reach_a_service_and_nothing_else", |_| secrets(&embedded(GIVEN), |_| String::new())),
     ("a_service_that_is_started_again_has_its_secrets", started_again),
     ("a_lost_secret_is_told_and_never_made_anew", |_| lost(&embedded(GIVEN))),
     ("a_first_boot_is_done_once_for_its_volumes", |_| first_boot(&embedded(BOOTS))),
+    ("a_first_boot_waits_for_who_answers", waits),
 ];
 
 pub const ON_DOCKER: &[Scenario] = &[
@@ -63,7 +65,19 @@ zeroth = { run = "test ! -e /tmp/well && echo zeroth ${#PASSWORD} >> /data/log" 
 ready = { wait = { exec = "test -e /tmp/well" }, timeout = "30s" }
 seed = { run = ["sh", "-c", "test -e /tmp/well && echo seed >> /data/log"], after = "healthy" }
 gate = { run = "test -e /data/open && echo gate >> /data/log" }
+mine = { owner = { volume = "data", user = "1234:1235" } }
 told = { host = "echo told >> log" }
+"#;
+
+const WAITS: &str = r#"setpoint = 1
+[service.web]
+base = "host"
+network = "host"
+command = "sleep 100000"
+restart = "never"
+[service.web.first_boot]
+port = { wait = { tcp = PORT } }
+page = { wait = { http = "/well", port = PORT }, timeout = "1s" }
 "#;
 
 const TEMPLATE: &str = "[{{ project }} {{ version }} {{ unit }}]\npassword = {{ secret.db-password }}\nurl = {{ env.URL }} {{ env.PLAIN }}\n";
@@ -253,7 +267,11 @@ fn first_boot(project: &Project) {
         .says("setpoint.toml:")
         .says("first_boot gate");
     assert_eq!(log(project), "zeroth 32 seed");
-    project.run(&["status"]).exits(0).says("not ready: ").says("first_boot gate, first_boot told");
+    project
+        .run(&["status"])
+        .exits(0)
+        .says("not ready: ")
+        .says("first_boot gate, first_boot mine, first_boot told");
     project.run(&["why"]).exits(0).says("pending  first_boot gate");
     says(project, ": > /data/open");
     let outcome = project.up();
@@ -261,6 +279,10 @@ fn first_boot(project: &Project) {
     assert_eq!(
         (log(project), project.effects()),
         ("zeroth 32 seed gate post_create post_start".to_owned(), vec!["told".to_owned()])
+    );
+    assert_eq!(
+        says(project, "stat -c %u:%g /data /data/open").split_whitespace().collect::<Vec<_>>(),
+        ["1234:1235"; 2]
     );
     project.run(&["up"]).exits(0).says("db: nothing to do");
     // An edit of what was done is nothing to do.
@@ -274,6 +296,17 @@ fn first_boot(project: &Project) {
     project.run(&["up"]).exits(1).says("first_boot gate failed");
     assert_eq!(log(project), "zeroth 32 sown");
     project.run(&["down", "--volumes", "--yes"]).exits(0);
+}
+
+fn waits(_: &Place) {
+    let web = Web::open();
+    let port = web.address.rsplit_once(':').unwrap().1.to_owned();
+    let project = Project::new(&WAITS.replace("PORT", &port));
+    project.run(&["up"]).exits(1).says("first_boot page").says("timed out after 1s").says("GET /well: 404");
+    web.set("/well", Answer::Bytes(b"well".to_vec()));
+    project.run(&["up"]).exits(0).says("first_boot page").says_not("first_boot port");
+    project.run(&["up"]).exits(0).says("web: nothing to do");
+    project.run(&["down"]).exits(0);
 }
 
 fn without_a_shell(place: &Place) {

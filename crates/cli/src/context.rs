@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use setpoint_model::manifest::{Base, EngineKind, Env, Release};
+use setpoint_model::manifest::{Alerts, Base, EngineKind, Env, Release};
+use setpoint_model::reconcile::Alarm;
+use setpoint_model::release::Upgrade;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::compose;
 use setpoint_runtime::devcontainer::{self, Lock, Surroundings};
@@ -14,11 +16,15 @@ use setpoint_runtime::lock::{LockError, ProjectLock, UnitLock};
 use setpoint_runtime::observe::Unit;
 use setpoint_runtime::paths::{Roots, Variables};
 use setpoint_runtime::project::Project;
+use setpoint_runtime::reconciler::alert;
 use setpoint_runtime::store::Store;
 use setpoint_runtime::upgrade::{self, Recovered};
 
 use crate::error::{Exit, Failure};
 use crate::output::Output;
+
+/// How often somebody is told of an upgrade who does not take it, while a person waits.
+const TOLD: u32 = 3;
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -175,7 +181,28 @@ impl Context {
         let place = upgrade::Place { roots, engine: engine.as_ref(), watcher, cancel };
         self.output
             .progress(format!("An upgrade of {} was cut off; it is put in order first", root.display()));
-        Ok(Some(upgrade::recover(&place, store, row, upgrade::Patience::of(&Release::default()))?))
+        let (what, to) = (row.upgrade.clone(), alert::whom(store, root)?);
+        let recovered = upgrade::recover(&place, store, row, upgrade::Patience::of(&Release::default()));
+        let alarm = match &recovered {
+            Ok(recovered) => alert::alarm_of(*recovered),
+            Err(error) => alert::alarm(error),
+        };
+        let name = store.units(root)?.first().map(|unit| unit.unit.project_name.clone());
+        self.tell_of_upgrade((&name.unwrap_or_default(), root), &what, alarm, &to);
+        Ok(Some(recovered?))
+    }
+
+    /// Tells whoever is to know of how an upgrade ended, if somebody is.
+    pub(crate) fn tell_of_upgrade(
+        &self,
+        project: (&str, &Path),
+        upgrade: &Upgrade,
+        alarm: Option<Alarm>,
+        to: &Alerts,
+    ) {
+        let Some(alarm) = alarm.filter(|_| !to.is_empty()) else { return };
+        let said = alert::tell_of_upgrade(&self.roots, project, upgrade, &alarm, to, TOLD);
+        said.into_iter().for_each(|said| self.output.progress(said));
     }
 
     /// Takes a project for a change of what is in effect, waiting for whoever has it and saying for whom.

@@ -2,7 +2,9 @@
 
 pub(crate) mod run;
 
-use serde::Serialize;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 use setpoint_model::explain::Explained;
 use setpoint_model::manifest::Problem;
 
@@ -43,6 +45,17 @@ pub(crate) struct Status {
     pub(crate) version: Option<String>,
     pub(crate) root: String,
     pub(crate) units: Vec<UnitStatus>,
+    /// With `--tracked`, what it was read from; not there if that is more than anybody would watch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tracked: Option<Vec<TrackedFolder>>,
+}
+
+/// A folder of which something is tracked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TrackedFolder {
+    pub(crate) folder: PathBuf,
+    /// The names in it that count, whether or not they are there; nothing if whatever comes to lie in it does.
+    pub(crate) names: Option<Vec<String>>,
 }
 
 /// A unit in `status`.

@@ -87,7 +87,7 @@ impl Unit<'_> {
         // What was chosen was seen without the lock.
         let candidate = choose::still_there(&all, candidate)?;
         choose::is_free(self.env, &self.id, candidate, &all)?;
-        let facts = self.facts()?;
+        let (facts, _) = self.facts()?;
         let mut running = adoption.describe(&candidate.id)?;
         let nameless = nameless(&running.container);
         let is_unit = candidate.unit.as_ref() == Some(&self.id);

@@ -3,6 +3,7 @@
 //! Only what the Dockerfile takes is digested, and only that is sent to the builder: so a file that is in the image is
 //! in its fingerprint, and what is in neither can change at will.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use setpoint_model::dockerignore::DockerIgnore;
 
 use crate::cas::{self, CasError, Files, StatCache};
 use crate::facts::PATIENCE;
+use crate::tracked::Tracked;
 
 /// More files than this are told folder by folder.
 const MANY: usize = 1000;
@@ -40,6 +42,8 @@ pub struct Context {
     pub dockerfile: (String, PathBuf),
     /// The files that the build takes, by their paths from the folder, sorted.
     pub files: Vec<PathBuf>,
+    /// What to watch: the files that say what is taken, and the folders in which that may lie.
+    pub tracked: Tracked,
 }
 
 /// Whether a context is a folder; it may also be the address of a repository.
@@ -64,16 +68,27 @@ impl Context {
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .map_err(|source| ContextError { path: path.clone(), whose: "is the Dockerfile", source })?,
         };
-        let ignore = ignored(&root, &path);
+        let mut tracked = Tracked::default();
+        tracked.file(&path);
+        let ignore = ignored(&root, &path, &mut tracked);
         let arguments = build.args.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         let taken = copied(&text, &arguments.collect());
         let mut files = Vec::new();
         if taken != Copied::Patterns(Vec::new()) {
-            let mut walk = Walk { root: &root, ignore: &ignore, taken: &taken.matcher(), files: &mut files };
+            let (taken, mut folders) = (taken.matcher(), BTreeSet::new());
+            let mut walk = Walk {
+                root: &root,
+                ignore: &ignore,
+                taken: &taken,
+                files: &mut files,
+                folders: &mut folders,
+            };
             walk.folder(Path::new(""))?;
+            folders.extend(files.iter().flat_map(|file| file.ancestors().skip(1).map(Path::to_owned)));
+            folders.iter().for_each(|folder| tracked.folder(&root.join(folder)));
         }
         files.sort();
-        Ok(Self { root, dockerfile: (text, path), files })
+        Ok(Self { root, dockerfile: (text, path), files, tracked })
     }
 
     /// The digests of what the image is built from: the Dockerfile, then the files that it takes.
@@ -109,11 +124,12 @@ impl Context {
 }
 
 /// What keeps files out: the file beside the Dockerfile comes before that of the context.
-fn ignored(root: &Path, dockerfile: &Path) -> DockerIgnore {
+fn ignored(root: &Path, dockerfile: &Path, tracked: &mut Tracked) -> DockerIgnore {
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
-    let text =
-        fs::read_to_string(PathBuf::from(beside)).or_else(|_| fs::read_to_string(root.join(".dockerignore")));
+    let (beside, usual) = (PathBuf::from(beside), root.join(".dockerignore"));
+    [&beside, &usual].into_iter().for_each(|path| tracked.file(path));
+    let text = fs::read_to_string(beside).or_else(|_| fs::read_to_string(usual));
     DockerIgnore::new(&text.unwrap_or_default())
 }
 
@@ -122,6 +138,8 @@ struct Walk<'a> {
     ignore: &'a DockerIgnore,
     taken: &'a dyn Fn(&str) -> bool,
     files: &'a mut Vec<PathBuf>,
+    /// Those of which everything is taken, also what is not there yet.
+    folders: &'a mut BTreeSet<PathBuf>,
 }
 
 impl Walk<'_> {
@@ -137,6 +155,9 @@ impl Walk<'_> {
             if entry.file_type().map_err(failed)?.is_dir() {
                 if !(kept_out && self.ignore.is_final()) {
                     self.folder(&path)?;
+                }
+                if !kept_out && (self.taken)(&text) {
+                    self.folders.insert(path);
                 }
             } else if !kept_out && (self.taken)(&text) {
                 self.files.push(path);

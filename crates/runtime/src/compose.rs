@@ -17,6 +17,7 @@ use setpoint_model::names::{HookName, UnitName};
 
 use crate::paths::expand_home;
 use crate::project::{Project, ProjectError};
+use crate::tracked::Tracked;
 
 /// The files that are used without being named, the first that is there.
 const USUAL: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
@@ -42,13 +43,25 @@ pub fn complete(
 ) -> Result<(), ProjectError> {
     let Some(stack) = project.manifest.stack.clone() else { return Ok(()) };
     let taken = project.manifest.envs.keys().cloned().collect();
-    let (services, notes) = units(&project.root, &stack, &taken, variables, home)?;
-    project.manifest.envs.extend(services.into_values().map(|env| (env.name.clone(), env)));
+    let Units { units, notes, tracked } = units(&project.root, &stack, &taken, variables, home)?;
+    project.manifest.envs.extend(units.into_values().map(|env| (env.name.clone(), env)));
     project.manifest.notes.extend(notes);
+    project.tracked.add(tracked);
     Ok(())
 }
 
-/// The units of a stack, by what its files call them, and what there is to know about how they were read.
+/// The units of a stack.
+#[derive(Debug)]
+pub struct Units {
+    /// They, by what its files call them.
+    pub units: BTreeMap<String, Env>,
+    /// What there is to know about how they were read.
+    pub notes: Vec<Note>,
+    /// The files that were read for it.
+    pub tracked: Tracked,
+}
+
+/// The units of a stack.
 ///
 /// # Errors
 /// All that is wrong with the files.
@@ -58,7 +71,7 @@ pub fn units(
     taken: &BTreeSet<UnitName>,
     variables: &BTreeMap<String, String>,
     home: Option<&Path>,
-) -> Result<(BTreeMap<String, Env>, Vec<Note>), ProjectError> {
+) -> Result<Units, ProjectError> {
     let mut texts = Vec::new();
     for name in &stack.files {
         let text = fs::read_to_string(root.join(name)).map_err(|error| {
@@ -83,6 +96,10 @@ pub fn units(
         Err(error) => Err(error.to_string()),
     };
     let declared = file::load(&main, &options, &read).map_err(ProjectError::Problems)?;
+    let mut tracked = Tracked::default();
+    let asked = declared.files.iter().map(|path| root.join(expand_home(path, home)));
+    let named = stack.files.iter().map(|path| root.join(path));
+    named.chain(asked).for_each(|path| tracked.file(&path));
     let mut problems = Vec::new();
     let names = unit_names(taken, &declared, &mut problems);
     let waited_for: BTreeSet<&str> = declared
@@ -106,7 +123,11 @@ pub fn units(
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() { Ok((units, notes)) } else { Err(ProjectError::Problems(problems)) }
+    if problems.is_empty() {
+        Ok(Units { units, notes, tracked })
+    } else {
+        Err(ProjectError::Problems(problems))
+    }
 }
 
 /// What the units of services are called: as the services, in the letters that names of units have.

@@ -17,6 +17,7 @@ use crate::build::{self, Context, ContextError};
 use crate::cas::{self, CasError, Files, Globs, InvalidPattern, StatCache};
 use crate::engine::{BaseSource, Engine, EngineError};
 use crate::secrets::SecretError;
+use crate::tracked::Tracked;
 
 /// Why the facts could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -88,15 +89,17 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads all facts of an environment.
+    /// Reads all facts of an environment, and says of which files they are made.
     ///
     /// # Errors
     /// If a file that is declared cannot be read.
-    pub fn read(&mut self, env: &Env, user: String) -> Result<Facts, FactsError> {
+    pub fn read(&mut self, env: &Env, user: String) -> Result<(Facts, Tracked), FactsError> {
         let wanted = Wanted::of(env);
         let root = self.root.to_owned();
         // All files in one go: the thread that guards against a hung file system is paid for once.
-        let files = cas::look(self.cache, PATIENCE, move |files| wanted.read(&root, files))?;
+        let (files, tracked) = cas::look(self.cache, PATIENCE, move |files| {
+            Ok((wanted.read(&root, files)?, std::mem::take(files.tracked())))
+        })?;
         let mut facts = Facts { user, ..files? };
         let base = base_source(env, self.root, &facts);
         if base == BaseSource::Host {
@@ -107,7 +110,7 @@ impl Reader<'_> {
             }
             facts.base_digest = self.engine.base_digest(&base)?;
         }
-        Ok(facts)
+        Ok((facts, tracked))
     }
 
     /// The digests that these files have now.
@@ -168,6 +171,7 @@ impl Wanted {
 
     fn read(&self, root: &Path, files: &mut Files<'_>) -> Result<Result<Facts, FactsError>, CasError> {
         let mut facts = Facts::default();
+        files.tracked().file(&root.join(PACK_LIBRARY));
         if root.join(PACK_LIBRARY).exists() {
             let digest = digest_of(root, PACK_LIBRARY, files)?;
             facts.pack_library = Some(FileDigest { path: PACK_LIBRARY.to_owned(), digest });
@@ -177,11 +181,13 @@ impl Wanted {
                 Ok(context) => context,
                 Err(error) => return Ok(Err(error.into())),
             };
+            files.tracked().add(context.tracked.clone());
             facts.build = context.digests(root, files)?;
         }
         if let Some(path) = &self.image {
             let file = root.join(path);
             let file = if file.is_dir() { file.join(LAYOUT_INDEX) } else { file };
+            files.tracked().file(&file);
             // One that is not there is the engine's to tell, and a root file system in a folder has none.
             if file.exists() {
                 let digest = files.script_digest(&file)?.digest;
@@ -193,6 +199,7 @@ impl Wanted {
             facts.files.push(FileDigest { path: format!("{name} ({})", path.display()), digest });
         }
         for path in &self.templates {
+            files.tracked().file(&root.join(path));
             match read_template(root, path) {
                 Ok(template) => facts.templates.insert(path.clone(), template),
                 Err(error) => return Ok(Err(error)),

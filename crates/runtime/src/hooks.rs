@@ -152,10 +152,11 @@ impl Runner<'_> {
     pub fn first_boot(&self, step: &FirstBootStep) -> Result<(), Failed> {
         let user = match &step.act {
             Act::Run { user: Some(user), .. } => user.clone(),
+            Act::Owner { .. } => "root".to_owned(),
             _ => self.account.name.clone(),
         };
         let spec = ExecSpec {
-            argv: step.act.argv().to_vec(),
+            argv: step.act.argv(),
             env: self.session.clone(),
             cwd: None,
             user: Some(user),
@@ -163,7 +164,7 @@ impl Runner<'_> {
         };
         let started = match &step.act {
             Act::Host { .. } => host::spawn(&spec, self.project_root),
-            Act::Run { .. } | Act::Wait { .. } => self.engine.exec(self.unit, &spec),
+            Act::Run { .. } | Act::Wait { .. } | Act::Owner { .. } => self.engine.exec(self.unit, &spec),
         };
         match started {
             Ok(process) => {

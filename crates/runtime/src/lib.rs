@@ -37,6 +37,7 @@ pub mod snapshot;
 pub mod source;
 pub mod spec;
 pub mod store;
+pub mod tracked;
 mod tree_copy;
 pub mod upgrade;
 mod workspace;

@@ -22,6 +22,7 @@ use crate::paths::Roots;
 use crate::project::Project;
 use crate::secrets::{SecretError, Secrets, Sources};
 use crate::store::{self, Store};
+use crate::tracked::Tracked;
 
 /// A unit of a project, with the rooms that know something of it.
 pub struct Unit<'a> {
@@ -53,6 +54,8 @@ pub struct Look {
     pub desired: Desired,
     /// The facts that it was made of.
     pub facts: Facts,
+    /// The files that they were made of.
+    pub tracked: Tracked,
     /// What was recorded.
     pub recorded: Recorded,
     /// What the engine sees.
@@ -82,7 +85,7 @@ impl Unit<'_> {
     /// If a declared file, the state or the engine cannot be read.
     pub fn look(&self, store: &Store, options: &Options) -> Result<Look, ApplyError> {
         let began = Instant::now();
-        let facts = self.facts()?;
+        let (facts, tracked) = self.facts()?;
         let engine = self.engine;
         let desired = desired(self.env, &facts, &engine.capabilities());
         let of_phases = facts.packs.values().chain(facts.hooks.values()).map(Vec::len).sum::<usize>();
@@ -101,7 +104,7 @@ impl Unit<'_> {
             Seen::Running(labels) => Observed::Running { instance: labels.instance.clone() },
         };
         let (plan, report) = plan(&desired, &recorded, &observed, options);
-        Ok(Look { desired, facts, recorded, seen, row, plan, report, checked })
+        Ok(Look { desired, facts, tracked, recorded, seen, row, plan, report, checked })
     }
 
     /// Whether it is one that others wait for to end, and has ended well.
@@ -116,19 +119,19 @@ impl Unit<'_> {
         self.env.container.stop_grace.unwrap_or(STOP_GRACE)
     }
 
-    /// What the declaration is completed with.
-    pub(crate) fn facts(&self) -> Result<Facts, ApplyError> {
+    /// What the declaration is completed with, and the files that it was read from.
+    pub(crate) fn facts(&self) -> Result<(Facts, Tracked), ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
         let (root, engine) = (&self.project.root, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache };
-        let mut facts = reader.read(self.env, self.user())?;
+        let (mut facts, tracked) = reader.read(self.env, self.user())?;
         facts.secrets = self.secret_digests(&facts)?;
         if facts.templates.values().any(|file| file.template.asks_version()) {
             facts.version = self.project.manifest.project.version.clone();
         }
         // A cache that cannot be kept costs time at the next look, and nothing else.
         let _ = cache.save();
-        Ok(facts)
+        Ok((facts, tracked))
     }
 
     /// Asks the registry what the base is now, and fetches what moved.
@@ -136,7 +139,7 @@ impl Unit<'_> {
     /// # Errors
     /// If it cannot be asked, or what it gives is wrong.
     pub fn ask_registry(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
-        let facts = self.facts()?;
+        let (facts, _) = self.facts()?;
         let base = base_source(self.env, &self.project.root, &facts);
         self.engine.prepare(&base, Pull::Always, watcher, cancel)?;
         Ok(())
@@ -147,7 +150,7 @@ impl Unit<'_> {
     /// # Errors
     /// If it cannot be fetched, verified, built or unpacked.
     pub fn fetch_base(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
-        let facts = self.facts()?;
+        let (facts, _) = self.facts()?;
         let base = base_source(self.env, &self.project.root, &facts);
         self.engine.prepare(&base, Pull::Missing, watcher, cancel)?;
         Ok(())

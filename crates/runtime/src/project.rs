@@ -7,6 +7,7 @@ use setpoint_model::manifest::{self, Env, Layer, Manifest, Problem};
 use setpoint_model::names::UnitName;
 use setpoint_model::release::Active;
 
+use crate::tracked::Tracked;
 use crate::{compose, devcontainer};
 
 /// The manifest's file name.
@@ -27,6 +28,8 @@ pub struct Project {
     pub instead: Option<String>,
     /// Which generation of it is in effect: where its data is.
     pub active: Active,
+    /// The files that say what is declared.
+    pub tracked: Tracked,
 }
 
 /// Why there is no project.
@@ -115,7 +118,9 @@ impl Project {
         let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let parse = if has_code(&root) { manifest::parse_beside_code } else { manifest::parse };
         let manifest = parse(&layers, &folder).map_err(ProjectError::Problems)?;
-        let project = Self { root, manifest, instead, active: Active::default() };
+        let mut tracked = Tracked::default();
+        [MANIFEST, LOCAL, name].iter().for_each(|name| tracked.file(&root.join(name)));
+        let project = Self { root, manifest, instead, active: Active::default(), tracked };
         let missing = project.missing_files();
         if missing.is_empty() { Ok(project) } else { Err(ProjectError::Problems(missing)) }
     }
@@ -139,7 +144,8 @@ impl Project {
 
     fn of(root: PathBuf) -> Self {
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Self { manifest: Manifest::empty(&name), root, instead: None, active: Active::default() }
+        let (active, tracked) = (Active::default(), Tracked::default());
+        Self { manifest: Manifest::empty(&name), root, instead: None, active, tracked }
     }
 
     fn missing_files(&self) -> Vec<Problem> {

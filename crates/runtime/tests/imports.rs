@@ -69,7 +69,7 @@ fn every_compose_file_is_planned_service_by_service() {
         let stack = Stack { files, profiles: BTreeSet::from(["*".to_owned()]), at };
         let variables = BTreeMap::from([("HOME".to_owned(), "/home/dev".to_owned())]);
         let read = compose::units(&root, &stack, &BTreeSet::new(), &variables, None);
-        let Ok((units, _)) = read else { continue };
+        let Ok(compose::Units { units, .. }) = read else { continue };
         projects += 1;
         for (called, env) in &units {
             services += 1;

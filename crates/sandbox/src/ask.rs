@@ -4,7 +4,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::error::SandboxError;
+use crate::setup;
 use crate::spec::{Ask, Get};
+use crate::unit::Running;
 
 /// How much of an answer is read to find its status.
 const LONGEST: usize = 16 * 1024;
@@ -13,6 +16,56 @@ const REASON: usize = 80;
 
 /// The addresses of a network's own loopback.
 pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Asks who listens inside a sandbox that runs, within its network. The inner error says why the answer is not good.
+///
+/// # Errors
+/// If it does not run any more, or its network cannot be entered.
+pub fn ask_inside(
+    running: &Running,
+    question: Ask,
+    at_most: Duration,
+) -> Result<Result<(), String>, SandboxError> {
+    let of = running.clone();
+    // A network is entered by one thread, and never left again.
+    let asks = move || {
+        if !setup::is_in_network_of(&of) {
+            setup::enter_network(&of)?;
+        }
+        let (good, said) = ask(&question, &own_addresses(), at_most);
+        Ok(if good { Ok(()) } else { Err(said) })
+    };
+    let thread = std::thread::Builder::new().spawn(asks);
+    let thread = thread.map_err(|error| SandboxError::io("start", "a thread that asks", error))?;
+    thread.join().unwrap_or(Err(SandboxError::EndedEarly))
+}
+
+/// The addresses of the calling thread's network, the loopback's first.
+fn own_addresses() -> Vec<IpAddr> {
+    let known = std::fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap_or_default();
+    LOOPBACK.into_iter().chain(local_addresses(&known)).collect()
+}
+
+/// The local addresses in the kernel's table of routes: each stands in the line above one that says so.
+fn local_addresses(table: &str) -> Vec<IpAddr> {
+    let lines: Vec<&str> = table.lines().map(str::trim).collect();
+    let is_local = |line: &str| line.starts_with("/32 host LOCAL");
+    let pairs = lines.windows(2).filter(|pair| is_local(pair[1]));
+    let addresses = pairs.filter_map(|pair| pair[0].trim_start_matches("|-- ").parse::<IpAddr>().ok());
+    let mut addresses: Vec<_> = addresses.filter(|address| !address.is_loopback()).collect();
+    addresses.dedup();
+    addresses
+}
+
+/// Asks who listens on the first of these addresses that takes a connection, from here. The error says why the answer is
+/// not good.
+///
+/// # Errors
+/// Why the answer is not good.
+pub fn ask_from_here(question: &Ask, addresses: &[IpAddr], at_most: Duration) -> Result<(), String> {
+    let (good, said) = ask(question, addresses, at_most);
+    if good { Ok(()) } else { Err(said) }
+}
 
 /// Asks on the first of these addresses where somebody listens, all of the calling process's network. Gives whether the
 /// answer is good, and what is to be told of it.
@@ -145,6 +198,14 @@ mod tests {
 
     fn is(number: u16, reason: &str) -> Option<Answer> {
         Some(Answer::Status(number, reason.to_owned()))
+    }
+
+    #[test]
+    fn addresses_are_read_of_the_table_of_routes() {
+        let table = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.7.0.2\n        /32 host LOCAL\n     |-- 10.7.0.255\n        \
+                     /32 link BROADCAST\n        |-- 127.0.0.1\n           /32 host LOCAL\n";
+        assert_eq!(local_addresses(table), ["10.7.0.2".parse::<IpAddr>().unwrap()]);
+        assert!(local_addresses("").is_empty());
     }
 
     #[test]

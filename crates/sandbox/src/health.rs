@@ -39,8 +39,8 @@ pub struct Health {
     pub failures: u32,
     /// What the last check said.
     pub said: String,
-    /// For how long this is news.
-    holds: Duration,
+    /// For how long this is news; versions that did not say so ended their checks with what they checked.
+    holds: Option<Duration>,
     /// The process that it is told of, as in [`Running`].
     pid: i32,
     start_time: u64,
@@ -63,7 +63,7 @@ pub fn health(folder: &Path, running: &Running) -> Option<Health> {
     let path = folder.join(HEALTH);
     let health: Health = unit::read(&path)?;
     let told = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
-    if told.elapsed().is_ok_and(|age| age > health.holds) {
+    if health.holds.is_some_and(|holds| told.elapsed().is_ok_and(|age| age > holds)) {
         return None;
     }
     ((health.pid, health.start_time) == (running.pid, running.start_time)).then_some(health)
@@ -78,7 +78,7 @@ pub fn tell_health(folder: &Path, running: &Running, status: Status) -> Result<(
         status,
         failures: 0,
         said: String::new(),
-        holds: NEWS,
+        holds: Some(NEWS),
         pid: running.pid,
         start_time: running.start_time,
     };
@@ -147,7 +147,7 @@ pub(crate) fn watch(check: &Check, addresses: &[IpAddr], running: &Running, fold
         status: Status::Starting,
         failures: 0,
         said: String::new(),
-        holds: check.interval.max(check.start_interval) + check.timeout + SLACK,
+        holds: Some(check.interval.max(check.start_interval) + check.timeout + SLACK),
         pid: running.pid,
         start_time: running.start_time,
     };
@@ -166,8 +166,14 @@ pub(crate) fn watch(check: &Check, addresses: &[IpAddr], running: &Running, fold
         let (well, said) = match &check.test {
             Test::Ask(whom) => ask(whom, addresses, check.timeout),
             Test::Run(process) => {
-                // With the limits that it has now.
-                let Observed::Running(now) = unit::observe(folder) else { return };
+                if unit::is_stopping(folder, running) {
+                    return;
+                }
+                // With the limits that it has now, as far as this version reads what another one wrote.
+                let now = match unit::observe(folder) {
+                    Observed::Running(now) => now,
+                    Observed::Exited(_) | Observed::Gone => running.clone(),
+                };
                 run(process, check.timeout, &now)
             }
         };
@@ -223,5 +229,29 @@ fn run(command: &ExecSpec, at_most: Duration, running: &Running) -> (bool, Strin
         Some(ended) if !said.is_finished() => (ended == Ended::Code(0), String::new()),
         Some(ended) => (ended == Ended::Code(0), said.join().unwrap_or_default()),
         None => (false, format!("it took longer than {at_most:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Cgroup;
+
+    #[test]
+    fn what_a_check_of_an_earlier_version_said_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let me = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+        let running = unit::running_now(me, false, Cgroup::default()).unwrap();
+        let (pid, start_time) = (running.pid, running.start_time);
+        let told = |more: &str| {
+            let text = format!(
+                r#"{{"status":"Healthy","failures":0,"said":"","pid":{pid},"start_time":{start_time}{more}}}"#
+            );
+            std::fs::write(folder.path().join(HEALTH), text).unwrap();
+            health(folder.path(), &running).map(|health| health.status)
+        };
+        assert_eq!(told(""), Some(Status::Healthy));
+        assert_eq!(told(r#","holds":{"secs":60,"nanos":0}"#), Some(Status::Healthy));
+        assert_eq!(told(r#","of_a_later_version":[1]"#), Some(Status::Healthy));
     }
 }

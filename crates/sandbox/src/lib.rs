@@ -33,7 +33,7 @@ mod syscalls;
 mod terminal;
 mod unit;
 
-pub use ask::LOOPBACK;
+pub use ask::{LOOPBACK, ask_from_here, ask_inside};
 pub use cgroup::{Cgroup, Offer, check_limits};
 pub use checks::{AskFrom, begin_checks, checker, main_check};
 pub use error::SandboxError;

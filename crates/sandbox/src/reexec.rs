@@ -2,7 +2,8 @@
 //!
 //! What runs inside a sandbox can reach the file of its first process by `/proc/1/exe`. It is therefore executed
 //! through a detached mount of its own that is read-only; where the kernel does not let this user make one, from
-//! a sealed copy in memory. (The danger is CVE-2019-5736.)
+//! a sealed copy in memory. (The danger is CVE-2019-5736.) What was started so is protected already, and starts its own
+//! children from the same file: also after another binary has taken its place, or none has.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
 use rustix::mount::OpenTreeFlags;
 
 use crate::channel::Channel;
@@ -31,8 +32,21 @@ const SELF: &str = "/proc/self/exe";
 fn protected() -> io::Result<OwnedFd> {
     match read_only_mount() {
         Ok(fd) => Ok(fd),
-        Err(_) => sealed_copy(),
+        // Of what was started here nobody can make a mount; and a copy for each child would be dear.
+        Err(_) => match already_protected()? {
+            Some(fd) => Ok(fd),
+            None => sealed_copy(),
+        },
     }
+}
+
+/// This binary as it runs, if nobody can write through that.
+fn already_protected() -> io::Result<Option<OwnedFd>> {
+    let file = File::open(SELF)?;
+    let is_sealed = rustix::fs::fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    let is_read_only =
+        || rustix::fs::fstatvfs(&file).is_ok_and(|on| on.f_flag.contains(StatVfsMountFlags::RDONLY));
+    Ok((is_sealed || is_read_only()).then(|| file.into()))
 }
 
 fn read_only_mount() -> io::Result<OwnedFd> {

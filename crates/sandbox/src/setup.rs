@@ -70,6 +70,13 @@ fn enter_network_of(folder: &Path) -> Result<(), SandboxError> {
     enter_network(&running)
 }
 
+/// Whether the calling thread is in the network of what runs already.
+pub(crate) fn is_in_network_of(running: &Running) -> bool {
+    let network = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/net")).ok();
+    let mine = network("thread-self");
+    mine.is_some() && mine == network(&running.pid.to_string())
+}
+
 /// Moves into the network of what runs; of a calling process with a single thread, also into one that another user
 /// namespace of this user owns.
 pub(crate) fn enter_network(running: &Running) -> Result<(), SandboxError> {

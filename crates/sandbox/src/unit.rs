@@ -103,20 +103,22 @@ pub fn start(spec: &SandboxSpec, folder: &Path) -> Result<Running, SandboxError>
 /// Looks at a sandbox: a few small files are read, nothing is asked of any process.
 #[must_use]
 pub fn observe(folder: &Path) -> Observed {
-    let stopping = read::<Stopping>(&folder.join(STOPPING));
     let known = read::<Running>(&folder.join(RUNNING));
     if known.as_ref().is_some_and(|known| !is_alive(known)) && !folder.join(EXIT).exists() {
         // It has just ended, and its shim is about to write down how.
         shim_ends_within(folder, SETTLES);
     }
-    let running = known
-        .filter(is_alive)
-        .filter(|running| stopping != Some(Stopping { pid: running.pid, start_time: running.start_time }));
+    let running = known.filter(is_alive).filter(|running| !is_stopping(folder, running));
     match (running, read::<Exit>(&folder.join(EXIT))) {
         (Some(running), _) => Observed::Running(running),
         (None, Some(exit)) => Observed::Exited(exit),
         (None, None) => Observed::Gone,
     }
+}
+
+/// Whether a sandbox was asked to end.
+pub(crate) fn is_stopping(folder: &Path, running: &Running) -> bool {
+    read(&folder.join(STOPPING)) == Some(Stopping { pid: running.pid, start_time: running.start_time })
 }
 
 /// Whether a sandbox that does not run any more is still there: it was asked to end, and whoever asked has gone on.

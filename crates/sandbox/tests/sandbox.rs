@@ -450,6 +450,10 @@ fn health(place: &Place) {
     let is = |status: Status| now().is_some_and(|health| health.status == status);
     until("a check that hangs is a failure", || is(Status::Unhealthy));
     assert!(now().unwrap().said.contains("longer than"));
+    until("who checks is seen", || !checks(&running).is_empty());
+    for program in checks(&running) {
+        assert!(!program.contains("memfd"), "each check copies the binary: {program}");
+    }
     say(&running, "echo fine > /tmp/health");
     until("it is well", || is(Status::Healthy));
     assert_eq!(now().unwrap().said, "fine");
@@ -457,6 +461,20 @@ fn health(place: &Place) {
     let again = place.start_for("sleep 1000", None);
     assert_eq!(sandbox::health(&place.folder, &again), None);
     place.stop();
+}
+
+/// What those processes run that lead the checks of a sandbox: children of its siblings.
+fn checks(running: &sandbox::Running) -> Vec<String> {
+    let children = |pid: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()).collect::<Vec<_>>()
+    };
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid)).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    let siblings = children(parent.trim().parse().unwrap()).into_iter().filter(|pid| *pid != running.pid);
+    let programs =
+        siblings.flat_map(children).filter_map(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok());
+    programs.map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 fn memory_and_volumes(place: &Place) {

@@ -20,7 +20,8 @@ use crate::json;
 const BY: &str = "the API";
 
 /// Asks for something to be done to a unit: `start`, `stop`, `restart`, `retry` (forgives what it failed at), `kill`
-/// (ends it at once), `up` (what is declared), `down` (removes it; its volumes stay). Answers at once with an operation.
+/// (ends it at once), `up` (what is declared), `down` (removes it; its volumes stay), `cancel` (the latest operation on it that
+/// can be). Answers at once with an operation.
 #[utoipa::path(post, path = "/v1/units/{id}/{action}",
     params(("id" = String, Path), ("action" = String, Path)),
     responses((status = 202, body = Accepted, headers(("Location" = String, description = "the operation"))),
@@ -45,10 +46,11 @@ pub(super) async fn ask_for(api: &Arc<Api>, id: String, action: &str) -> Result<
         (Some(Asked::Restart), _) => api.lead(row.unit, "restart", BY).await,
         (Some(Asked::Start | Asked::Retry), _) | (None, "up") => api.lead(row.unit, "up", BY).await,
         (None, "down") => api.lead(row.unit, "down", BY).await,
+        (None, "cancel") => api.cancel_of(row.unit).await,
         _ => {
             let message = format!("nothing is called `{action}` that could be done to a unit");
             Err(Problem::new(StatusCode::NOT_FOUND, "no-action", message)
-                .hint("there is start, stop, restart, retry, kill, up and down"))
+                .hint("there is start, stop, restart, retry, kill, up, down and cancel"))
         }
     }
 }

@@ -73,6 +73,7 @@ impl Api {
             Ok(child) => child,
             Err(error) => return failed(error),
         };
+        let _led = self.led.enter(operation, &child);
         let said = child.stderr.take().map(|stderr| self.pass_on(unit, operation, stderr));
         match child.wait() {
             Ok(status) if status.success() => (OperationOutcome::Succeeded, None),

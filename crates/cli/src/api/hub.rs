@@ -7,6 +7,7 @@ use std::time::Duration;
 use setpoint_model::reconcile::{Situation, State, displayed};
 use setpoint_runtime::reconciler::{self, Deed, Watcher};
 use setpoint_runtime::store::{OperationOutcome, TxId, Unit, UnitId};
+use tokio::sync::Notify;
 
 use super::feed::Feed;
 use super::metrics::Metrics;
@@ -32,12 +33,15 @@ pub(crate) struct Hub {
     pub(super) metrics: Metrics,
     units: Mutex<BTreeMap<UnitId, Known>>,
     gone: Mutex<Vec<OperationShown>>,
+    /// Told when something may have been recorded.
+    pub(super) recorded: Notify,
 }
 
 impl Hub {
     pub(crate) fn new(output: Output, boot: String) -> Self {
         let (units, gone) = (Mutex::default(), Mutex::default());
-        Self { output, feed: Feed::new(boot), metrics: Metrics::new(), units, gone }
+        let recorded = Notify::new();
+        Self { output, feed: Feed::new(boot), metrics: Metrics::new(), units, gone, recorded }
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, BTreeMap<UnitId, Known>> {
@@ -66,6 +70,9 @@ impl Hub {
 
     /// Tells that an operation began, or how it ended.
     pub(super) fn tell_operation(&self, unit: &Unit, operation: &TxId, outcome: Option<OperationOutcome>) {
+        if outcome.is_some() {
+            self.recorded.notify_one();
+        }
         let outcome = outcome.map_or("running", wire::outcome_word);
         self.metrics.operation(outcome);
         self.tell(&EventShown {
@@ -113,6 +120,10 @@ impl Watcher for Hub {
 
     fn operation(&self, unit: &Unit, operation: &TxId, outcome: Option<OperationOutcome>) {
         self.tell_operation(unit, operation, outcome);
+    }
+
+    fn passes(&self) {
+        self.recorded.notify_one();
     }
 
     fn looked(&self, took: Duration) {

@@ -5,9 +5,11 @@
 
 mod act;
 mod ask;
+mod cancel;
 mod child;
 pub(crate) mod client;
 mod door;
+mod drift;
 mod events;
 mod feed;
 mod guard;
@@ -39,6 +41,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 
 use self::door::Door;
+pub(crate) use self::drift::words as drift_words;
 pub(crate) use self::hub::Hub;
 use self::problem::Problem;
 pub(crate) use self::serve::{SOCKET, Served};
@@ -82,7 +85,8 @@ pub(crate) struct Api {
     followed: Arc<Semaphore>,
     children: Arc<Semaphore>,
     asked: Arc<Semaphore>,
-    declared: web::Declared,
+    drifts: drift::Drifts,
+    led: cancel::Led,
 }
 
 impl Api {
@@ -93,9 +97,10 @@ impl Api {
         let store = Mutex::new(store);
         let (roots, variables) = (context.roots.clone(), context.variables.clone());
         let cancel = context.cancel.clone();
-        let declared = web::Declared::default();
+        let drifts = drift::Drifts::default();
+        let led = cancel::Led::default();
         let door = door.map(OnceLock::from).unwrap_or_default();
-        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, declared }
+        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, drifts, led }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -123,6 +128,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/units/{id}/{action}", post(act::act))
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}", get(operations::one))
+        .route("/v1/operations/{id}/cancel", post(cancel::cancel))
         .route("/v1/events", get(events::events))
         .route("/v1/runs", get(runs::list))
         .route("/v1/runs/{id}", get(runs::one))

@@ -4,7 +4,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
 
-use super::{act, events, logs, metrics, operations, problem, runs, session, units};
+use super::{act, cancel, events, logs, metrics, operations, problem, runs, session, units};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use super::{act, events, logs, metrics, operations, problem, runs, session, unit
         act::act,
         operations::list,
         operations::one,
+        cancel::cancel,
         events::events,
         runs::list,
         runs::one,

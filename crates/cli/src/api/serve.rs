@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_io_timeout::TimeoutStream;
 
 use super::door::Door;
-use super::{Api, CHILDREN, guard, routes};
+use super::{Api, CHILDREN, drift, guard, routes};
 
 /// The socket in the state.
 pub(crate) const SOCKET: &str = "api.sock";
@@ -108,6 +108,7 @@ pub(crate) fn start(
             if let Some(Ok(listener)) = address.map(TcpListener::from_std) {
                 tokio::spawn(take_all(listener, closed(&api)));
             }
+            tokio::spawn(drift::keep(Arc::clone(&api)));
             let _ = stopped.await;
         });
         // Nobody is waited for: a stream has no end of its own.

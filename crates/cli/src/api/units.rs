@@ -10,11 +10,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
 use setpoint_model::import::compose::RestartPolicy;
-use setpoint_model::reconcile::{History, Intent, Observed, Rules, Seen, Situation, Wish};
-use setpoint_runtime::record;
+use setpoint_model::reconcile::{Health, History, Intent, Observed, Rules, Seen, Situation, Wish};
 use setpoint_runtime::store::{NewUnit, Store, StoreError, Unit, UnitId};
+use setpoint_runtime::{engine, record};
 use utoipa::ToSchema;
 
+use super::drift::Drift;
 use super::problem::Problem;
 use super::wire::{self, OperationShown, UnitShown, Units};
 use super::{Api, operations};
@@ -44,29 +45,31 @@ pub(super) struct Row {
     pub(super) unit: Unit,
     pub(super) kept: bool,
     record: Option<String>,
+    drift: Option<Drift>,
 }
 
 impl Row {
     /// It, with what is known of it.
     pub(super) fn shown(self, situation: &Situation) -> UnitShown {
-        wire::unit(&self.unit, situation, self.kept, self.record)
+        wire::unit(&self.unit, situation, self.kept, self.record, self.drift)
     }
 }
 
-fn row(store: &Store, unit: Unit) -> Result<Row, StoreError> {
+fn row(api: &Api, store: &Store, unit: Unit) -> Result<Row, StoreError> {
     let kept = store.kept(unit.id)?.is_some();
     let rows = store.recorded(unit.id)?;
     let record = unit.unit.instance.is_some();
     let record = record.then(|| record::recorded(&rows).fingerprint.digest().to_hex());
-    Ok(Row { unit, kept, record })
+    let drift = api.drifts.of(&unit.unit);
+    Ok(Row { unit, kept, record, drift })
 }
 
 /// The unit of this id.
 pub(super) async fn find(api: &Arc<Api>, id: String) -> Result<Row, Problem> {
     let wanted = id.clone();
-    let found = api.with_store(move |_, store| {
+    let found = api.with_store(move |api, store| {
         let found = store.all_units()?.into_iter().find(|unit| wire::id(unit) == wanted);
-        found.map(|unit| row(store, unit)).transpose()
+        found.map(|unit| row(api, store, unit)).transpose()
     });
     found.await?.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "no-unit", format!("there is no unit `{id}`"))
@@ -83,9 +86,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Units>, Pro
 
 /// All units, each with what is known of it.
 pub(super) async fn all(api: &Arc<Api>) -> Result<Vec<(Row, Situation)>, Problem> {
-    let rows = api.with_store(|_, store| {
+    let rows = api.with_store(|api, store| {
         let units = store.all_units()?;
-        units.into_iter().map(|unit| row(store, unit)).collect::<Result<Vec<_>, _>>()
+        units.into_iter().map(|unit| row(api, store, unit)).collect::<Result<Vec<_>, _>>()
     });
     let rows = rows.await?;
     let mut situations = situations(api, &rows).await;
@@ -106,6 +109,25 @@ pub(super) async fn names(api: &Arc<Api>) -> Result<Vec<(String, String)>, Probl
 pub(super) async fn situation(api: &Arc<Api>, row: &Row) -> Situation {
     let found = situations(api, std::slice::from_ref(row)).await.remove(&row.unit.id);
     found.unwrap_or_else(unknown)
+}
+
+/// What the checks of these units said, of those whose checks fail.
+pub(super) async fn checks(api: &Arc<Api>, known: &[(Row, Situation)]) -> BTreeMap<UnitId, String> {
+    let fails = |situation: &Situation| situation.observed.seen.health() == Some(Health::Unhealthy);
+    let failing: Vec<Unit> =
+        known.iter().filter(|(_, situation)| fails(situation)).map(|(row, _)| row.unit.clone()).collect();
+    if failing.is_empty() {
+        return BTreeMap::new();
+    }
+    let said = api.ask(move |api| {
+        let said = failing.into_iter().filter_map(|unit| {
+            let engine = engine::by_name(&unit.unit.engine, &api.roots, &api.variables).ok()?;
+            let id = engine::UnitId::new(&unit.unit.project_root, &unit.unit.name);
+            Some((unit.id, engine.progress(&id).ok()?.said?))
+        });
+        Ok(said.collect())
+    });
+    said.await.unwrap_or_default()
 }
 
 /// What was done to a unit last.

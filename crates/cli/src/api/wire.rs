@@ -9,6 +9,8 @@ use setpoint_runtime::reconciler;
 use setpoint_runtime::store::{Operation, OperationOutcome, Unit};
 use utoipa::ToSchema;
 
+use super::drift::Drift;
+
 /// All units.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Units {
@@ -34,6 +36,8 @@ pub(super) struct UnitShown {
     /// How often the user said what he wants of it.
     pub(super) generation: u64,
     pub(super) state: StateShown,
+    /// How it differs from what is declared; nothing until that was first looked at.
+    pub(super) drift: Option<Drift>,
     /// The digest of what was last applied to it.
     pub(super) record: Option<String>,
     pub(super) created_at: String,
@@ -134,7 +138,7 @@ pub(super) struct Accepted {
 /// What happened.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct EventShown {
-    /// `deed`, `state`, `operation`, `output`, `left`, `gap`.
+    /// `deed`, `state`, `drift`, `operation`, `output`, `left`, `gap`.
     #[serde(rename = "type")]
     pub(super) kind: &'static str,
     pub(super) at: String,
@@ -149,6 +153,8 @@ pub(super) struct EventShown {
     pub(super) what: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<StateShown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) drift: Option<Drift>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) operation: Option<String>,
     /// `operation`: as in an operation.
@@ -177,12 +183,19 @@ pub(super) fn id(unit: &Unit) -> String {
 }
 
 /// A unit as it is known.
-pub(super) fn unit(unit: &Unit, situation: &Situation, kept: bool, record: Option<String>) -> UnitShown {
+pub(super) fn unit(
+    unit: &Unit,
+    situation: &Situation,
+    kept: bool,
+    record: Option<String>,
+    drift: Option<Drift>,
+) -> UnitShown {
     let now = reconciler::now();
-    let (state, drift) = (displayed(situation, now), situation.observed.drift);
+    let state = displayed(situation, now);
+    let differs = drift.as_ref().is_some_and(|drift| drift.out_of_date);
     let id = id(unit);
-    let main = shown_button(button(&state, drift, now), &id);
-    let beside = second(&state, drift, false).map(|button| shown_button(button, &id));
+    let main = shown_button(button(&state, differs, now), &id);
+    let beside = second(&state, differs, false).map(|button| shown_button(button, &id));
     UnitShown {
         project: unit.unit.project_name.clone(),
         project_root: unit.unit.project_root.display().to_string(),
@@ -196,6 +209,7 @@ pub(super) fn unit(unit: &Unit, situation: &Situation, kept: bool, record: Optio
         }),
         generation: situation.intent.generation,
         state: state_shown(&state, situation),
+        drift,
         record,
         created_at: unit.created_at.to_string(),
         button: main,
@@ -267,7 +281,7 @@ fn health_word(health: Health) -> &'static str {
 fn shown_button(button: Button, id: &str) -> ButtonShown {
     let (does, action) = match &button.does {
         Does::Start => ("start", Some("start")),
-        Does::Cancel => ("cancel", None),
+        Does::Cancel => ("cancel", Some("cancel")),
         Does::Stop => ("stop", Some("stop")),
         Does::Open => ("open", None),
         Does::Up => ("up", Some("up")),

@@ -3,6 +3,7 @@ use serde_json::Value;
 
 use super::SUCCESS;
 use crate::api::client::Client;
+use crate::api::drift_words;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::run_view::text::bare;
@@ -42,6 +43,7 @@ fn words(event: &Value) -> String {
     let text = |key: &str| event[key].as_str().unwrap_or_default();
     let what = match text("type") {
         "state" => state(&event["state"]),
+        "drift" => drift_words(&event["drift"]),
         "operation" => format!("operation {} {}", text("operation"), text("outcome")),
         "left" => "is not kept any more".to_owned(),
         "gap" => "what happened before this is not kept any more".to_owned(),
@@ -81,6 +83,9 @@ mod tests {
         assert_eq!(of(ended), format!("{begin}stopped (exit, exit 3)"));
         let deed = json!({ "type": "deed", "what": "start (it ended)\u{1b}[31m" });
         assert_eq!(of(deed), format!("{begin}start (it ended)"));
+        let drift =
+            json!({ "type": "drift", "drift": { "declared": true, "out_of_date": true, "changes": 2 } });
+        assert_eq!(of(drift), format!("{begin}is out of date: 2 changes"));
         let operation = json!({ "type": "operation", "operation": "ab", "outcome": "failed" });
         assert_eq!(of(operation), format!("{begin}operation ab failed"));
     }

@@ -37,7 +37,7 @@ impl Rollback {
             upgrade::rollback(roots, engine.as_ref(), &store, &project.root, wanted, self.discard_writes)??;
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let patience = Patience::of(&project.manifest.release);
-        let changed = carry_out(&place, &mut store, &project, &planned, None, patience)?;
+        let changed = carry_out(context, &place, &mut store, &project, &planned, None, patience)?;
         context.output.note(format!(
             "{} is back at {} after {}{}",
             title(&project),

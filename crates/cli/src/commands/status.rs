@@ -1,5 +1,5 @@
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,9 +10,11 @@ use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
 use setpoint_model::reconcile::{State, StoppedBy, Time};
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
+use setpoint_runtime::observe::Look;
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::{self, control, timestamp};
 use setpoint_runtime::store::{Kept, Operation, OperationOutcome, Store};
+use setpoint_runtime::tracked::{Names, Tracked};
 
 use super::SUCCESS;
 use crate::context::Context;
@@ -20,6 +22,8 @@ use crate::error::{Exit, Failure};
 use crate::json;
 use crate::output::{ago, span};
 
+/// How many folders are named as tracked.
+const TRACKED: usize = 4096;
 /// The width that a table is fitted to.
 const WIDTH: usize = 80;
 
@@ -31,6 +35,9 @@ pub(crate) struct Status {
     /// Show it again whenever it changes, until Ctrl-C
     #[arg(long)]
     watch: bool,
+    /// Also name the files and folders whose change may change this, with `--json`
+    #[arg(long, conflicts_with = "watch")]
+    tracked: bool,
     /// Exit with the drift code if something is to be done
     #[arg(long)]
     exit_code: bool,
@@ -91,10 +98,16 @@ impl Status {
         };
         let engine = context.engine(project.manifest.engine);
         let store = context.store()?;
-        let units = envs.into_iter().map(|env| unit_status(context, engine.as_ref(), &store, &project, env));
+        let (mut units, mut tracked) = (Vec::new(), project.tracked.clone());
+        for env in envs {
+            let look = context.unit(engine.as_ref(), &project, env).look(&store, &Options::default())?;
+            tracked.add(look.tracked.clone());
+            units.push(unit_status(context, engine.as_ref(), &store, &project, env, &look)?);
+        }
         Ok(json::Status {
             setpoint: json::VERSION,
-            units: units.collect::<Result<_, _>>()?,
+            units,
+            tracked: self.tracked.then(|| shown_tracked(tracked)).flatten(),
             project: project.manifest.project.name.to_string(),
             version: project.manifest.project.version.clone(),
             root: project.root.display().to_string(),
@@ -108,8 +121,8 @@ fn unit_status(
     store: &Store,
     project: &Project,
     env: &Env,
+    look: &Look,
 ) -> Result<json::UnitStatus, Failure> {
-    let look = context.unit(engine, project, env).look(store, &Options::default())?;
     let exists = look.seen != Seen::Absent;
     let progress = match env.service {
         Some(_) => engine.progress(&UnitId::new(&project.root, &env.name))?,
@@ -139,6 +152,21 @@ fn unit_status(
         check: progress.said.filter(|_| progress.health == Some(Health::Unhealthy)),
         last: last.as_ref().map(last_operation),
     })
+}
+
+/// What is tracked, unless that is too much.
+fn shown_tracked(tracked: Tracked) -> Option<Vec<json::TrackedFolder>> {
+    let tracked = tracked.with_targets();
+    let shown = |(folder, names): (&PathBuf, &Names)| {
+        let names = match names {
+            Names::All => None,
+            Names::These(names) => {
+                Some(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
+            }
+        };
+        json::TrackedFolder { folder: folder.clone(), names }
+    };
+    (tracked.folders().len() <= TRACKED).then(|| tracked.folders().iter().map(shown).collect())
 }
 
 /// What a unit that is kept is shown as, while others may work on it.
@@ -361,6 +389,7 @@ mod tests {
 
     fn told(units: Vec<json::UnitStatus>) -> String {
         let status = json::Status {
+            tracked: None,
             setpoint: json::VERSION,
             project: "shop".to_owned(),
             version: Some("0.3.0".to_owned()),

@@ -325,7 +325,7 @@ fn has_own_network(env: &Env) -> bool {
 }
 
 /// Keeps what alerts need of secrets for the daemon, which has none of the caller's variables.
-fn keep_secrets_of_alerts(context: &Context, project: &Project) -> Result<(), Failure> {
+pub(super) fn keep_secrets_of_alerts(context: &Context, project: &Project) -> Result<(), Failure> {
     let Some(webhook) = &project.manifest.alerts.webhook else { return Ok(()) };
     let secrets = Secrets::new(&context.roots, &project.root);
     let sources = Sources {

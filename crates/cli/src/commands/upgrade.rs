@@ -8,11 +8,11 @@ use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade};
 use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
-use setpoint_runtime::reconciler;
+use setpoint_runtime::reconciler::{self, alert};
 use setpoint_runtime::store::Store;
 use setpoint_runtime::upgrade::{self, Changed, Declared, Patience, Place, Refused};
 
-use super::{SUCCESS, daemon, plan};
+use super::{SUCCESS, daemon, plan, up};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -94,7 +94,7 @@ impl UpgradeCommand {
         let declared = Declared { project: &project, variables: &context.variables, home };
         let (roots, cancel) = (&context.roots, &context.cancel);
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
-        let changed = carry_out(&place, &mut store, &project, &planned, Some(&declared), patience)?;
+        let changed = carry_out(context, &place, &mut store, &project, &planned, Some(&declared), patience)?;
         context.output.note(format!(
             "{} is at {} after {}{}",
             title(&project),
@@ -127,8 +127,9 @@ fn refuse_adopted(engine: &dyn Engine, project: &Project, planned: &Upgrade) -> 
     Ok(())
 }
 
-/// Carries out a change, and lets the daemon look at what came of it.
+/// Carries out a change, lets the daemon look at what came of it, and tells of one that did not come about.
 pub(super) fn carry_out(
+    context: &Context,
     place: &Place<'_>,
     store: &mut Store,
     project: &Project,
@@ -138,6 +139,12 @@ pub(super) fn carry_out(
 ) -> Result<Changed, Failure> {
     let done = upgrade::run(place, store, &project.root, planned.clone(), declared, patience, &who());
     reconciler::tell(place.roots);
+    if let Some(alarm) = done.as_ref().err().and_then(alert::alarm) {
+        let (name, to) = (title(project), &project.manifest.alerts);
+        // What is not there is told with the alert.
+        let _ = up::keep_secrets_of_alerts(context, project);
+        context.tell_of_upgrade((&name, &project.root), planned, Some(alarm), to);
+    }
     Ok(done?)
 }
 

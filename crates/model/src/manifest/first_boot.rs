@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Location;
+use crate::container::HealthTest;
 
 /// A step of a service's first boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,28 +38,48 @@ pub enum Act {
         /// The program and its arguments.
         argv: Vec<String>,
     },
-    /// Runs a command in the service again and again, until it ends well.
+    /// Does the same in the service, or asks it the same, again and again until that goes well.
     Wait {
-        /// The program and its arguments.
-        argv: Vec<String>,
+        /// What is run or asked.
+        test: HealthTest,
+    },
+    /// Gives a volume to somebody, with all that is in it.
+    Owner {
+        /// What the service calls the volume.
+        volume: String,
+        /// Where it lies in the service.
+        target: String,
+        /// Whose it is from then on: a name or number of the image, perhaps with a group: `postgres`, `999:999`.
+        user: String,
     },
 }
 
 impl Act {
-    /// The program and its arguments.
+    /// The program that is run, and its arguments; nothing where somebody is asked.
     #[must_use]
-    pub fn argv(&self) -> &[String] {
+    pub fn argv(&self) -> Vec<String> {
         match self {
-            Self::Run { argv, .. } | Self::Host { argv } | Self::Wait { argv } => argv,
+            Self::Run { argv, .. } | Self::Host { argv } | Self::Wait { test: HealthTest::Exec(argv) } => {
+                argv.clone()
+            }
+            Self::Wait { .. } => Vec::new(),
+            Self::Owner { target, user, .. } => {
+                ["chown", "-R", "-h", user, target].map(str::to_owned).to_vec()
+            }
         }
     }
 
-    /// The command, as it is written.
+    /// What it does, as it is written.
     #[must_use]
     pub fn shown(&self) -> String {
-        match self.argv() {
-            [shell, option, text] if shell == "/bin/sh" && option == "-c" => text.clone(),
-            argv => argv.join(" "),
+        match self {
+            Self::Wait { test: HealthTest::Http { port, path, .. } } => format!("GET {path} on port {port}"),
+            Self::Wait { test: HealthTest::Tcp { port } } => format!("port {port}"),
+            Self::Owner { volume, user, .. } => format!("{volume} is {user}'s"),
+            _ => match self.argv().as_slice() {
+                [shell, option, text] if shell == "/bin/sh" && option == "-c" => text.clone(),
+                argv => argv.join(" "),
+            },
         }
     }
 }

@@ -24,27 +24,6 @@ const fn later(path: &'static [&'static str], what: &'static str) -> NotYet {
 }
 
 const NOT_YET: &[NotYet] = &[
-    NotYet {
-        hint: Some("use `run`, with `user = \"root\"` and a `chown` of the image"),
-        ..later(
-            &["service", "*", "first_boot", "*", "owner"],
-            "`owner` of a first boot is not supported by this version yet",
-        )
-    },
-    NotYet {
-        hint: Some("use `exec`, with a program of the image"),
-        ..later(
-            &["service", "*", "first_boot", "*", "wait", "tcp"],
-            "`tcp` of a `wait` is not supported by this version yet",
-        )
-    },
-    NotYet {
-        hint: Some("use `exec`, with a program of the image"),
-        ..later(
-            &["service", "*", "first_boot", "*", "wait", "http"],
-            "`http` of a `wait` is not supported by this version yet",
-        )
-    },
     later(&["release", "repository"], "releases to a registry are not supported by this version yet"),
     later(&["release", "migrations"], "migrations are not supported by this version yet"),
     NotYet {

@@ -365,7 +365,7 @@ pub(super) struct ServiceSection {
     pub(super) first_boot: Named<UnitName, FirstBootSection>,
 }
 
-/// A step of a first boot: `run`, `host` or `wait`.
+/// A step of a first boot: `run`, `host`, `wait` or `owner`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FirstBootSection {
@@ -375,6 +375,9 @@ pub(super) struct FirstBootSection {
     pub(super) host: Option<StepRun>,
     /// What is waited for.
     pub(super) wait: Option<WaitSection>,
+    /// Whose a volume is to be.
+    #[schemars(extend("examples" = [{ "volume": "data", "user": "postgres" }]))]
+    pub(super) owner: Option<OwnerSection>,
     /// What the service must have come to before. Default: `started`.
     pub(super) after: Option<AfterWord>,
     /// Who runs it in the service. Default: who runs the service.
@@ -389,6 +392,26 @@ pub(super) struct FirstBootSection {
 pub(super) struct WaitSection {
     /// What runs in the service, again and again, until it ends well.
     pub(super) exec: Option<StepRun>,
+    /// What is asked for by HTTP, with `port`, within its network; any answer of 200 to 399 is good.
+    pub(super) http: Option<HttpPath>,
+    /// The port that `http` asks.
+    pub(super) port: Option<NonZeroU16>,
+    /// The only answer to `http` that is good.
+    #[schemars(range(min = 100, max = 599))]
+    pub(super) status: Option<u16>,
+    /// The port that has to take a connection, made within its network.
+    pub(super) tcp: Option<NonZeroU16>,
+}
+
+/// Whose a volume is to be, with all that is in it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OwnerSection {
+    /// The volume, one of the service's `volumes`.
+    pub(super) volume: UnitName,
+    /// A name or number of the image, perhaps with a group after a `:`.
+    #[schemars(extend("examples" = ["postgres", "999:999"]))]
+    pub(super) user: User,
 }
 
 /// What a service must have come to before a step.
@@ -452,7 +475,7 @@ pub(super) enum RestartWord {
 }
 
 /// How it is found out whether a service is well: by exactly one of `exec`, `http` and `tcp`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HealthSection {
     /// What is run inside, and ends well if all is well: a text for `/bin/sh -c`, or a program with its arguments.

@@ -192,10 +192,12 @@ pub fn leaves(env: &Env, facts: &Facts, capabilities: &Capabilities, mounts: &[F
         let mut encoder = Encoder::new("setpoint.key.first_boot", FORMAT);
         let user = match &step.act {
             Act::Run { user, .. } => user.as_deref(),
-            Act::Host { .. } | Act::Wait { .. } => None,
+            Act::Host { .. } | Act::Wait { .. } | Act::Owner { .. } => None,
         };
-        encoder.option(user).list(step.act.argv().len());
-        step.act.argv().iter().for_each(|word| {
+        // What is asked, and not run, is told by what it is written as.
+        let argv = step.act.argv();
+        encoder.option(user).text(&step.act.shown()).list(argv.len());
+        argv.iter().for_each(|word| {
             encoder.text(word);
         });
         let leaf = Leaf { class: Class::Recreate, digest: encoder.finish(), shown: Some(step.act.shown()) };

@@ -14,7 +14,7 @@ pub struct Alarm {
     pub why: String,
 }
 
-/// What a unit has come to that needs a person.
+/// What a unit, or an upgrade, has come to that somebody has to know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plight {
@@ -22,6 +22,8 @@ pub enum Plight {
     Held,
     /// Nothing may be done before a person has looked at it.
     NeedsOperator,
+    /// An upgrade failed, and what was before is in effect again.
+    RolledBack,
 }
 
 impl Plight {
@@ -31,6 +33,7 @@ impl Plight {
         match self {
             Self::Held => "held",
             Self::NeedsOperator => "needs_operator",
+            Self::RolledBack => "rolled_back",
         }
     }
 }

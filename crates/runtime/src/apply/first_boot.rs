@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use setpoint_model::container::HealthTest;
 use setpoint_model::manifest::{Act, After, FirstBootStep};
 
 use super::Applier;
@@ -11,6 +12,8 @@ use crate::readiness;
 
 /// How long something is waited for that says nothing of it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -25,18 +28,31 @@ impl Applier<'_, '_> {
         if step.after == After::Healthy {
             self.until_healthy().map_err(|failure| Failed { failure, tail: Vec::new() })?;
         }
-        let Act::Wait { .. } = &step.act else { return runner.first_boot(step) };
+        let Act::Wait { test } = &step.act else { return runner.first_boot(step) };
         let (began, limit) = (Instant::now(), step.timeout.unwrap_or(PATIENCE));
         loop {
-            match runner.first_boot(step) {
-                Err(Failed { failure: Failure::Ended(_), tail }) if began.elapsed() > limit => {
-                    return Err(Failed { failure: Failure::TimedOut(limit), tail });
+            let tail = match test {
+                HealthTest::Http { .. } | HealthTest::Tcp { .. } => {
+                    let asked = self.unit.engine.ask(&self.unit.id, test, ANSWER);
+                    let failed = |error| Failed { failure: Failure::Engine(error), tail: Vec::new() };
+                    match asked.map_err(failed)? {
+                        Ok(()) => return Ok(()),
+                        Err(said) => vec![said],
+                    }
                 }
-                Err(Failed { failure: Failure::Ended(_), .. }) if !self.settings.cancel.asked() => {
-                    std::thread::sleep(PAUSE);
-                }
-                ended => return ended,
+                HealthTest::Exec(_) | HealthTest::Shell(_) | HealthTest::Off => match runner.first_boot(step)
+                {
+                    Err(Failed { failure: Failure::Ended(_), tail }) => tail,
+                    ended => return ended,
+                },
+            };
+            if self.settings.cancel.asked() {
+                return Err(Failed { failure: Failure::Cancelled, tail });
             }
+            if began.elapsed() > limit {
+                return Err(Failed { failure: Failure::TimedOut(limit), tail });
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 

@@ -102,6 +102,7 @@ impl Walk<'_, '_> {
             }
         }
         if everything || !wild.is_empty() {
+            self.files.tracked().folder(&self.path);
             while let Some(entry) = next_entry(&mut folder, &self.path)? {
                 let name = entry.file_name();
                 let here = folder.fd().map_err(|error| CasError::new(&self.path, error))?;
@@ -120,6 +121,7 @@ impl Walk<'_, '_> {
                 if name == b".git" {
                     continue;
                 }
+                self.files.tracked().file(&self.path.join(OsStr::from_bytes(name)));
                 self.below(name, |walk| {
                     let kind = stamp_at(here, &c_name, &walk.path)?.file_type();
                     walk.child(here, &c_name, kind, depth + 1, &led, false)

@@ -13,6 +13,7 @@ use super::CasError;
 use super::patience::Progress;
 use super::read::{content, open};
 use super::stat_cache::{Stamp, StatCache, describe, now};
+use crate::tracked::Tracked;
 
 /// What has a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,11 +56,17 @@ impl FileDigest {
 pub struct Files<'a> {
     cache: &'a mut StatCache,
     progress: &'a Progress,
+    tracked: Tracked,
 }
 
 impl<'a> Files<'a> {
     pub(super) fn new(cache: &'a mut StatCache, progress: &'a Progress) -> Self {
-        Self { cache, progress }
+        Self { cache, progress, tracked: Tracked::default() }
+    }
+
+    /// What was asked for here, and the folders that were walked for it.
+    pub(crate) fn tracked(&mut self) -> &mut Tracked {
+        &mut self.tracked
     }
 
     /// The digest of whatever the path names. A symbolic link is itself, not what it leads to.
@@ -69,6 +76,7 @@ impl<'a> Files<'a> {
     /// folder also if that is so of anything in it, pipes, sockets and devices excepted: those do not count.
     pub fn file_digest(&mut self, path: &Path) -> Result<FileDigest, CasError> {
         self.progress.look_at(path);
+        self.tracked.file(path);
         let name = CString::new(path.as_os_str().as_bytes())
             .map_err(|error| CasError::new(path, std::io::Error::from(error)))?;
         let stamp = stamp_at(CWD, &name, path)?;
@@ -84,6 +92,7 @@ impl<'a> Files<'a> {
     /// [`CasError`] if it is missing, is no regular file, may not be read, or keeps changing.
     pub fn script_digest(&mut self, path: &Path) -> Result<FileDigest, CasError> {
         self.progress.look_at(path);
+        self.tracked.file(path);
         let stat = statat(CWD, path, AtFlags::empty()).map_err(|error| CasError::new(path, error))?;
         self.regular(&Stamp::new(&stat), path, || open(path))
     }
@@ -136,6 +145,7 @@ impl<'a> Files<'a> {
     }
 
     fn folder(&mut self, mut folder: Dir, path: &mut PathBuf) -> Result<FileDigest, CasError> {
+        self.tracked.folder(path);
         let mut children: Vec<(CString, Digest)> = Vec::new();
         while let Some(entry) = next_entry(&mut folder, path)? {
             let name = entry.file_name();

@@ -20,6 +20,7 @@ use crate::cas::{self, CasError, StatCache};
 use crate::engine::ImageFacts;
 use crate::facts::{FactsError, PATIENCE};
 use crate::project::ProjectError;
+use crate::tracked::Tracked;
 
 /// What says what a feature is.
 pub(super) const METADATA: &str = "devcontainer-feature.json";
@@ -200,7 +201,11 @@ impl Features<'_> {
         let name = shown.to_string_lossy();
         let metadata = FeatureMetadata::parse(&Text::new(&name, &text))?;
         notes.extend(metadata.notes.iter().cloned());
-        let digest = digest_of(&folder).map_err(FactsError::from)?;
+        let (digest, tracked) = digest_of(&folder).map_err(FactsError::from)?;
+        // What was fetched never changes.
+        if matches!(asked.reference, Reference::Local { .. }) {
+            self.completion.tracked.borrow_mut().add(tracked);
+        }
         let locked = locked.map(|locked| {
             let depends_on = metadata.depends_on.iter().map(|on| on.text.to_lowercase()).collect();
             let version = metadata.version.clone().unwrap_or_default();
@@ -218,6 +223,7 @@ impl Features<'_> {
     /// What is locked; nothing if no lock file is kept.
     fn lockfile(&self, notes: &mut Vec<Note>) -> Result<Option<Lockfile>, CompleteError> {
         let path = self.lock_path();
+        self.completion.tracked.borrow_mut().file(&path);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -253,8 +259,10 @@ impl Features<'_> {
     }
 }
 
-/// The digest of a folder.
-fn digest_of(folder: &Path) -> Result<Digest, CasError> {
+/// The digest of a folder, and of what it is made.
+fn digest_of(folder: &Path) -> Result<(Digest, Tracked), CasError> {
     let folder = folder.to_owned();
-    cas::look(&mut StatCache::in_memory(), PATIENCE, move |files| Ok(files.file_digest(&folder)?.digest))
+    cas::look(&mut StatCache::in_memory(), PATIENCE, move |files| {
+        Ok((files.file_digest(&folder)?.digest, std::mem::take(files.tracked())))
+    })
 }

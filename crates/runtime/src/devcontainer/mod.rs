@@ -6,6 +6,7 @@ mod features;
 mod fetch;
 mod host;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -26,12 +27,13 @@ use self::host::Host;
 use crate::build::{Context as BuildContext, is_folder};
 use crate::cancel::Cancel;
 use crate::cas::{self, StatCache};
-use crate::compose;
+use crate::compose::{self, Units};
 use crate::engine::{Engine, EngineError, ImageFacts};
 use crate::events::Watcher;
 use crate::facts::{FactsError, PATIENCE, source_of};
 use crate::paths::Roots;
 use crate::project::{Project, ProjectError};
+use crate::tracked::Tracked;
 
 /// The label by which editors know the project's folder.
 pub const FOLDER_LABEL: &str = "devcontainer.local_folder";
@@ -133,8 +135,10 @@ pub fn complete(project: &mut Project, surroundings: &Surroundings<'_>) -> Resul
             (declared.at, declared.base_at) = (at.clone(), at);
         }
         let taken = project.manifest.envs.keys().filter(|name| **name != declared.name).cloned().collect();
-        let completion = Completion { root: &root, file: &file, surroundings, taken };
+        let tracked = RefCell::default();
+        let completion = Completion { root: &root, file: &file, surroundings, taken, tracked };
         let Completed { env, others, notes } = completion.env(&declared)?;
+        project.tracked.add(completion.tracked.into_inner());
         project.manifest.notes.extend(notes);
         project.manifest.envs.insert(declared.name.clone(), env);
         project.manifest.envs.extend(others.into_iter().map(|env| (env.name.clone(), env)));
@@ -166,11 +170,14 @@ struct Completion<'a> {
     /// The file, from there.
     file: &'a str,
     surroundings: &'a Surroundings<'a>,
+    /// What has been read for it.
+    tracked: RefCell<Tracked>,
 }
 
 impl Completion<'_> {
     fn env(&self, declared: &Env) -> Result<Completed, CompleteError> {
         let path = self.root.join(self.file);
+        self.tracked.borrow_mut().file(&path);
         let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 let problem = Problem::new("missing-file", format!("there is no {}", self.file))
@@ -262,8 +269,9 @@ impl Completion<'_> {
         let stack =
             Stack { files: files.collect(), profiles: BTreeSet::from(["*".to_owned()]), at: at.clone() };
         let home = self.surroundings.variables.get("HOME").map(Path::new);
-        let (mut units, more) =
+        let Units { mut units, notes: more, tracked } =
             compose::units(self.root, &stack, &self.taken, self.surroundings.variables, home)?;
+        self.tracked.borrow_mut().add(tracked);
         notes.extend(more);
         let called = &source.service.value;
         let known: Vec<String> = units.keys().cloned().collect();
@@ -344,6 +352,7 @@ impl Completion<'_> {
             return Ok(Vec::new());
         }
         let context = BuildContext::open(build, self.root).map_err(FactsError::from)?;
+        self.tracked.borrow_mut().add(context.tracked.clone());
         let mut cache = StatCache::open(self.surroundings.roots, self.root);
         let root = self.root.to_owned();
         let digests = cas::look(&mut cache, PATIENCE, move |files| context.digests(&root, files));
@@ -370,6 +379,7 @@ impl Completion<'_> {
     fn add_files(&self, arguments: &mut file::RunArgs) -> Result<(), CompleteError> {
         let read = |name: &file::Placed<String>| {
             let path = self.root.join(&name.value);
+            self.tracked.borrow_mut().file(&path);
             fs::read_to_string(&path).map_err(|error| {
                 let problem = Problem::new("missing-file", format!("cannot read {}: {error}", name.value));
                 CompleteError::from(vec![problem.at(name.at.clone())])

@@ -19,7 +19,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use setpoint_model::capabilities::Capabilities;
-use setpoint_model::container::{Build, Container, Feature};
+use setpoint_model::container::{Build, Container, Feature, HealthTest};
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::fingerprint::{Class, Leaf, LeafKey};
 use setpoint_model::import::compose;
@@ -461,6 +461,18 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the engine cannot be asked.
     fn progress(&self, unit: &UnitId) -> Result<Progress, EngineError>;
+
+    /// Asks once who listens inside a unit that runs, by HTTP or for a connection, within its network and within this time.
+    /// The inner error says why that does not go well. What is no question goes well.
+    ///
+    /// # Errors
+    /// If the unit does not run, or the engine cannot ask.
+    fn ask(
+        &self,
+        unit: &UnitId,
+        test: &HealthTest,
+        at_most: Duration,
+    ) -> Result<Result<(), String>, EngineError>;
 
     /// What a unit's own first process wrote, as far as the engine keeps it; with `follow`, also what it will write.
     ///

@@ -197,6 +197,11 @@ impl Actor<'_> {
             }
             _ => (OperationOutcome::Succeeded, None),
         };
+        let is_cancelled = control::is_cancelled(&lock(&self.shared.store).journal(&operation)?);
+        let (outcome, why) = match is_cancelled {
+            true => (OperationOutcome::Cancelled, Some(control::CANCELLED)),
+            false => (outcome, why),
+        };
         let failed = outcome == OperationOutcome::Failed;
         let ended = if failed { "failed: " } else { "" };
         self.tell(why.map_or_else(|| what.clone(), |why| format!("{what} {ended}{why}")));

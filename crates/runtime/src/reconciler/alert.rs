@@ -1,9 +1,10 @@
-//! Telling somebody that a unit needs a person: by HTTP, and by a command. Each alert is sent by a thread of its own,
-//! so that nobody who keeps units has to wait for it.
+//! Telling somebody that a unit needs a person, or that an upgrade did not come about: by HTTP, and by a command. Alerts of
+//! units are each sent by a thread of its own, so that nobody who keeps units has to wait for it.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,16 +18,18 @@ use serde::Serialize;
 use setpoint_model::manifest::Alerts;
 use setpoint_model::names::is_loopback;
 use setpoint_model::reconcile::{self, Alarm, Decision, Fault, History, Plight};
+use setpoint_model::release::Upgrade;
 
 use super::actor::Wake;
-use super::lock;
+use super::{Rules, lock};
 use crate::image::deepest;
 use crate::paths::Roots;
 use crate::secrets::Secrets;
-use crate::store::NewUnit;
+use crate::store::{NewUnit, Store, StoreError};
+use crate::upgrade::{Recovered, UpgradeError};
 
-/// How often somebody is told who does not take it.
-const TRIES: u32 = 10;
+/// How often somebody is told who does not take it, by a daemon.
+pub(super) const TRIES: u32 = 10;
 /// How long one try may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often is looked whether a command has ended, and whether to stop.
@@ -54,15 +57,32 @@ impl Alert {
             Plight::Held => {
                 format!("`setpoint logs {name}` shows what it said, `setpoint up {name}` tries again")
             }
-            Plight::NeedsOperator => {
+            Plight::NeedsOperator | Plight::RolledBack => {
                 format!("`setpoint status {name}` says more; nothing is done before that")
             }
         };
+        Self::of((&unit.project_name, &unit.project_root), name.to_string(), alarm, next)
+    }
+
+    fn of_upgrade(project: (&str, &Path), upgrade: &Upgrade, alarm: &Alarm) -> Self {
+        let units: Vec<_> = upgrade.parts.iter().map(|part| part.unit.as_str()).collect();
+        let next = match alarm.state {
+            Plight::RolledBack => {
+                "what ran before runs again; `setpoint history` says more, `setpoint upgrade` tries again"
+            }
+            Plight::NeedsOperator | Plight::Held => {
+                "`setpoint recover` tries again; no other change is made before that"
+            }
+        };
+        Self::of(project, units.join(", "), alarm, next.to_owned())
+    }
+
+    fn of((project, folder): (&str, &Path), unit: String, alarm: &Alarm, next: String) -> Self {
         Self {
             setpoint: 1,
-            project: unit.project_name.clone(),
-            folder: unit.project_root.to_string_lossy().into_owned(),
-            unit: name.to_string(),
+            project: project.to_owned(),
+            folder: folder.to_string_lossy().into_owned(),
+            unit,
             state: alarm.state,
             why: alarm.why.clone(),
             since: Timestamp::now(),
@@ -135,38 +155,93 @@ impl Sender {
 /// Begins to send; nothing if the machine has no room for that now.
 fn send(roots: &Roots, unit: &NewUnit, to: &Alerts, alarm: Alarm, wake: &Arc<Wake>) -> Option<UnderWay> {
     let alert = Alert::new(unit, &alarm);
+    let (outcome, is_over) = (Arc::<Mutex<_>>::default(), Arc::<AtomicBool>::default());
+    let (tell, over, wake) = (Arc::clone(&outcome), Arc::clone(&is_over), Arc::clone(wake));
+    let (roots, root, to) = (roots.clone(), unit.project_root.clone(), to.clone());
+    let sends = move || {
+        *lock(&tell) = Some(deliver(&roots, &root, &to, &alert, TRIES, &over));
+        wake.ring();
+    };
+    std::thread::Builder::new().spawn(sends).ok()?;
+    Some(UnderWay { alarm, outcome, is_over })
+}
+
+/// Sends it to all who are to be told, and says what came of it.
+fn deliver(
+    roots: &Roots,
+    root: &Path,
+    to: &Alerts,
+    alert: &Alert,
+    tries: u32,
+    is_over: &AtomicBool,
+) -> Vec<String> {
     let address = to.webhook.as_ref().map(|webhook| {
-        let secrets = Secrets::new(roots, &unit.project_root);
-        let values = secrets.kept_values(webhook.secrets()).map_err(|error| error.to_string())?;
+        let values = Secrets::new(roots, root).kept_values(webhook.secrets());
+        let values = values.map_err(|error| error.to_string())?;
         let value = |name: &_| values.get(name).map(String::as_str);
         webhook
             .resolve(value, &BTreeMap::new())
             .map_err(|name| format!("the secret `{name}` is not kept; `setpoint up` keeps it"))
     });
-    let command = to.command.clone();
-    let (outcome, is_over) = (Arc::<Mutex<_>>::default(), Arc::<AtomicBool>::default());
-    let (tell, over, wake) = (Arc::clone(&outcome), Arc::clone(&is_over), Arc::clone(wake));
-    let sends = move || {
-        let said = std::thread::scope(|scope| {
-            let webhook = address.as_ref().map(|address| {
-                let post = || match address {
-                    Ok(address) => post(address, &alert),
-                    Err(why) => Err(Trouble::lasting(why.clone())),
-                };
-                let (over, post) = (&over, post);
-                scope.spawn(move || insist("the webhook", over, post))
-            });
-            let command = command.as_ref().map(|argv| {
-                let (over, alert) = (&over, &alert);
-                scope.spawn(move || insist("the command", over, || run(argv, alert)))
-            });
-            [webhook, command].into_iter().flatten().filter_map(|sent| sent.join().ok()).collect()
+    std::thread::scope(|scope| {
+        let webhook = address.as_ref().map(|address| {
+            let post = move || match address {
+                Ok(address) => post(address, alert),
+                Err(why) => Err(Trouble::lasting(why.clone())),
+            };
+            scope.spawn(move || insist("the webhook", tries, is_over, post))
         });
-        *lock(&tell) = Some(said);
-        wake.ring();
-    };
-    std::thread::Builder::new().spawn(sends).ok()?;
-    Some(UnderWay { alarm, outcome, is_over })
+        let command = to
+            .command
+            .as_ref()
+            .map(|argv| scope.spawn(move || insist("the command", tries, is_over, || run(argv, alert))));
+        [webhook, command].into_iter().flatten().filter_map(|sent| sent.join().ok()).collect()
+    })
+}
+
+/// Who is told of what becomes of a project, as its units were last brought up.
+///
+/// # Errors
+/// [`StoreError`] if the state cannot be read.
+pub fn whom(store: &Store, root: &Path) -> Result<Alerts, StoreError> {
+    let kept = store.all_kept()?.into_iter().filter(|kept| kept.unit.unit.project_root == root);
+    let rules = kept.filter_map(|kept| serde_json::from_str::<Rules>(&kept.intent.rules).ok());
+    Ok(rules.map(|rules| rules.alerts).find(|alerts| !alerts.is_empty()).unwrap_or_default())
+}
+
+/// Why somebody is to be told of how a change of generations ended; nothing where nobody is.
+#[must_use]
+pub fn alarm(error: &UpgradeError) -> Option<Alarm> {
+    match error {
+        UpgradeError::RolledBack { step, why, .. } => {
+            Some(Alarm { state: Plight::RolledBack, why: format!("{step}: {why}") })
+        }
+        UpgradeError::NeedsOperator { step, why } => {
+            Some(Alarm { state: Plight::NeedsOperator, why: format!("{step}: {why}") })
+        }
+        _ => None,
+    }
+}
+
+/// Why somebody is to be told of a change that was cut off, and has come to this end by itself.
+#[must_use]
+pub fn alarm_of(recovered: Recovered) -> Option<Alarm> {
+    let why = "it was cut off".to_owned();
+    (recovered == Recovered::RolledBack).then_some(Alarm { state: Plight::RolledBack, why })
+}
+
+/// Tells of a change of a project's generations, and says what came of that. Whoever calls this waits for it: at most
+/// as long as so many tries take.
+#[must_use]
+pub fn tell_of_upgrade(
+    roots: &Roots,
+    project: (&str, &Path),
+    upgrade: &Upgrade,
+    alarm: &Alarm,
+    to: &Alerts,
+    tries: u32,
+) -> Vec<String> {
+    deliver(roots, project.1, to, &Alert::of_upgrade(project, upgrade, alarm), tries, &AtomicBool::new(false))
 }
 
 /// Why somebody was not told.
@@ -188,7 +263,12 @@ impl Trouble {
 }
 
 /// Tries until it is told, longer and longer apart, and gives in words what came of it.
-fn insist(whom: &str, is_over: &AtomicBool, mut once: impl FnMut() -> Result<(), Trouble>) -> String {
+fn insist(
+    whom: &str,
+    at_most: u32,
+    is_over: &AtomicBool,
+    mut once: impl FnMut() -> Result<(), Trouble>,
+) -> String {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -198,7 +278,7 @@ fn insist(whom: &str, is_over: &AtomicBool, mut once: impl FnMut() -> Result<(),
             Err(trouble) => trouble,
         };
         let until = Instant::now() + Duration::from_millis(reconcile::wait(Fault::Start, tries));
-        if !trouble.passes || tries == TRIES {
+        if !trouble.passes || tries == at_most {
             let of = if tries == 1 { "try" } else { "tries" };
             return format!("alert: {whom} did not take it: {} ({tries} {of})", trouble.why);
         }
@@ -251,7 +331,7 @@ fn run(argv: &[String], alert: &Alert) -> Result<(), Trouble> {
     let mut command = Command::new(program);
     command.args(arguments).envs(alert.variables()).stdin(input).process_group(0);
     command.stdout(said.try_clone().map_err(failed)?).stderr(said.try_clone().map_err(failed)?);
-    if std::path::Path::new(&alert.folder).is_dir() {
+    if Path::new(&alert.folder).is_dir() {
         command.current_dir(&alert.folder);
     }
     let mut child = command.spawn().map_err(|error| Trouble::passing(format!("{program}: {error}")))?;
@@ -355,7 +435,7 @@ mod tests {
         let is_over = AtomicBool::new(true);
         let mut tries = 0;
         let mut ends = |trouble: fn(&'static str) -> Trouble| {
-            insist("it", &is_over, || {
+            insist("it", TRIES, &is_over, || {
                 tries += 1;
                 Err(trouble("why"))
             })
@@ -364,7 +444,7 @@ mod tests {
         assert_eq!(ends(Trouble::passing), "alert: it did not take it: why; it is over");
         assert_eq!(tries, 2);
         let mut left = 1;
-        let said = insist("it", &AtomicBool::new(false), || match left {
+        let said = insist("it", TRIES, &AtomicBool::new(false), || match left {
             0 => Ok(()),
             _ => {
                 left -= 1;

@@ -27,6 +27,10 @@ use crate::store::{
 pub const ASKED: &str = "asked";
 /// The entry of an operation that waits for a unit's end.
 const STOP: &str = "stop";
+/// The entry of an operation that was asked to end before its end.
+const CANCEL: &str = "cancel";
+/// What is said of it.
+pub(super) const CANCELLED: &str = "it was cancelled";
 /// What is said of what was asked for earlier.
 pub(super) const REPLACED: &str = "something else was asked for since";
 /// How often is looked whether a stop that has to be hurried is under way.
@@ -70,6 +74,22 @@ impl Asked {
 pub(super) struct Request {
     pub(super) asked: Asked,
     generation: u64,
+    /// What was wanted before; earlier versions did not write that down.
+    #[serde(default)]
+    before: Option<Wanted>,
+}
+
+/// What came of asking an operation to end before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelling {
+    /// It had ended.
+    Over,
+    /// What it was to bring about is not wanted any more. What is being stopped comes to its end first.
+    Withdrawn,
+    /// This process leads it, and is to be asked: it has this number.
+    Led(u32),
+    /// Nobody can: nobody asked for it, or whoever led it is gone.
+    Cannot,
 }
 
 /// Writes down what a user wants of a unit that is kept, and gives the operation that brings it about. `by` is who
@@ -95,10 +115,68 @@ pub fn ask(store: &mut Store, kept: &Kept, asked: Asked, by: &str) -> Result<TxI
             put_history(writer, unit, generation, &history)?;
         }
         writer.begin(&operation, unit, &format!("{} {name} (asked by {by})", asked.as_str()), now)?;
-        let request = Request { asked, generation };
+        let request = Request { asked, generation, before: Some(kept.intent.wanted) };
         writer.intent(&operation, ASKED, &serde_json::to_value(&request).unwrap_or_default(), now)
     })?;
     Ok(operation)
+}
+
+/// Asks an operation on a unit to end before its end. What a unit that is kept was asked to do is withdrawn here; a process
+/// that leads another one is asked by whoever calls this, once: asked again, it is [`Cancelling::Withdrawn`].
+///
+/// # Errors
+/// [`StoreError`] if the state cannot be read or written.
+pub fn cancel(
+    store: &mut Store,
+    roots: &Roots,
+    unit: &Unit,
+    operation: &TxId,
+) -> Result<Cancelling, StoreError> {
+    let Some(found) = store.operation(operation)? else { return Ok(Cancelling::Over) };
+    if found.ended.is_some() {
+        return Ok(Cancelling::Over);
+    }
+    let entries = store.journal(operation)?;
+    if is_cancelled(&entries) {
+        return Ok(Cancelling::Withdrawn);
+    }
+    let note = |writer: &Writer<'_>| writer.intent(operation, CANCEL, &json!({}), Timestamp::now());
+    if let Some(Request { generation, before, .. }) = request(&entries) {
+        let Some(before) = before else { return Ok(Cancelling::Cannot) };
+        let is_begun = entries.iter().any(|entry| entry.step != ASKED);
+        let is_current = store.kept(unit.id)?.is_some_and(|kept| kept.intent.generation == generation);
+        store.write(|writer| {
+            note(writer)?;
+            if is_current {
+                writer.set_wanted(unit.id, before, Timestamp::now())?;
+            }
+            match is_begun {
+                true => Ok(()),
+                false => {
+                    let now = Timestamp::now();
+                    writer.finish(operation, OperationOutcome::Cancelled, Some(CANCELLED), now)
+                }
+            }
+        })?;
+        return Ok(Cancelling::Withdrawn);
+    }
+    let holder = lock::holder(roots, &unit.unit.project_root, &unit.unit.name);
+    let mine = std::process::id();
+    // What an actor does by itself is this process's too, and nobody asked for it.
+    let is_led = match found.pid == mine {
+        true => entries.first().is_some_and(|entry| entry.step == ASKED),
+        false => holder.is_some_and(|holder| holder.pid == found.pid),
+    };
+    if !is_led {
+        return Ok(Cancelling::Cannot);
+    }
+    store.write(note)?;
+    Ok(Cancelling::Led(found.pid))
+}
+
+/// Whether an operation was asked to end before its end.
+pub(super) fn is_cancelled(entries: &[JournalEntry]) -> bool {
+    entries.iter().any(|entry| entry.step == CANCEL)
 }
 
 /// Writes down an operation that this process leads to its end by itself: one that needs what is declared.
@@ -246,7 +324,8 @@ pub fn under_way(
 
 /// The phase that the last entry of a process in an operation tells of.
 fn doing(entries: &[JournalEntry], pid: u32, usual: reconcile::Millis) -> Option<Phase> {
-    let last = entries.iter().rev().find(|entry| entry.step != ASKED && entry.pid == pid)?;
+    let is_work = |entry: &&JournalEntry| entry.step != ASKED && entry.step != CANCEL && entry.pid == pid;
+    let last = entries.iter().rev().find(is_work)?;
     Some(match last.step.as_str() {
         "image" => Phase::Pulling { percent: None },
         "create" => Phase::Creating,

@@ -2,7 +2,7 @@
 //! it, asks the pure core in `setpoint_model::reconcile` what to do, and does it. Nothing else starts a unit by itself.
 
 mod actor;
-mod alert;
+pub mod alert;
 pub mod control;
 mod look;
 mod post;
@@ -81,6 +81,8 @@ pub trait Watcher: Sync {
     fn left(&self, unit: store::UnitId);
     /// An operation began or ended.
     fn operation(&self, unit: &store::Unit, operation: &TxId, outcome: Option<OperationOutcome>);
+    /// All units are looked at: it is time, or somebody told that something has changed.
+    fn passes(&self);
     /// A look at a unit, with the decision on it, took so long.
     fn looked(&self, took: Duration);
     /// A unit was started, restarted or stopped, or that failed.
@@ -253,6 +255,7 @@ pub fn run(
                 Heard::Nothing | Heard::Change => {}
             }
             looked = Some(Instant::now());
+            watcher.passes();
             // A disk that is away for a moment ends no daemon, nor an actor.
             let Ok(kept) = lock(&shared.store).all_kept() else { continue };
             if kept.is_empty() && stay == Stay::WhileNeeded {

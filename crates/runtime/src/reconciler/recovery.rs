@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 use std::thread::Scope;
 
 use setpoint_model::manifest::Release;
+use setpoint_model::reconcile::Alarm;
 
-use super::{Deed, Shared, lock};
+use super::{Deed, Shared, alert, lock};
 use crate::cancel::Cancel;
 use crate::events::{Event, Watcher};
 use crate::lock::ProjectLock;
@@ -27,20 +28,31 @@ pub(super) fn begin<'scope>(scope: &'scope Scope<'scope, '_>, shared: &'scope Sh
         let taken = ProjectLock::acquire(shared.roots, &row.project_root, what, |_| ControlFlow::Break(()));
         let Ok(taken) = taken else { continue };
         scope.spawn(move || {
-            let (unit, project_root) =
-                (row.upgrade.parts.first().map(|part| part.unit.clone()), row.project_root.clone());
-            let came_of_it = bring_to_end(shared, row);
+            let (upgrade, root) = (row.upgrade.clone(), row.project_root.clone());
+            let Some(unit) = upgrade.parts.first().map(|part| part.unit.clone()) else { return };
+            let tell = |what| {
+                shared.watcher.deed(&Deed { unit: unit.clone(), project_root: root.clone(), what });
+            };
+            // Of what is being changed nobody may know afterwards who is told.
+            let before = alert::whom(&lock(&shared.store), &root).unwrap_or_default();
+            let (came_of_it, alarm) = bring_to_end(shared, row);
             drop(taken);
-            if let Some(unit) = unit {
-                shared.watcher.deed(&Deed { unit, project_root, what: came_of_it });
-            }
+            tell(came_of_it);
+            let Some(alarm) = alarm else { return };
+            let after = alert::whom(&lock(&shared.store), &root).unwrap_or_default();
+            let to = if after.is_empty() { before } else { after };
+            let units = lock(&shared.store).units(&root).unwrap_or_default();
+            let name = units.first().map(|unit| unit.unit.project_name.clone()).unwrap_or_default();
+            let sent =
+                alert::tell_of_upgrade(shared.roots, (&name, &root), &upgrade, &alarm, &to, alert::TRIES);
+            sent.into_iter().for_each(tell);
         });
     }
 }
 
-/// What came of it, in words.
-fn bring_to_end(shared: &Shared<'_>, row: UpgradeRow) -> String {
-    let recovered = || {
+/// What came of it, in words, and what somebody has to be told of it.
+fn bring_to_end(shared: &Shared<'_>, row: UpgradeRow) -> (String, Option<Alarm>) {
+    let recovered = || -> Result<Option<Result<Recovered, UpgradeError>>, String> {
         let engine = shared.engine(&row.upgrade.engine)?;
         let mut store = Store::open(shared.roots).map_err(|error| error.to_string())?;
         // It may have come to its end since it was looked for.
@@ -50,15 +62,23 @@ fn bring_to_end(shared: &Shared<'_>, row: UpgradeRow) -> String {
         };
         let place = Place { roots: shared.roots, engine, watcher: &Deaf, cancel: &Cancel::default() };
         let patience = Patience::of(&Release::default());
-        recover(&place, &mut store, row, patience).map(Some).map_err(|error: UpgradeError| error.to_string())
+        Ok(Some(recover(&place, &mut store, row, patience)))
     };
     match recovered() {
-        Ok(None) => "an upgrade has ended".to_owned(),
-        Ok(Some(Recovered::Dropped)) => "an upgrade that was cut off had touched nothing".to_owned(),
-        Ok(Some(Recovered::RolledBack)) => {
-            "an upgrade that was cut off was rolled back: what ran before runs again".to_owned()
+        Ok(None) => ("an upgrade has ended".to_owned(), None),
+        Ok(Some(Ok(recovered))) => {
+            let text = match recovered {
+                Recovered::Dropped => "an upgrade that was cut off had touched nothing",
+                Recovered::RolledBack => {
+                    "an upgrade that was cut off was rolled back: what ran before runs again"
+                }
+                Recovered::Committed => "an upgrade that was cut off was brought to its end",
+            };
+            (text.to_owned(), alert::alarm_of(recovered))
         }
-        Ok(Some(Recovered::Committed)) => "an upgrade that was cut off was brought to its end".to_owned(),
-        Err(why) => format!("an upgrade that was cut off needs a person: {why}"),
+        Ok(Some(Err(error))) => {
+            (format!("an upgrade that was cut off needs a person: {error}"), alert::alarm(&error))
+        }
+        Err(why) => (format!("an upgrade that was cut off needs a person: {why}"), None),
     }
 }

@@ -85,6 +85,22 @@ impl Store {
         })
     }
 
+    /// All units of all projects, each with the number of the last of its operations that has ended: as long as that is
+    /// the same, nothing was recorded of it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub fn units_with_ends(&self) -> Result<Vec<(Unit, Option<i64>)>, StoreError> {
+        self.read(|view| {
+            view.prepare_cached(&format!(
+                "SELECT {COLUMNS}, (SELECT max(seq) FROM operations WHERE unit = units.id AND outcome IS NOT NULL) \
+                 FROM units ORDER BY project_root, name"
+            ))?
+            .query_map([], |row| Ok((unit(row)?, row.get(9)?)))?
+            .collect()
+        })
+    }
+
     /// The units of a project, by name.
     ///
     /// # Errors

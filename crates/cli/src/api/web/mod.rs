@@ -1,7 +1,6 @@
 //! The page: what the API knows, for people. It is rendered for each request, and all of it can be read without a script;
 //! the script asks for it again when something happens.
 
-mod drift;
 mod graph;
 mod operations;
 mod runs;
@@ -20,7 +19,6 @@ use axum::routing::{get, post};
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 
-pub(super) use self::drift::Declared;
 use super::door::CSRF;
 use super::problem::Problem;
 use super::{Api, act};

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{page, words};
 use crate::api::problem::Problem;
 use crate::api::wire::OperationShown;
-use crate::api::{Api, operations, units};
+use crate::api::{Api, drift, operations, units};
 
 /// How many events are shown.
 const EVENTS: usize = 50;
@@ -51,6 +51,7 @@ fn what(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     match text("type") {
         "state" => format!("is {}", event["state"]["state"].as_str().unwrap_or_default().replace('_', " ")),
+        "drift" => drift::words(&event["drift"]),
         "operation" => format!("operation {}", text("outcome")),
         "left" => "is not kept any more".to_owned(),
         _ => text("what").to_owned(),

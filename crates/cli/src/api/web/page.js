@@ -117,7 +117,7 @@
       refresh();
       if (!retry) retry = setTimeout(connect, 1000);
     };
-    for (const kind of ["deed", "state", "operation", "left", "gap"]) stream.addEventListener(kind, happened);
+    for (const kind of ["deed", "state", "drift", "operation", "left", "gap"]) stream.addEventListener(kind, happened);
   }
 
   function happened(event) {

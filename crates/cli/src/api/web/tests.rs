@@ -6,6 +6,7 @@ use super::graph::{Step, places};
 use super::unit::Whole;
 use super::units::Seen;
 use super::*;
+use crate::api::drift::Drift;
 use crate::api::wire::{ButtonShown, OperationShown, StateShown, UnitShown};
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'&";
@@ -27,14 +28,20 @@ fn seen(text: &str, state: &'static str) -> Seen {
         wanted: Some("up"),
         generation: 1,
         state: StateShown { state, why: Some(text()), waits_for: Some(text()), ..StateShown::default() },
+        drift: Some(Drift {
+            out_of_date: true,
+            changes: 1,
+            pending: Vec::new(),
+            declared: true,
+            unreadable: None,
+        }),
         record: None,
         created_at: text(),
         button: button("start", Some("/v1/units/web-1/start".to_owned())),
         second: Some(button("nothing", None)),
     };
-    let known = json!({ "unit": text(), "changes": 1, "pending": [], "check": text() });
     let failed = Some(units::Failed { times: 2, why: text(), at: None });
-    Seen { unit, drift: drift::Drift::Known(serde_json::from_value(known).unwrap()), failed }
+    Seen { unit, check: Some(text()), failed }
 }
 
 fn operation(text: &str) -> OperationShown {
@@ -64,8 +71,9 @@ fn what_units_and_their_lines_say_stays_text() {
     let names = [("web-1".to_owned(), HOSTILE.to_owned())];
     let event =
         json!({ "type": "deed", "at": HOSTILE, "project": HOSTILE, "name": HOSTILE, "what": HOSTILE });
-    let unreadable =
-        Seen { drift: drift::Drift::Unreadable(HOSTILE.to_owned()), ..seen(HOSTILE, "waiting_on") };
+    let mut unreadable = seen(HOSTILE, "waiting_on");
+    unreadable.unit.drift.as_mut().unwrap().unreadable = Some(HOSTILE.to_owned());
+    unreadable.unit.drift.as_mut().unwrap().out_of_date = false;
     let step = Step {
         name: HOSTILE.to_owned(),
         parents: Vec::new(),

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
+use setpoint_runtime::store::NewUnit;
 
 use super::units::{Seen, about, buttons, form};
 use super::{Frame, operations, page, words};
@@ -50,20 +51,23 @@ pub(super) async fn one(
 async fn whole(api: &Arc<Api>, id: String, search: String) -> Result<Whole, Problem> {
     let row = units::find(api, id).await?;
     let situation = units::situation(api, &row).await;
-    let drift = api.declared.of(api, &[&row]).await.remove(0);
-    let changes = if drift.is_out_of_date() { changes(api, &row).await } else { Vec::new() };
     let operations = units::operations(api, &row).await?;
     let lines = logs::said(api, row.unit.clone(), LINES).await.map_err(|problem| problem.message);
     let lines = lines.map(|mut lines| {
         lines.retain(|line| line.to_lowercase().contains(&search.to_lowercase()));
         lines
     });
-    Ok(Whole { seen: Seen::new(row, situation, drift), changes, operations, lines, search })
+    let (unit, known) = (row.unit.clone(), [(row, situation)]);
+    let check = units::checks(api, &known).await.remove(&unit.id);
+    let [(row, situation)] = known;
+    let seen = Seen::new(row, &situation, check);
+    let changes = if seen.is_out_of_date() { changes(api, &unit.unit).await } else { Vec::new() };
+    Ok(Whole { seen, changes, operations, lines, search })
 }
 
 /// Each change of what is declared, in words.
-async fn changes(api: &Arc<Api>, row: &units::Row) -> Vec<String> {
-    let unit = row.unit.unit.clone();
+async fn changes(api: &Arc<Api>, unit: &NewUnit) -> Vec<String> {
+    let unit = unit.clone();
     let answer = api.ask(move |api| api.asked(&unit, &["--json", "why", unit.name.as_str()])).await;
     let Ok(Ok(why)) = answer else { return Vec::new() };
     let texts = |list: &serde_json::Value, of: fn(&serde_json::Value) -> Option<String>| {
@@ -126,7 +130,7 @@ fn why(frame: &Frame, whole: &Whole) -> Markup {
                 p { "What it said last is below. When what was wrong is mended, try again: what it failed at is forgiven." }
                 (form(frame, &format!("/units/{}/retry", unit.id), "unit", "", "Try again", &format!("Try again: {}", unit.name)))
             }
-        } @else if whole.seen.drift.is_out_of_date() {
+        } @else if whole.seen.is_out_of_date() {
             details.card #why open {
                 summary { "Why it is out of date" }
                 @if whole.changes.is_empty() {

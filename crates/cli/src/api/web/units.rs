@@ -12,8 +12,8 @@ use setpoint_model::reconcile::{History, Situation};
 use setpoint_runtime::engine::UnitId;
 use setpoint_runtime::reconciler;
 
-use super::drift::Drift;
 use super::{Frame, page, words};
+use crate::api::drift::Drift;
 use crate::api::problem::Problem;
 use crate::api::wire::{ButtonShown, UnitShown};
 use crate::api::{Api, units};
@@ -21,7 +21,8 @@ use crate::api::{Api, units};
 /// A unit as it is shown.
 pub(super) struct Seen {
     pub(super) unit: UnitShown,
-    pub(super) drift: Drift,
+    /// What its check said, where that fails.
+    pub(super) check: Option<String>,
     pub(super) failed: Option<Failed>,
 }
 
@@ -63,21 +64,23 @@ impl Failed {
 /// Shows all units.
 pub(super) async fn list(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
     let known = units::all(&api).await?;
-    let rows: Vec<_> = known.iter().map(|(row, _)| row).collect();
-    let drifts = api.declared.of(&api, &rows).await;
-    let seen: Vec<_> = known
-        .into_iter()
-        .zip(drifts)
-        .map(|((row, situation), drift)| Seen::new(row, situation, drift))
-        .collect();
+    let mut checks = units::checks(&api, &known).await;
+    let seen = known.into_iter().map(|(row, situation)| {
+        let check = checks.remove(&row.unit.id);
+        Seen::new(row, &situation, check)
+    });
+    let seen: Vec<_> = seen.collect();
     Ok(page("Units", "/", &content(&Frame::of(&api, &headers), &seen)))
 }
 
 impl Seen {
-    pub(super) fn new(row: units::Row, mut situation: Situation, drift: Drift) -> Self {
-        let drift = drift.told(&mut situation);
+    pub(super) fn new(row: units::Row, situation: &Situation, check: Option<String>) -> Self {
         let failed = Failed::of(&situation.history);
-        Self { unit: row.shown(&situation), drift, failed }
+        Self { unit: row.shown(situation), check, failed }
+    }
+
+    pub(super) fn is_out_of_date(&self) -> bool {
+        self.unit.drift.as_ref().is_some_and(|drift| drift.out_of_date)
     }
 }
 
@@ -126,20 +129,20 @@ pub(super) fn about(seen: &Seen) -> Markup {
             @if let Some(failed) = &seen.failed { span.soft { ", failed " (failed.times()) " lately" } }
         }
         @if let Some(why) = &state.why { p.bad { (why) } }
-        @if let Some(check) = seen.drift.check() {
+        @if let Some(check) = &seen.check {
             p { "Its check said:" }
             div.said { (check) }
         }
-        @match &seen.drift {
-            Drift::Known(known) if seen.drift.is_out_of_date() => {
+        @match &unit.drift {
+            Some(Drift { out_of_date: true, changes: number, pending, .. }) => {
                 p.busy {
-                    "Out of date: " (changes(known.changes, known.pending.len())) ". "
+                    "Out of date: " (changes(*number, pending.len())) ". "
                     a href={ "/units/" (unit.id) "#why" } aria-label={ "Why " (unit.name) " is out of date" } { "Why" }
                 }
             }
-            Drift::Known(_) => {}
-            Drift::Undeclared => { p.soft { "Its project does not declare it any more." } }
-            Drift::Unreadable(why) => { p.soft { "What is declared cannot be read: " (why) } }
+            Some(Drift { unreadable: Some(why), .. }) => { p.soft { "What is declared cannot be read: " (why) } }
+            Some(Drift { declared: false, .. }) => { p.soft { "Its project does not declare it any more." } }
+            Some(_) | None => {}
         }
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn service(
         read_only: false,
         source: MountSource::Volume { name: Some(volume_name(name)), no_copy: false, subpath: None },
     });
+    let lies = section.volumes.0.iter().map(|(name, target)| (name.clone(), target.0.clone())).collect();
     let ports = env::ports(&section.ports, network, &key("ports"), document);
     let (literal, with_secrets) = split(variables(section.env, &key("env"), document), &key("env"), document);
     let container = Container {
@@ -110,7 +111,12 @@ pub(super) fn service(
         },
         volumes,
         files: files::files(section.secrets, section.files, &place, document),
-        first_boot: first_boot::steps(section.first_boot, &key("first_boot"), document),
+        first_boot: first_boot::steps(
+            section.first_boot,
+            &first_boot::Of { network, volumes: &lies },
+            &key("first_boot"),
+            document,
+        ),
         completes: section.one_shot,
     };
     let of_hooks =

@@ -15,7 +15,7 @@ use setpoint_model::container::{Health as Check, PublishedPort};
 use setpoint_sandbox as sandbox;
 
 use super::asking::{self, Reach, Sight, Way};
-use super::{Docker, is_running, labels, says, spec};
+use super::{Docker, is_running, labels, says, spec, state};
 use crate::cancel::Cancel;
 use crate::engine::{Engine as _, EngineError, Health, UnitId, UnitSpec, checks, kept, ports};
 use crate::paths::make_private_folder;
@@ -243,6 +243,27 @@ impl Docker {
             Way::Across => sandbox::AskFrom::Here(addresses(found).collect()),
             Way::Loopback => sandbox::AskFrom::Here(sandbox::LOOPBACK.to_vec()),
         })
+    }
+
+    /// Asks who listens in a container, once.
+    pub(super) fn ask_once(
+        &self,
+        unit: &UnitId,
+        question: sandbox::Ask,
+        at_most: Duration,
+    ) -> Result<Result<(), String>, EngineError> {
+        let found = self.known(unit)?;
+        let mode = found.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+        let reach = if mode == Some("host") { Reach::Host } else { Reach::Bridges };
+        let addresses: Vec<IpAddr> = match self.way(reach)? {
+            Way::Inside => {
+                let running = self.process_of(&found)?.ok_or_else(|| state(unit, "is not running"))?;
+                return Ok(sandbox::ask_inside(&running, question, at_most)?);
+            }
+            Way::Across => addresses(&found).collect(),
+            Way::Loopback => sandbox::LOOPBACK.to_vec(),
+        };
+        Ok(sandbox::ask_from_here(&question, &addresses, at_most))
     }
 
     /// Whether a unit is asked by us.

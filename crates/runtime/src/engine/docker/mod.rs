@@ -44,6 +44,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use setpoint_model::capabilities::Capabilities;
+use setpoint_model::container::HealthTest;
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Limits;
@@ -52,7 +53,8 @@ use setpoint_model::pipeline::key;
 use super::adoption::Adoption;
 use super::{
     Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
-    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, ports,
+    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, checks,
+    ports,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -291,6 +293,15 @@ impl Engine for Docker {
                 .and_then(|at| at.parse().ok()),
             ended: state.exit_code.filter(|_| !running && started).and_then(|code| i32::try_from(code).ok()),
         })
+    }
+
+    fn ask(
+        &self,
+        unit: &UnitId,
+        test: &HealthTest,
+        at_most: Duration,
+    ) -> Result<Result<(), String>, EngineError> {
+        checks::asks(test).map_or(Ok(Ok(())), |question| self.ask_once(unit, question, at_most))
     }
 
     fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {

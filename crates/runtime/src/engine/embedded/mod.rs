@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use setpoint_model::capabilities::{Capabilities, HoldsPorts};
-use setpoint_model::container::{Container, ContainerMount, MountSource, NetworkMode};
+use setpoint_model::container::{Container, ContainerMount, HealthTest, MountSource, NetworkMode};
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::{EnvValue, Limits, Network};
@@ -441,6 +441,19 @@ impl Engine for Embedded {
                 Progress { ending: sandbox::is_ending(&folder), ..Progress::default() }
             }
         })
+    }
+
+    fn ask(
+        &self,
+        unit: &UnitId,
+        test: &HealthTest,
+        at_most: Duration,
+    ) -> Result<Result<(), String>, EngineError> {
+        let Some(question) = checks::asks(test) else { return Ok(Ok(())) };
+        let sandbox::Observed::Running(running) = sandbox::observe(&self.folder(unit)) else {
+            return Err(EngineError::State { unit: unit.as_str().to_owned(), state: "does not run" });
+        };
+        Ok(sandbox::ask_inside(&running, question, at_most)?)
     }
 
     fn output(&self, unit: &UnitId, follow: bool) -> Result<Box<dyn Read + Send>, EngineError> {

@@ -76,7 +76,7 @@ impl<'a> Keys<'a> {
         let facts = Reader { root, engine, cache: &mut cache }.read(env, String::new());
         // A cache that cannot be kept costs time at the next look, and nothing else.
         let _ = cache.save();
-        facts
+        Ok(facts?.0)
     }
 
     /// The files of the host that a service sees.
