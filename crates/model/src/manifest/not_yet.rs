@@ -52,7 +52,6 @@ const NOT_YET: &[NotYet] = &[
             "`http` of a `wait` is not supported by this version yet",
         )
     },
-    later(&["release", "repository"], "releases to a registry are not supported by this version yet"),
     later(&["release", "migrations"], "migrations are not supported by this version yet"),
     NotYet {
         hint: Some("what an agent's socket or a setting needs can come by `mounts` and `env`"),
