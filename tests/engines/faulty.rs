@@ -140,6 +140,9 @@ impl Engine for Faulty {
     ) -> Result<Option<String>, EngineError> {
         self.maybe(|| self.again(|| self.inner.prepare(base, pull, watcher, cancel)))
     }
+    fn save(&self, base: &BaseSource, to: &Path, cancel: &Cancel) -> Result<(), EngineError> {
+        self.again(|| self.inner.save(base, to, cancel))
+    }
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         self.maybe(|| self.inner.create(unit, spec))
     }

@@ -15,7 +15,7 @@ use setpoint_model::plan::{
 use crate::apply::{ApplyError, STOP_GRACE};
 use crate::cancel::Cancel;
 use crate::cas::StatCache;
-use crate::engine::{Engine, EngineError, Pull, Seen, UnitId};
+use crate::engine::{BaseSource, Engine, EngineError, Pull, Seen, UnitId};
 use crate::events::Watcher;
 use crate::facts::{Reader, base_source};
 use crate::paths::Roots;
@@ -114,9 +114,9 @@ impl Unit<'_> {
     }
 
     /// What the declaration is completed with.
-    fn facts(&self) -> Result<Facts, ApplyError> {
+    pub(crate) fn facts(&self) -> Result<Facts, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
-        let (root, engine) = (&self.project.root, self.engine);
+        let (root, engine) = (&self.project.files, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache };
         let mut facts = reader.read(self.env, self.user())?;
         facts.secrets = self.secret_digests(&facts)?;
@@ -128,14 +128,17 @@ impl Unit<'_> {
         Ok(facts)
     }
 
+    /// What the unit is built on.
+    pub(crate) fn base(&self) -> Result<BaseSource, ApplyError> {
+        Ok(base_source(self.env, &self.project.files, &self.facts()?))
+    }
+
     /// Asks the registry what the base is now, and fetches what moved.
     ///
     /// # Errors
     /// If it cannot be asked, or what it gives is wrong.
     pub fn ask_registry(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
-        let facts = self.facts()?;
-        let base = base_source(self.env, &self.project.root, &facts);
-        self.engine.prepare(&base, Pull::Always, watcher, cancel)?;
+        self.engine.prepare(&self.base()?, Pull::Always, watcher, cancel)?;
         Ok(())
     }
 
@@ -144,9 +147,7 @@ impl Unit<'_> {
     /// # Errors
     /// If it cannot be fetched, verified, built or unpacked.
     pub fn fetch_base(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
-        let facts = self.facts()?;
-        let base = base_source(self.env, &self.project.root, &facts);
-        self.engine.prepare(&base, Pull::Missing, watcher, cancel)?;
+        self.engine.prepare(&self.base()?, Pull::Missing, watcher, cancel)?;
         Ok(())
     }
 
@@ -156,7 +157,7 @@ impl Unit<'_> {
     /// If one cannot be read.
     pub fn digests_now(&self, paths: Vec<String>) -> Result<Vec<Digest>, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
-        let (root, engine) = (&self.project.root, self.engine);
+        let (root, engine) = (&self.project.files, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache };
         Ok(reader.digests(paths)?)
     }

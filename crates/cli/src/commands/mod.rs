@@ -20,6 +20,7 @@ mod plan;
 mod recover;
 #[cfg(test)]
 pub(crate) mod reference;
+mod release;
 mod render;
 mod reprovision;
 mod restart;
@@ -29,6 +30,7 @@ pub(crate) mod runs;
 mod shell;
 mod status;
 mod stop;
+mod trust;
 mod uninstall;
 mod up;
 mod upgrade;
@@ -95,10 +97,12 @@ enum Command {
     Restart(restart::Restart),
     Down(down::Down),
     Reprovision(reprovision::Reprovision),
+    Release(release::Release),
     Upgrade(upgrade::UpgradeCommand),
     Rollback(rollback::Rollback),
     History(history::History),
     Recover(recover::Recover),
+    Trust(trust::Trust),
     Daemon(daemon::Daemon),
     Events(events::Events),
     Open(open::Open),
@@ -154,10 +158,12 @@ impl Command {
             Self::Open(command) => command.run(context),
             Self::Down(command) => command.run(context),
             Self::Reprovision(command) => command.run(context),
+            Self::Release(command) => command.run(context),
             Self::Upgrade(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
             Self::History(command) => command.run(context),
             Self::Recover(command) => command.run(context),
+            Self::Trust(command) => command.run(context),
             Self::Doctor(command) => command.run(context),
             Self::Uninstall(command) => command.run(context),
             Self::Completions(command) => command.run(context),

@@ -3,6 +3,7 @@
 
 mod active;
 pub mod bundle;
+mod lock;
 mod pin;
 #[cfg(test)]
 mod pin_tests;
@@ -15,6 +16,7 @@ mod version;
 
 pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, Migration, PinnedImage};
+pub use lock::lock;
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};

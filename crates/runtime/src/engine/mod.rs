@@ -522,6 +522,18 @@ pub trait Engine: Send + Sync {
         cancel: &Cancel,
     ) -> Result<Option<String>, EngineError>;
 
+    /// Saves the image of a base to a file, in the form of `docker save`. The base is prepared.
+    ///
+    /// # Errors
+    /// If there is no such image, the engine has none that it could save, or the disk is full.
+    fn save(&self, _base: &BaseSource, _to: &Path, _cancel: &Cancel) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported {
+            engine: self.capabilities().engine,
+            what: "it has no image of its own to save".to_owned(),
+            hint: "build and release on `docker` or `podman`".to_owned(),
+        })
+    }
+
     /// Makes a new instance, all or nothing. The base is prepared.
     ///
     /// # Errors

@@ -250,6 +250,24 @@ fn load(
     call(connected, &loaded, name)
 }
 
+/// Saves an image to a file.
+pub(super) fn save(
+    connected: &Connected,
+    base: &BaseSource,
+    to: &Path,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
+    let what = "save an image";
+    let missing = || DockerError::Refused { what, why: "it is not there".to_owned() };
+    let name = name(connected, base)?.ok_or_else(missing)?;
+    let mut stream = std::pin::pin!(connected.api.export_image(&name));
+    let mut file = std::fs::File::create(to).map_err(EngineError::io("write", to))?;
+    while let Some(piece) = next(connected, &mut stream, what, cancel)? {
+        file.write_all(&piece).map_err(EngineError::io("write", to))?;
+    }
+    Ok(())
+}
+
 /// The bytes of an archive, or of one that is made of a folder on the way.
 fn archive_of(path: &Path) -> impl Stream<Item = io::Result<bytes::Bytes>> + Send + use<> {
     let path = path.to_owned();

@@ -356,6 +356,10 @@ impl Engine for Docker {
         images::ensure(self.connected()?, &self.images, self.client.variables(), base, pull, watcher, cancel)
     }
 
+    fn save(&self, base: &BaseSource, to: &Path, cancel: &Cancel) -> Result<(), EngineError> {
+        images::save(self.connected()?, base, to, cancel)
+    }
+
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());

@@ -1,0 +1,21 @@
+//! Releases: made of a commit and pushed to a registry, fetched and verified, and kept where projects that come from one
+//! take their files from.
+
+mod error;
+mod fetch;
+mod install;
+mod kept;
+mod make;
+mod parcel;
+mod publish;
+mod repository;
+mod sign;
+mod trust;
+
+pub use error::ReleaseError;
+pub use fetch::{Registry, Wanted};
+pub use install::{Install, InstallError};
+pub use kept::{Kept, Releases};
+pub use publish::{LOCK, Published, Publishing};
+pub use sign::{Keys, SigningKey};
+pub use trust::{admit, trust};
