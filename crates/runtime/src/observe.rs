@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use setpoint_model::desired::{Facts, desired};
+use setpoint_model::desired::{Facts, FileDigest, desired};
 use setpoint_model::digest::Digest;
 use setpoint_model::manifest::{Data, Env, EnvValue, HoldsFor, OfService};
 use setpoint_model::names::{HookName, SecretName};
@@ -120,6 +120,13 @@ impl Unit<'_> {
         let mut reader = Reader { root, engine, cache: &mut cache };
         let mut facts = reader.read(self.env, self.user())?;
         facts.secrets = self.secret_digests(&facts)?;
+        // Where they lie is told by the release: another one is another folder.
+        if let Some(bundle) = &self.project.bundle {
+            let sources = self.env.mounts.iter().map(|mount| mount.source.clone());
+            let carried =
+                sources.filter_map(|path| Some(FileDigest { digest: bundle.carried(&path)?, path }));
+            facts.files.extend(carried);
+        }
         if facts.templates.values().any(|file| file.template.asks_version()) {
             facts.version = self.project.manifest.project.version.clone();
         }

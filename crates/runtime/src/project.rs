@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use setpoint_model::manifest::{self, Env, Layer, Manifest, Problem};
 use setpoint_model::names::UnitName;
-use setpoint_model::release::{Active, Repository};
+use setpoint_model::release::{Active, Bundle, Repository};
 
 use crate::paths::Roots;
 use crate::release::{ReleaseError, Releases};
@@ -28,6 +28,8 @@ pub struct Project {
     pub files: PathBuf,
     /// Where it comes from, if it is not made of its own folder.
     pub from: Option<Repository>,
+    /// What the release holds that it is made of.
+    pub bundle: Option<Bundle>,
     /// What is declared.
     pub manifest: Manifest,
     /// The file of another tool that stands for a manifest, where there is none.
@@ -191,7 +193,8 @@ impl Project {
         let files = kept.files();
         let text = read(&files.join(MANIFEST))?.unwrap_or_default();
         let manifest = parsed(&root, MANIFEST, &text, local, assignments, manifest::parse)?;
-        Self { root, files, from: Some(from), manifest, instead: None, active }.checked()
+        let bundle = Some(kept.bundle);
+        Self { root, files, from: Some(from), bundle, manifest, instead: None, active }.checked()
     }
 
     fn of_folder(
@@ -209,7 +212,7 @@ impl Project {
         };
         let parse = if has_code(&root) { manifest::parse_beside_code } else { manifest::parse };
         let manifest = parsed(&root, name, &text, local, assignments, parse)?;
-        Self { files: root.clone(), root, from: None, manifest, instead, active }.checked()
+        Self { files: root.clone(), root, from: None, bundle: None, manifest, instead, active }.checked()
     }
 
     fn checked(self) -> Result<Self, ProjectError> {
@@ -244,7 +247,7 @@ impl Project {
     fn of(root: PathBuf) -> Self {
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let (manifest, files) = (Manifest::empty(&name), root.clone());
-        Self { root, files, from: None, manifest, instead: None, active: Active::default() }
+        Self { root, files, from: None, bundle: None, manifest, instead: None, active: Active::default() }
     }
 
     fn missing_files(&self) -> Vec<Problem> {

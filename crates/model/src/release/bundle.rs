@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::repository::Repository;
 use super::upgrade::Lane;
 use super::version::Version;
+use crate::digest::{Digest, Encoder};
 use crate::names::UnitName;
 
 /// The version of the format of bundles.
@@ -169,6 +170,23 @@ impl Bundle {
         Ok(())
     }
 
+    /// A digest of the file at a path, or of all files below it; nothing if there is none.
+    #[must_use]
+    pub fn carried(&self, path: &str) -> Option<Digest> {
+        let is_it =
+            |file: &str| file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let found: Vec<_> = self.files.iter().filter(|(file, _)| is_it(file)).collect();
+        if found.is_empty() {
+            return None;
+        }
+        let mut encoder = Encoder::new("setpoint.carried", FORMAT);
+        encoder.list(found.len());
+        for (file, of) in found {
+            encoder.text(file).text(&of.sha256).text(if of.executable { "executable" } else { "" });
+        }
+        Some(encoder.finish())
+    }
+
     /// Checks that it is what was asked for.
     ///
     /// # Errors
@@ -269,6 +287,19 @@ mod tests {
         let version = Version::parse("0.4.0").unwrap();
         let other = good.expect(&good.repository, &version).unwrap_err().to_string();
         assert_eq!(other, "it is ghcr.io/acme/shop:0.3.0, and ghcr.io/acme/shop:0.4.0 was asked for");
+    }
+
+    #[test]
+    fn what_is_carried_of_a_folder_is_told_by_all_that_is_in_it() {
+        let one = bundle(&["setpoint.toml", "static/a", "static/b", "statics"]);
+        let mut two = one.clone();
+        two.files.get_mut("static/b").unwrap().sha256 = "11".repeat(32);
+        assert!(one.carried("static").is_some());
+        assert_ne!(one.carried("static"), two.carried("static"));
+        for same in ["static/a", "statics", "setpoint.toml"] {
+            assert!(one.carried(same).is_some() && one.carried(same) == two.carried(same), "{same}");
+        }
+        assert_eq!(one.carried("uploads"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ struct Lock<'a> {
     /// The release by its digest.
     bundle: String,
     /// What services are built on, by their digests.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     image: BTreeMap<&'a str, &'a str>,
 }
 
