@@ -1,6 +1,7 @@
 //! The commands, one file each; a command's doc comment is its help.
 
 mod attach;
+mod bundle;
 mod cache;
 mod check;
 mod completions;
@@ -103,6 +104,7 @@ enum Command {
     History(history::History),
     Recover(recover::Recover),
     Trust(trust::Trust),
+    Bundle(bundle::BundleCommand),
     Daemon(daemon::Daemon),
     Events(events::Events),
     Open(open::Open),
@@ -164,6 +166,7 @@ impl Command {
             Self::History(command) => command.run(context),
             Self::Recover(command) => command.run(context),
             Self::Trust(command) => command.run(context),
+            Self::Bundle(command) => command.run(context),
             Self::Doctor(command) => command.run(context),
             Self::Uninstall(command) => command.run(context),
             Self::Completions(command) => command.run(context),

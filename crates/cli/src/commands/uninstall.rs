@@ -19,7 +19,8 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 30] = [
+const OF_STATE: [&str; 32] = [
+    "active",
     "api.sock",
     "api.token",
     "bases",
@@ -39,6 +40,7 @@ const OF_STATE: [&str; 30] = [
     "networks",
     "ports",
     "run",
+    "releases",
     "runs",
     "scratch",
     "sdk",
@@ -56,7 +58,7 @@ const DATABASE: &str = "state.db";
 /// What services keep, within the root of the state: nobody's to remove but the user's.
 const VOLUMES: &str = "volumes";
 /// The files that are ours within the root of the configuration.
-const OF_CONFIG: [&str; 1] = ["fingerprint.key"];
+const OF_CONFIG: [&str; 2] = ["fingerprint.key", "trust"];
 
 /// Remove all environments of all projects, the state and the configuration
 ///

@@ -534,6 +534,20 @@ pub trait Engine: Send + Sync {
         })
     }
 
+    /// Takes an image in that lies in the folder of a layout, by its digest, as what a reference by digest means: it is
+    /// prepared without a registry from then on.
+    ///
+    /// # Errors
+    /// If it is not there, or not what it should be.
+    fn load(
+        &self,
+        reference: &str,
+        digest: &str,
+        layout: &Path,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError>;
+
     /// Makes a new instance, all or nothing. The base is prepared.
     ///
     /// # Errors

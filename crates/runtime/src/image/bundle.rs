@@ -52,6 +52,22 @@ impl ImageStore {
         bundle(&job, &layout, path, Some((folder, lock)))
     }
 
+    /// An image of a layout's folder, by its digest.
+    ///
+    /// # Errors
+    /// If it is not there, or its parts are not what it says that they are.
+    pub(crate) fn bundle_of(
+        &self,
+        path: &Path,
+        digest: &str,
+        progress: &(dyn Fn(u64, Option<u64>) + Sync),
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Bundle, ImageError> {
+        let job = Job::new(self, progress, cancelled);
+        let found = layout::by_digest(&job, path, &path.display().to_string(), digest)?;
+        bundled(&job, found, path, path, None)
+    }
+
     /// The image of a layout's folder, or of an archive of one; nothing for an archive in another form.
     ///
     /// # Errors
@@ -83,7 +99,17 @@ fn bundle(
     shown: &Path,
     spread: Option<(TempDir, File)>,
 ) -> Result<Bundle, ImageError> {
-    let Found { digest, manifest, mut folder } = layout::find(job, path, shown)?;
+    bundled(job, layout::find(job, path, shown)?, path, shown, spread)
+}
+
+fn bundled(
+    job: &Job<'_>,
+    found: Found<'_, '_>,
+    path: &Path,
+    shown: &Path,
+    spread: Option<(TempDir, File)>,
+) -> Result<Bundle, ImageError> {
+    let Found { digest, manifest, mut folder } = found;
     let origin = shown.display().to_string();
     let config = folder.config(&manifest.config)?;
     configuration(&config, manifest.layers.len(), &origin)?;

@@ -14,9 +14,9 @@ use super::credentials::Credentials;
 use super::error::ImageError;
 use super::job::{Blobs as _, Job};
 use super::layout::verify;
-use super::manifest::Descriptor;
+use super::manifest::{Descriptor, Document, choose};
 use super::registry::Registry;
-use super::stream::sha256_of;
+use super::stream::{sha256_hex, sha256_of};
 use super::{ImageStore, source};
 
 /// How long one blob may take on its way there; what does not come on at all is noticed much sooner.
@@ -134,6 +134,43 @@ impl Remote<'_, '_> {
         registry.done(&at);
         read.map_err(ImageError::io("read a blob below", &self.store.blobs))?;
         Ok(bytes)
+    }
+
+    /// Writes to a folder all of the image that the reference is which a machine like this one needs, each blob by its
+    /// digest; and gives the digest of the whole.
+    ///
+    /// # Errors
+    /// If the registry has not all of it, or it cannot be written.
+    pub(crate) fn save(&self, blobs: &Path) -> Result<String, ImageError> {
+        let registry = &self.registry;
+        let origin = registry.origin;
+        let put = |digest: &str, bytes: &[u8]| {
+            let place = blobs.join(sha256_hex(digest).unwrap_or_default());
+            std::fs::write(&place, bytes).map_err(ImageError::io("write", place))
+        };
+        let mut document = registry.document(&registry.reference)?;
+        let top = sha256_of(&document);
+        if let Some(expected) = registry.reference.digest() {
+            verify(format!("manifest of `{origin}`"), expected, top.clone())?;
+        }
+        put(&top, &document)?;
+        while let Document::Index(list) = Document::parse(&document, origin)? {
+            let chosen = choose(&list, origin)?;
+            let mut registry = registry;
+            document = registry.manifest(&chosen)?;
+            put(&chosen.digest, &document)?;
+        }
+        let Document::Manifest(manifest) = Document::parse(&document, origin)? else { return Ok(top) };
+        let _lock = self.store.lock(registry.job.cancelled)?;
+        for part in manifest.layers.iter().chain([&manifest.config]) {
+            let place = blobs.join(part.hex(origin)?);
+            let mut registry = registry;
+            let mut from = registry.layer(part)?;
+            let mut to = File::create(&place).map_err(ImageError::io("write", &place))?;
+            std::io::copy(&mut from, &mut to).map_err(ImageError::io("write", &place))?;
+            registry.done(part);
+        }
+        Ok(top)
     }
 
     fn to_write(&self) -> Result<(), ImageError> {

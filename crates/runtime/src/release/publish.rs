@@ -11,9 +11,10 @@ use setpoint_model::release::{Bundle, Origin, PinnedImage, Repository, Version, 
 use super::error::ReleaseError;
 use super::fetch::{Registry, signature_tag};
 use super::make::{self, Parts};
-use super::parcel::{DOCUMENT, Descriptor, Document, Parcel};
+use super::parcel::{DOCUMENT, Parcel};
 use super::repository::Checkout;
-use super::sign::{ARTIFACT, SigningKey};
+use super::scratch::Scratch;
+use super::sign::{self, SigningKey};
 use crate::engine::{BaseSource, Pull};
 use crate::events::Event;
 use crate::image::{ImageStore, Remote};
@@ -22,8 +23,6 @@ use crate::project::{MANIFEST, Project};
 
 /// The file that says what was released last, beside the manifest.
 pub const LOCK: &str = "setpoint.lock";
-/// What a signature's own document has for a configuration: nothing.
-const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// A release that is to be made.
 pub struct Publishing<'a> {
@@ -167,9 +166,8 @@ impl Publishing<'_> {
             }
             base => {
                 unit.engine.prepare(base, Pull::Missing, registry.watcher, registry.cancel)?;
-                let folder = tempfile::tempdir_in(&registry.roots.state)
-                    .map_err(ReleaseError::io("make a folder in", &registry.roots.state))?;
-                let file = folder.path().join("image.tar");
+                let scratch = Scratch::take(registry.roots)?;
+                let file = scratch.path().join("image.tar");
                 unit.engine.save(base, &file, registry.cancel)?;
                 push(&store.saved(&file, &progress, &cancelled)?)
             }
@@ -184,12 +182,9 @@ impl Publishing<'_> {
         }
         if let Some(key) = self.key {
             let signature = key.sign(&parcel.bundle, &parcel.digest);
-            let empty = b"{}";
-            remote.push_blob(empty)?;
+            remote.push_blob(sign::EMPTY_TEXT)?;
             remote.push_blob(&signature)?;
-            let of = Descriptor::of;
-            let document =
-                Document::new(ARTIFACT, of(EMPTY, empty), of(ARTIFACT, &signature), BTreeMap::new());
+            let document = sign::document(&signature);
             remote.push_document(&signature_tag(&parcel.digest), DOCUMENT, &document)?;
         }
         if !was_there {

@@ -1,6 +1,7 @@
 //! Signatures of releases, by ed25519: over the repository, the version and the digest, so that a release cannot be passed
 //! off as another.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +14,15 @@ use serde::{Deserialize, Serialize};
 use setpoint_model::release::Bundle;
 
 use super::error::ReleaseError;
+use super::parcel::{Descriptor, Document};
 use crate::paths::Roots;
 
 /// What a signature is, for registries.
 pub(super) const ARTIFACT: &str = "application/vnd.setpoint.signature.v1+json";
+/// What a signature's own document has for a configuration: nothing.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// That nothing, as it is written.
+pub(super) const EMPTY_TEXT: &[u8] = b"{}";
 /// What comes before the 32 bytes of a public key, in the form in which keys are exchanged.
 const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// The folder of the configuration that holds the keys that count.
@@ -28,6 +34,12 @@ struct Signature {
     /// The public key, so that it is told which one is missing.
     key: String,
     signature: String,
+}
+
+/// The document of a signature, as it lies beside a release.
+pub(super) fn document(signature: &[u8]) -> Vec<u8> {
+    let of = Descriptor::of;
+    Document::new(ARTIFACT, of(EMPTY, EMPTY_TEXT), of(ARTIFACT, signature), BTreeMap::new())
 }
 
 /// What is signed.
