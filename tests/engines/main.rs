@@ -40,6 +40,7 @@ mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
+mod releases;
 mod replacements;
 mod rootless;
 mod rules;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         let scenarios: Vec<docker::Scenario> = match kind {
             Kind::Embedded => [
                 daemon::ON_THE_EMBEDDED_ENGINE,
+                releases::ON_THE_EMBEDDED_ENGINE,
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
@@ -136,6 +138,7 @@ fn main() -> ExitCode {
                     stacks::SCENARIOS,
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
+                    releases::ON_DOCKER,
                     secrets::ON_DOCKER,
                 ]
                 .concat();
@@ -143,7 +146,10 @@ fn main() -> ExitCode {
                     .chain([(FAULTS, faults::of_docker as fn(&Place)), stack_example::ON_DOCKER])
                     .collect()
             }
-            Kind::Podman => [daemon::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]].concat(),
+            Kind::Podman => {
+                [daemon::ON_PODMAN, releases::ON_PODMAN, &[build_secrets::ON_PODMAN, rootless::ON_PODMAN]]
+                    .concat()
+            }
             Kind::Repeating => Vec::new(),
         };
         for (name, scenario) in scenarios {
