@@ -33,6 +33,9 @@ mod layouts;
 #[path = "../leaks.rs"]
 mod leaks;
 mod limits;
+#[path = "../maker.rs"]
+#[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
+mod maker;
 mod networks;
 mod page;
 mod pipelines;
@@ -115,7 +118,6 @@ fn main() -> ExitCode {
         let scenarios: Vec<docker::Scenario> = match kind {
             Kind::Embedded => [
                 daemon::ON_THE_EMBEDDED_ENGINE,
-                releases::ON_THE_EMBEDDED_ENGINE,
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,

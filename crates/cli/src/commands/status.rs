@@ -368,6 +368,9 @@ mod tests {
         let status = json::Status {
             setpoint: json::VERSION,
             project: "shop".to_owned(),
+            mode: "dev",
+            from: None,
+            release: None,
             version: Some("0.3.0".to_owned()),
             root: "/home/a/shop".to_owned(),
             units,

@@ -148,7 +148,8 @@ impl Publishing<'_> {
         let (registry, store) = (&self.registry, ImageStore::new(&self.registry.roots.state));
         let progress = |done, total| registry.watcher.event(&Event::Bytes { done, total });
         let cancelled = || registry.cancel.asked();
-        let tag = format!("{}-{}", self.version, unit.env.name);
+        // It begins with a letter, so that it is no version.
+        let tag = format!("{}-{}", unit.env.name, self.version);
         let push = |image: &crate::image::Bundle| {
             registry.at(self.repository.as_str(), |remote| Ok(remote.push_image(&tag, image)?))
         };
