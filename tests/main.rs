@@ -13,6 +13,7 @@ mod harness;
 mod images;
 mod inside;
 mod leaks;
+mod maker;
 mod matrix;
 mod mistakes;
 mod pipelines;
@@ -20,6 +21,7 @@ mod python;
 #[path = "../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
+mod releases;
 mod rootless;
 mod session;
 mod specs;

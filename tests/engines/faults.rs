@@ -93,7 +93,7 @@ impl Try<'_> {
     }
 
     fn with_unit<T>(&self, engine: &dyn Engine, work: impl FnOnce(&Unit<'_>) -> T) -> T {
-        let project = Project::load(self.root, &[]).unwrap();
+        let project = Project::load(&self.roots, self.root, &[]).unwrap();
         let env = project.env(None).unwrap();
         let id = UnitId::new(&project.root, &env.name);
         work(&Unit {

@@ -149,6 +149,19 @@ impl Engine for Faulty {
     ) -> Result<Option<String>, EngineError> {
         self.maybe(|| self.again(|| self.inner.prepare(base, pull, watcher, cancel)))
     }
+    fn save(&self, base: &BaseSource, to: &Path, cancel: &Cancel) -> Result<(), EngineError> {
+        self.again(|| self.inner.save(base, to, cancel))
+    }
+    fn load(
+        &self,
+        reference: &str,
+        digest: &str,
+        layout: &Path,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        self.again(|| self.inner.load(reference, digest, layout, watcher, cancel))
+    }
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         self.maybe(|| self.inner.create(unit, spec))
     }

@@ -34,6 +34,9 @@ mod layouts;
 #[path = "../leaks.rs"]
 mod leaks;
 mod limits;
+#[path = "../maker.rs"]
+#[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
+mod maker;
 mod networks;
 mod page;
 mod pipelines;
@@ -41,6 +44,7 @@ mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
+mod releases;
 mod replacements;
 mod rootless;
 mod rules;
@@ -144,6 +148,7 @@ fn main() -> ExitCode {
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
                     replacements::ON_DOCKER,
+                    releases::ON_DOCKER,
                     secrets::ON_DOCKER,
                     upgrades::ON_DOCKER,
                     step_services::ON_DOCKER,
@@ -157,6 +162,7 @@ fn main() -> ExitCode {
             Kind::Podman => [
                 daemon::ON_PODMAN,
                 adoption::ON_PODMAN,
+                releases::ON_PODMAN,
                 replacements::ON_PODMAN,
                 rootless::ON_PODMAN,
                 step_services::ON_PODMAN,

@@ -198,6 +198,12 @@ impl Place {
         format!("unix://{}", self.folder.path().join(kind.name()).join("engine.sock").display())
     }
 
+    /// The process whose network is that of an engine that is a daemon.
+    pub fn process(&self, kind: Kind) -> u32 {
+        let index = usize::from(kind == Kind::Podman);
+        self.daemons[index].get().unwrap().child.lock().unwrap().id()
+    }
+
     /// Whether a process with these words in its command line runs in a container.
     pub fn runs_somewhere(&self, words: &str) -> bool {
         let ids = self.docker(&["ps", "--no-trunc", "-q"]);

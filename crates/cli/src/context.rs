@@ -89,8 +89,7 @@ impl Context {
 
     /// The project of the present folder, as it is declared.
     pub(crate) fn declared(&self) -> Result<Project, Failure> {
-        let mut project = Project::load(&self.folder, &self.assignments)?;
-        project.active = upgrade::active(&self.roots, &project.root)?;
+        let mut project = Project::load(&self.roots, &self.folder, &self.assignments)?;
         compose::complete(&mut project, &self.variables, self.home.as_deref())?;
         if self.output.verbose > 0 {
             for note in &project.manifest.notes {

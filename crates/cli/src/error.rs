@@ -1,6 +1,7 @@
 //! What a command can end with: a few kinds of error, each with a hint, and the one table of exit codes.
 
 use setpoint_model::manifest::Problem;
+use setpoint_model::release::{BadAddress, BadVersion};
 use setpoint_runtime::adopt::{AdoptError, Unfit};
 use setpoint_runtime::apply::ApplyError;
 use setpoint_runtime::cache::CacheError;
@@ -11,6 +12,7 @@ use setpoint_runtime::facts::FactsError;
 use setpoint_runtime::pipeline::RunError;
 use setpoint_runtime::project::ProjectError;
 use setpoint_runtime::reconciler::ReconcilerError;
+use setpoint_runtime::release::ReleaseError;
 use setpoint_runtime::secrets::SecretError;
 use setpoint_runtime::store::StoreError;
 use setpoint_runtime::upgrade::{ActiveError, UpgradeError};
@@ -106,6 +108,15 @@ impl From<ProjectError> for Failure {
                 Self { problems, ..Self::new(Exit::Manifest, "manifest", message) }
             }
             ProjectError::Io { .. } => Self::new(Exit::Manifest, "manifest-unreadable", message),
+            ProjectError::NoRelease { from, .. } => {
+                let hint = format!("`setpoint init {}:VERSION` fetches one", from.address());
+                Self::new(Exit::State, "no-release", message).hint(hint)
+            }
+            ProjectError::NotPinned { .. } => Self::new(Exit::Manifest, "two-modes", message).hint(
+                "what is this machine's own stands in setpoint.local.toml; `setpoint init oci://... --force` writes what was here",
+            ),
+            ProjectError::Active(error) => error.into(),
+            ProjectError::Release(error) => (*error).into(),
             ProjectError::NoUnits => Self::new(Exit::NotFound, "no-unit", message)
                 .hint("declare an environment as `[env.dev]`, or a service in a compose.yaml; pipelines run by `setpoint run`"),
             ProjectError::NoUnit { .. } => Self::new(Exit::NotFound, "no-unit", message),
@@ -196,6 +207,46 @@ impl From<UpgradeError> for Failure {
             UpgradeError::Apply(error) => error.into(),
             UpgradeError::Lock(_) => Self::new(Exit::State, "lock", message),
         }
+    }
+}
+
+impl From<BadVersion> for Failure {
+    fn from(error: BadVersion) -> Self {
+        Self::new(Exit::Usage, "bad-version", error.to_string())
+    }
+}
+
+impl From<BadAddress> for Failure {
+    fn from(error: BadAddress) -> Self {
+        let failure = Self::new(Exit::Usage, "bad-address", error.to_string());
+        failure.hint("the address of a release is `oci://ghcr.io/acme/shop:v0.3.0`, that of a repository `ghcr.io/acme/shop`")
+    }
+}
+
+impl From<ReleaseError> for Failure {
+    fn from(error: ReleaseError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        let (exit, kind) = match error {
+            ReleaseError::Problem(problem) => return ApplyError::Problem(problem).into(),
+            ReleaseError::Apply(error) => return error.into(),
+            ReleaseError::Engine(error) => return error.into(),
+            ReleaseError::Unknown { .. } | ReleaseError::Empty(_) => (Exit::NotFound, "no-version"),
+            ReleaseError::NotARelease(_) => (Exit::NotFound, "no-release"),
+            ReleaseError::Untrusted { .. } => (Exit::Consent, "untrusted"),
+            ReleaseError::Refused { .. } => (Exit::Engine, "refused"),
+            ReleaseError::Signature { .. } => (Exit::Engine, "signature"),
+            ReleaseError::Key { .. } => (Exit::Usage, "key"),
+            ReleaseError::Missing { .. } => (Exit::State, "no-release"),
+            ReleaseError::Image(_) => (Exit::Engine, "registry"),
+            ReleaseError::Io { .. } => (Exit::State, "state"),
+            ReleaseError::Git { .. }
+            | ReleaseError::Dirty(_)
+            | ReleaseError::Tag { .. }
+            | ReleaseError::Version { .. }
+            | ReleaseError::File { .. }
+            | ReleaseError::Different { .. } => (Exit::Failed, "not-released"),
+        };
+        Self { hint, ..Self::new(exit, kind, message) }
     }
 }
 

@@ -43,6 +43,12 @@ pub(crate) struct Status {
     pub(crate) setpoint: u32,
     pub(crate) project: String,
     pub(crate) version: Option<String>,
+    /// `dev` of a project that is made of its own folder, `pinned` of one that comes from a release.
+    pub(crate) mode: &'static str,
+    /// Where it comes from.
+    pub(crate) from: Option<String>,
+    /// The digest of the release in effect.
+    pub(crate) release: Option<String>,
     pub(crate) root: String,
     pub(crate) units: Vec<UnitStatus>,
     /// With `--tracked`, what it was read from; not there if that is more than anybody would watch.

@@ -91,8 +91,8 @@ pub struct Runner<'a> {
     pub engine: &'a dyn Engine,
     /// The unit.
     pub unit: &'a UnitId,
-    /// The project's folder on the host.
-    pub project_root: &'a Path,
+    /// The folder of the project's files on the host, where what runs there begins.
+    pub files: &'a Path,
     /// Where the project appears inside.
     pub workspace: &'a Path,
     /// Who hooks run as.
@@ -132,7 +132,7 @@ impl Runner<'_> {
             for (part, command) in one.run.commands() {
                 let spec = self.spec(name, one, command);
                 let started = match name {
-                    HookName::Initialize => host::spawn(&spec, self.project_root),
+                    HookName::Initialize => host::spawn(&spec, self.files),
                     _ => self.engine.exec(self.unit, &spec),
                 };
                 match started {
@@ -163,7 +163,7 @@ impl Runner<'_> {
             io: Io::Captured,
         };
         let started = match &step.act {
-            Act::Host { .. } => host::spawn(&spec, self.project_root),
+            Act::Host { .. } => host::spawn(&spec, self.files),
             Act::Run { .. } | Act::Wait { .. } | Act::Owner { .. } => self.engine.exec(self.unit, &spec),
         };
         match started {
@@ -222,7 +222,7 @@ impl Runner<'_> {
     }
 
     fn argv(&self, name: HookName, command: &Command) -> Vec<String> {
-        let folder = if name == HookName::Initialize { self.project_root } else { self.workspace };
+        let folder = if name == HookName::Initialize { self.files } else { self.workspace };
         // What a devcontainer.json says of the container's environment is known only now.
         let known = |text: &str| {
             if name == HookName::Initialize {
@@ -235,7 +235,7 @@ impl Runner<'_> {
             Command::Shell { text } => vec!["/bin/sh".to_owned(), "-c".to_owned(), known(text)],
             Command::Script { path } => {
                 let inside = folder.join(path).to_string_lossy().into_owned();
-                if host::is_executable(&self.project_root.join(path)) {
+                if host::is_executable(&self.files.join(path)) {
                     vec![inside]
                 } else {
                     vec!["/bin/sh".to_owned(), inside]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use setpoint_model::desired::{Facts, desired};
+use setpoint_model::desired::{Facts, FileDigest, desired};
 use setpoint_model::digest::Digest;
 use setpoint_model::manifest::{Data, Env, EnvValue, HoldsFor, OfService};
 use setpoint_model::names::{HookName, SecretName};
@@ -15,7 +15,7 @@ use setpoint_model::plan::{
 use crate::apply::{ApplyError, STOP_GRACE};
 use crate::cancel::Cancel;
 use crate::cas::StatCache;
-use crate::engine::{Engine, EngineError, Pull, Seen, UnitId};
+use crate::engine::{BaseSource, Engine, EngineError, Pull, Seen, UnitId};
 use crate::events::Watcher;
 use crate::facts::{Reader, base_source};
 use crate::paths::Roots;
@@ -122,10 +122,17 @@ impl Unit<'_> {
     /// What the declaration is completed with, and the files that it was read from.
     pub(crate) fn facts(&self) -> Result<(Facts, Tracked), ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
-        let (root, engine) = (&self.project.root, self.engine);
+        let (root, engine) = (&self.project.files, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache };
         let (mut facts, tracked) = reader.read(self.env, self.user())?;
         facts.secrets = self.secret_digests(&facts)?;
+        // Where they lie is told by the release: another one is another folder.
+        if let Some(bundle) = &self.project.bundle {
+            let sources = self.env.mounts.iter().map(|mount| mount.source.clone());
+            let carried =
+                sources.filter_map(|path| Some(FileDigest { digest: bundle.carried(&path)?, path }));
+            facts.files.extend(carried);
+        }
         if facts.templates.values().any(|file| file.template.asks_version()) {
             facts.version = self.project.manifest.project.version.clone();
         }
@@ -134,14 +141,18 @@ impl Unit<'_> {
         Ok((facts, tracked))
     }
 
+    /// What the unit is built on.
+    pub(crate) fn base(&self) -> Result<BaseSource, ApplyError> {
+        let (facts, _) = self.facts()?;
+        Ok(base_source(self.env, &self.project.files, &facts))
+    }
+
     /// Asks the registry what the base is now, and fetches what moved.
     ///
     /// # Errors
     /// If it cannot be asked, or what it gives is wrong.
     pub fn ask_registry(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
-        let (facts, _) = self.facts()?;
-        let base = base_source(self.env, &self.project.root, &facts);
-        self.engine.prepare(&base, Pull::Always, watcher, cancel)?;
+        self.engine.prepare(&self.base()?, Pull::Always, watcher, cancel)?;
         Ok(())
     }
 
@@ -150,9 +161,7 @@ impl Unit<'_> {
     /// # Errors
     /// If it cannot be fetched, verified, built or unpacked.
     pub fn fetch_base(&self, watcher: &dyn Watcher, cancel: &Cancel) -> Result<(), ApplyError> {
-        let (facts, _) = self.facts()?;
-        let base = base_source(self.env, &self.project.root, &facts);
-        self.engine.prepare(&base, Pull::Missing, watcher, cancel)?;
+        self.engine.prepare(&self.base()?, Pull::Missing, watcher, cancel)?;
         Ok(())
     }
 
@@ -162,7 +171,7 @@ impl Unit<'_> {
     /// If one cannot be read.
     pub fn digests_now(&self, paths: Vec<String>) -> Result<Vec<Digest>, ApplyError> {
         let mut cache = StatCache::open(self.roots, &self.project.root);
-        let (root, engine) = (&self.project.root, self.engine);
+        let (root, engine) = (&self.project.files, self.engine);
         let mut reader = Reader { root, engine, cache: &mut cache };
         Ok(reader.digests(paths)?)
     }

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use setpoint_model::manifest::{self, Env, Layer, Manifest, Problem};
 use setpoint_model::names::UnitName;
-use setpoint_model::release::Active;
+use setpoint_model::release::{Active, Bundle, Repository};
 
+use crate::paths::Roots;
+use crate::release::{ReleaseError, Releases};
 use crate::tracked::Tracked;
+use crate::upgrade::{self, ActiveError};
 use crate::{compose, devcontainer};
 
 /// The manifest's file name.
@@ -20,8 +23,14 @@ pub const LOCAL: &str = "setpoint.local.toml";
 /// A project: its folder and its manifest.
 #[derive(Debug, Clone)]
 pub struct Project {
-    /// The folder that holds `setpoint.toml`, without links in its path.
+    /// The folder that holds `setpoint.toml`, without links in its path: what its units belong to.
     pub root: PathBuf,
+    /// The folder that holds the files which it is made of: its own, or that of the release that it comes from.
+    pub files: PathBuf,
+    /// Where it comes from, if it is not made of its own folder.
+    pub from: Option<Repository>,
+    /// What the release holds that it is made of.
+    pub bundle: Option<Bundle>,
     /// What is declared.
     pub manifest: Manifest,
     /// The file of another tool that stands for a manifest, where there is none.
@@ -49,6 +58,28 @@ pub enum ProjectError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It comes from a release, and none is in effect.
+    #[error("{} says that this project comes from {from}, and no release of it is in effect", root.join(MANIFEST).display())]
+    NoRelease {
+        /// Its folder.
+        root: PathBuf,
+        /// Where it says that it comes from.
+        from: Repository,
+    },
+    /// A release is in effect, and its manifest declares something itself.
+    #[error("{} declares what this project is made of, and a release is in effect here{}", root.join(MANIFEST).display(), version.as_ref().map(|version| format!(": {version}")).unwrap_or_default())]
+    NotPinned {
+        /// Its folder.
+        root: PathBuf,
+        /// The version in effect.
+        version: Option<String>,
+    },
+    /// What is in effect cannot be told.
+    #[error(transparent)]
+    Active(#[from] ActiveError),
+    /// The release that is in effect is not here.
+    #[error(transparent)]
+    Release(#[from] Box<ReleaseError>),
     /// There are only pipelines.
     #[error("there is no environment and no service in this project")]
     NoUnits,
@@ -93,36 +124,113 @@ impl Project {
         root.ok_or(ProjectError::NotFound(from))
     }
 
-    /// Finds the project that a folder belongs to, and reads it.
+    /// Finds the project that a folder belongs to, and reads it: what it declares itself, or what the release says that
+    /// is in effect, with what is this machine's own laid over.
     ///
     /// # Errors
     /// If there is none, or its manifest is wrong; then with all problems at once.
-    pub fn load(from: &Path, assignments: &[String]) -> Result<Self, ProjectError> {
+    pub fn load(roots: &Roots, from: &Path, assignments: &[String]) -> Result<Self, ProjectError> {
         let root = Self::find(from)?;
-        let stands = if root.join(MANIFEST).is_file() { None } else { standing_for(&root) };
+        let active = upgrade::active(roots, &root)?;
+        let own = read(&root.join(MANIFEST))?;
+        let origin = match own.as_deref() {
+            Some(text) => manifest::origin(Layer { name: MANIFEST, text }).map_err(ProjectError::Problems)?,
+            None => None,
+        };
+        match (origin, &active.release) {
+            (Some(origin), Some(digest)) => {
+                let digest = digest.clone();
+                Self::of_release(roots, root, origin, &digest, active, assignments)
+            }
+            (Some(from), None) => Err(ProjectError::NoRelease { root, from }),
+            (None, Some(_)) => Err(ProjectError::NotPinned { root, version: active.version }),
+            (None, None) => {
+                let local = read(&root.join(LOCAL))?;
+                Self::of_folder(root, own, local.as_deref(), active, assignments)
+            }
+        }
+    }
+
+    /// Finds the project that a folder belongs to, and reads it without what is this machine's own: as it can be
+    /// committed.
+    ///
+    /// # Errors
+    /// As [`Project::load`], and if it comes from a release itself.
+    pub fn committed(roots: &Roots, from: &Path) -> Result<Self, ProjectError> {
+        let root = Self::find(from)?;
+        let active = upgrade::active(roots, &root)?;
+        let own = read(&root.join(MANIFEST))?;
+        Self::of_folder(root, own, None, active, &[])
+    }
+
+    /// The project that a release makes of a folder, whichever is in effect there.
+    ///
+    /// # Errors
+    /// If it is not here, or its manifest is wrong together with what is this machine's own.
+    pub fn of_release(
+        roots: &Roots,
+        root: PathBuf,
+        from: Repository,
+        digest: &str,
+        active: Active,
+        assignments: &[String],
+    ) -> Result<Self, ProjectError> {
+        let local = read(&root.join(LOCAL))?;
+        Self::of_release_with(roots, root, from, digest, active, local.as_deref(), assignments)
+    }
+
+    /// The same, with this laid over it.
+    ///
+    /// # Errors
+    /// As [`Project::of_release`].
+    pub fn of_release_with(
+        roots: &Roots,
+        root: PathBuf,
+        from: Repository,
+        digest: &str,
+        active: Active,
+        local: Option<&str>,
+        assignments: &[String],
+    ) -> Result<Self, ProjectError> {
+        let kept = Releases::of(roots).open(digest).map_err(Box::new)?;
+        let files = kept.files();
+        let text = read(&files.join(MANIFEST))?.unwrap_or_default();
+        let manifest = parsed(&root, MANIFEST, &text, local, assignments, manifest::parse)?;
+        let bundle = Some(kept.bundle);
+        let tracked = tracked(&root, MANIFEST);
+        Self { root, files, from: Some(from), bundle, manifest, instead: None, active, tracked }.checked()
+    }
+
+    fn of_folder(
+        root: PathBuf,
+        own: Option<String>,
+        local: Option<&str>,
+        active: Active,
+        assignments: &[String],
+    ) -> Result<Self, ProjectError> {
+        let stands = if own.is_some() { None } else { standing_for(&root) };
         let instead = stands.as_ref().map(|(file, _)| file.clone());
         let (name, text) = match stands {
             Some((ref file, text)) => (file.as_str(), text),
-            None => (MANIFEST, read(&root.join(MANIFEST))?.unwrap_or_default()),
+            None => (MANIFEST, own.unwrap_or_default()),
         };
-        let local = read(&root.join(LOCAL))?;
-        let mut set = Vec::new();
-        for assignment in assignments {
-            let text =
-                manifest::set_layer(assignment).map_err(|problem| ProjectError::Problems(vec![problem]))?;
-            set.push((format!("--set {assignment}"), text));
-        }
-        let mut layers = vec![Layer { name, text: &text }];
-        layers.extend(local.as_deref().map(|text| Layer { name: LOCAL, text }));
-        layers.extend(set.iter().map(|(name, text)| Layer { name, text }));
-        let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let parse = if has_code(&root) { manifest::parse_beside_code } else { manifest::parse };
-        let manifest = parse(&layers, &folder).map_err(ProjectError::Problems)?;
-        let mut tracked = Tracked::default();
-        [MANIFEST, LOCAL, name].iter().for_each(|name| tracked.file(&root.join(name)));
-        let project = Self { root, manifest, instead, active: Active::default(), tracked };
-        let missing = project.missing_files();
-        if missing.is_empty() { Ok(project) } else { Err(ProjectError::Problems(missing)) }
+        let manifest = parsed(&root, name, &text, local, assignments, parse)?;
+        let tracked = tracked(&root, name);
+        Self { files: root.clone(), root, from: None, bundle: None, manifest, instead, active, tracked }
+            .checked()
+    }
+
+    fn checked(self) -> Result<Self, ProjectError> {
+        let missing = self.missing_files();
+        if missing.is_empty() { Ok(self) } else { Err(ProjectError::Problems(missing)) }
+    }
+
+    /// Where something lies that is mounted: among the files that the project is made of, or else in its folder, which
+    /// is where a machine has what is its own.
+    #[must_use]
+    pub fn place(&self, path: &Path) -> PathBuf {
+        Some(self.files.join(path)).filter(|file| file.exists()).unwrap_or_else(|| self.root.join(path))
     }
 
     /// A project without a manifest, in the nearest folder that has pipelines in Python; nothing if there is none.
@@ -144,17 +252,18 @@ impl Project {
 
     fn of(root: PathBuf) -> Self {
         let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let (manifest, files) = (Manifest::empty(&name), root.clone());
         let (active, tracked) = (Active::default(), Tracked::default());
-        Self { manifest: Manifest::empty(&name), root, instead: None, active, tracked }
+        Self { root, files, from: None, bundle: None, manifest, instead: None, active, tracked }
     }
 
     fn missing_files(&self) -> Vec<Problem> {
         let mut missing = Vec::new();
         for env in self.manifest.envs.values() {
             for needed in env.files_that_must_exist() {
-                let path = self.root.join(&needed.path);
+                let path = self.files.join(&needed.path);
                 if !path.exists() {
-                    missing.push(Problem::missing_file(&needed, &siblings(&self.root, &needed.path)));
+                    missing.push(Problem::missing_file(&needed, &siblings(&self.files, &needed.path)));
                 }
             }
         }
@@ -187,6 +296,35 @@ impl Project {
             }
         }
     }
+}
+
+/// Reads a manifest with what is laid over it.
+fn parsed(
+    root: &Path,
+    name: &str,
+    text: &str,
+    local: Option<&str>,
+    assignments: &[String],
+    parse: impl Fn(&[Layer<'_>], &str) -> Result<Manifest, Vec<Problem>>,
+) -> Result<Manifest, ProjectError> {
+    let mut set = Vec::new();
+    for assignment in assignments {
+        let text =
+            manifest::set_layer(assignment).map_err(|problem| ProjectError::Problems(vec![problem]))?;
+        set.push((format!("--set {assignment}"), text));
+    }
+    let mut layers = vec![Layer { name, text }];
+    layers.extend(local.map(|text| Layer { name: LOCAL, text }));
+    layers.extend(set.iter().map(|(name, text)| Layer { name, text }));
+    let folder = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    parse(&layers, &folder).map_err(ProjectError::Problems)
+}
+
+/// The files in a project's folder that its manifest was read from, or would be.
+fn tracked(root: &Path, name: &str) -> Tracked {
+    let mut tracked = Tracked::default();
+    [MANIFEST, LOCAL, name].iter().for_each(|name| tracked.file(&root.join(name)));
+    tracked
 }
 
 /// Whether a folder has pipelines in Python.

@@ -64,7 +64,7 @@ impl Guest {
         let runner = Runner {
             engine: unit.engine,
             unit: &unit.id,
-            project_root: &unit.project.root,
+            files: &unit.project.files,
             workspace: Path::new(&unit.env.workspace),
             account: &self.account,
             session: &self.variables,

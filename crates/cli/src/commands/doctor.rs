@@ -78,7 +78,7 @@ impl Finding {
 impl Doctor {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let features = probe::features();
-        let project = Project::load(&context.folder, &context.assignments);
+        let project = Project::load(&context.roots, &context.folder, &context.assignments);
         let envs: Vec<&Env> = project.iter().flat_map(|project| project.manifest.envs.values()).collect();
         let limits: Vec<Limits> = envs.iter().map(|env| env.limits).collect();
         let mut findings = of_machine(&features, &limits);

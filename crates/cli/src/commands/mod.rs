@@ -2,6 +2,7 @@
 
 mod adopt;
 mod attach;
+mod bundle;
 mod cache;
 mod check;
 mod completions;
@@ -22,6 +23,7 @@ mod plan;
 mod recover;
 #[cfg(test)]
 pub(crate) mod reference;
+mod release;
 mod render;
 mod reprovision;
 mod restart;
@@ -32,6 +34,7 @@ mod shell;
 mod spec;
 mod status;
 mod stop;
+mod trust;
 mod uninstall;
 mod up;
 mod upgrade;
@@ -101,10 +104,13 @@ enum Command {
     Disown(disown::Disown),
     Down(down::Down),
     Reprovision(reprovision::Reprovision),
+    Release(release::Release),
     Upgrade(upgrade::UpgradeCommand),
     Rollback(rollback::Rollback),
     History(history::History),
     Recover(recover::Recover),
+    Trust(trust::Trust),
+    Bundle(bundle::BundleCommand),
     Daemon(daemon::Daemon),
     Events(events::Events),
     Open(open::Open),
@@ -163,10 +169,13 @@ impl Command {
             Self::Open(command) => command.run(context),
             Self::Down(command) => command.run(context),
             Self::Reprovision(command) => command.run(context),
+            Self::Release(command) => command.run(context),
             Self::Upgrade(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
             Self::History(command) => command.run(context),
             Self::Recover(command) => command.run(context),
+            Self::Trust(command) => command.run(context),
+            Self::Bundle(command) => command.run(context),
             Self::Doctor(command) => command.run(context),
             Self::Uninstall(command) => command.run(context),
             Self::Completions(command) => command.run(context),

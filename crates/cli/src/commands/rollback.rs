@@ -25,11 +25,14 @@ pub(crate) struct Rollback {
 impl Rollback {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         context.stop_on_signals()?;
-        let project = context.project()?;
+        let mut project = context.project()?;
         let list = LiveList::new(context.output);
         let mut store = context.store()?;
         let _lock = context.project_lock(&project.root, "rollback", &list)?;
-        context.recover(&mut store, &project.root, &list)?;
+        if context.recover(&mut store, &project.root, &list)?.is_some() {
+            // Another version may be in effect now.
+            project = context.project()?;
+        }
         let engine = context.engine(project.manifest.engine);
         let (roots, cancel) = (&context.roots, &context.cancel);
         let wanted = self.version.as_deref();

@@ -61,7 +61,7 @@ impl From<SpecError> for Failure {
 
 /// The specs of the present folder.
 fn specs(context: &Context) -> Result<Specs, Failure> {
-    Ok(Specs::load(&context.folder, &context.assignments)?)
+    Ok(Specs::load(&context.roots, &context.folder, &context.assignments)?)
 }
 
 /// What specs are worked on with.

@@ -9,6 +9,7 @@ use setpoint_model::fingerprint::Class;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
 use setpoint_model::reconcile::{State, StoppedBy, Time};
+use setpoint_model::release::Repository;
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
 use setpoint_runtime::observe::Look;
 use setpoint_runtime::project::Project;
@@ -110,6 +111,9 @@ impl Status {
             tracked: self.tracked.then(|| shown_tracked(tracked)).flatten(),
             project: project.manifest.project.name.to_string(),
             version: project.manifest.project.version.clone(),
+            mode: if project.from.is_some() { "pinned" } else { "dev" },
+            from: project.from.as_ref().map(Repository::address),
+            release: project.active.release.clone(),
             root: project.root.display().to_string(),
         })
     }
@@ -265,7 +269,7 @@ fn words(status: &json::Status, surroundings: &Surroundings<'_>) -> String {
     lines.join("\n")
 }
 
-/// `shop 0.3.0   ~/shop   embedded`
+/// `shop 0.3.0   ~/shop   embedded   from oci://ghcr.io/acme/shop`
 fn header(status: &json::Status, home: Option<&Path>) -> String {
     let name = match &status.version {
         Some(version) => format!("{} {version}", status.project),
@@ -278,7 +282,8 @@ fn header(status: &json::Status, home: Option<&Path>) -> String {
         None => status.root.clone(),
     };
     let engine = status.units.first().map_or("", |unit| unit.engine);
-    format!("{name}   {root}   {engine}").trim_end().to_owned()
+    let from = status.from.as_ref().map(|from| format!("   from {from}")).unwrap_or_default();
+    format!("{name}   {root}   {engine}{from}").trim_end().to_owned()
 }
 
 /// Whether a unit is about to be what it is declared to be, with nothing to be done about it.
@@ -392,6 +397,9 @@ mod tests {
             tracked: None,
             setpoint: json::VERSION,
             project: "shop".to_owned(),
+            mode: "dev",
+            from: None,
+            release: None,
             version: Some("0.3.0".to_owned()),
             root: "/home/a/shop".to_owned(),
             units,

@@ -21,7 +21,7 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 33] = [
+const OF_STATE: [&str; 34] = [
     "adopted",
     "api.sock",
     "api.token",
@@ -44,6 +44,7 @@ const OF_STATE: [&str; 33] = [
     "networks",
     "ports",
     "run",
+    "releases",
     "runs",
     "scratch",
     "sdk",
@@ -61,7 +62,7 @@ const DATABASE: &str = "state.db";
 /// What services keep, within the root of the state, and which of it is in effect: nobody's to remove but the user's.
 const OF_SERVICES: [&str; 2] = ["active", "volumes"];
 /// The files that are ours within the root of the configuration.
-const OF_CONFIG: [&str; 1] = ["fingerprint.key"];
+const OF_CONFIG: [&str; 2] = ["fingerprint.key", "trust"];
 
 /// Remove all environments of all projects, the state and the configuration
 ///

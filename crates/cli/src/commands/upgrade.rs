@@ -4,14 +4,16 @@ use clap::Args;
 use serde::Serialize;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
-use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade};
+use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::{self, alert};
+use setpoint_runtime::release::{self, Kept, Releases, Wanted};
 use setpoint_runtime::store::Store;
-use setpoint_runtime::upgrade::{self, Changed, Declared, Patience, Place, Refused};
+use setpoint_runtime::upgrade::{self, Changed, Declared, Patience, Place, Refused, Target};
 
+use super::release::registry;
 use super::{SUCCESS, daemon, plan, up};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -19,13 +21,19 @@ use crate::events::LiveList;
 use crate::json;
 use crate::output::span;
 
-/// Make what is declared now the version in effect: all of it, with its data, or nothing
+/// Take a version into use: all of it, with its data, or nothing
 ///
-/// Data that a new image will work on is copied first. Until the end, whatever fails, or is cut off, ends at the version
+/// A project that is made of its own folder takes what is declared there now; one that comes from a release takes the
+/// version that is named, or its own again with what was changed in setpoint.local.toml. Data that a new image will work on is copied first. Until the end, whatever fails, or is cut off, ends at the version
 /// before, with its data as it was.
 #[derive(Debug, Args)]
 #[command(name = "upgrade")]
 pub(crate) struct UpgradeCommand {
+    /// The version, of a project that comes from a release
+    version: Option<String>,
+    /// The latest version that is not one to try
+    #[arg(long, conflicts_with = "version")]
+    to_latest: bool,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -50,6 +58,7 @@ pub(super) struct Report<'a> {
 impl UpgradeCommand {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         context.stop_on_signals()?;
+        let wanted = self.wanted()?;
         let mut project = context.project()?;
         let list = LiveList::new(context.output);
         let mut store = context.store()?;
@@ -59,23 +68,41 @@ impl UpgradeCommand {
         };
         if !self.dry_run {
             context.recover(&mut store, &project.root, &list)?;
-            project.active = upgrade::active(&context.roots, &project.root)?;
+            // Another version may be in effect now.
+            project = context.project()?;
         }
+        let before = match wanted {
+            Some(wanted) => {
+                let next = released(context, &project, &wanted, &list)?;
+                Some(std::mem::replace(&mut project, next))
+            }
+            None => None,
+        };
         let engine = context.engine(project.manifest.engine);
         let services = services(&project);
         if services.is_empty() {
             return Err(Failure::new(Exit::NotFound, "no-service", "there is no service in this project")
                 .hint("environments are brought up to date by `setpoint up`"));
         }
-        let mut units: Vec<(Unit<'_>, Look)> = Vec::new();
-        for env in &services {
-            let unit = context.unit(engine.as_ref(), &project, env);
+        let look = |project, env| -> Result<(Unit<'_>, Look), Failure> {
+            let unit = context.unit(engine.as_ref(), project, env);
             let look = unit.look(&store, &Options::default())?;
-            units.push((unit, look));
-        }
+            Ok((unit, look))
+        };
+        let units = services.iter().map(|env| look(&project, env)).collect::<Result<Vec<_>, _>>()?;
+        let old = before.as_ref().map(|before| (before, self::services(before)));
+        let old = old.iter().flat_map(|(before, envs)| envs.iter().map(move |env| (*before, *env)));
+        let gone = old.filter(|(_, env)| !project.manifest.envs.contains_key(&env.name));
+        let gone = gone.map(|(before, env)| look(before, env)).collect::<Result<Vec<_>, _>>()?;
+        let from = &before.as_ref().unwrap_or(&project).active;
         let release = &project.manifest.release;
-        let version = project.manifest.project.version.as_deref();
-        let planned = upgrade::upgrade(&units, &project.active, version, release.lane, release.keep)?;
+        let target = Target {
+            version: project.manifest.project.version.as_deref(),
+            release: project.active.release.as_deref(),
+            lane: release.lane,
+            keep: release.keep,
+        };
+        let planned = upgrade::upgrade(&units, &gone, from, target)?;
         let Some(planned) = planned else {
             context.output.note(format!("{}: nothing to do", title(&project)));
             tell(context, false, None, None);
@@ -123,6 +150,76 @@ fn refuse_adopted(engine: &dyn Engine, project: &Project, planned: &Upgrade) -> 
                 "with the image that it has, `setpoint up {unit} --recreate` makes one of our own of it; then upgrade"
             )));
         }
+    }
+    Ok(())
+}
+
+impl UpgradeCommand {
+    fn wanted(&self) -> Result<Option<Wanted>, Failure> {
+        Ok(match &self.version {
+            Some(version) => Some(Wanted::Version(Version::parse(version)?)),
+            None => self.to_latest.then_some(Wanted::Latest),
+        })
+    }
+}
+
+/// The project as another version makes it, in the generation that is in effect but for the release.
+fn released(
+    context: &Context,
+    project: &Project,
+    wanted: &Wanted,
+    list: &LiveList,
+) -> Result<Project, Failure> {
+    let (Some(from), Some(digest)) = (&project.from, &project.active.release) else {
+        let what = "this project is made of its own folder, which says what the next version is";
+        return Err(Failure::new(Exit::Usage, "not-pinned", what).hint(
+            "edit setpoint.toml and run `setpoint upgrade`; `setpoint init oci://...` makes a folder of a release",
+        ));
+    };
+    let registry = registry(context, list);
+    let origin = registry.origin(from, wanted)?;
+    let now = project.active.version.as_deref().and_then(|version| Version::parse(version).ok());
+    if now.as_ref().is_some_and(|now| origin.version < *now) {
+        let now = now.map(|now| now.to_string()).unwrap_or_default();
+        let what = format!("{} comes before {now}, which is in effect", origin.version);
+        return Err(Failure::new(Exit::Usage, "downgrade", what)
+            .hint(format!("`setpoint rollback {}` goes back, with the data as it was", origin.version)));
+    }
+    let kept = registry.fetch(&origin)?;
+    fits(project, &Releases::of(&context.roots).open(digest)?, &kept)?;
+    let active = Active { release: Some(kept.digest.clone()), ..project.active.clone() };
+    let (root, assignments) = (project.root.clone(), &context.assignments);
+    let next = Project::of_release(&context.roots, root, from.clone(), &kept.digest, active, assignments)?;
+    release::admit(&context.roots, &kept, &next.manifest)?;
+    if next.manifest.engine != project.manifest.engine {
+        let (next, now) = (next.manifest.engine.as_str(), project.manifest.engine.as_str());
+        let what = format!("{} is made for {next}, and what runs here is on {now}", origin.version);
+        return Err(Failure::new(Exit::Usage, "other-engine", what)
+            .hint(format!("say `[engine] default = \"{now}\"` in setpoint.local.toml")));
+    }
+    Ok(next)
+}
+
+/// Whether a release can follow another one.
+fn fits(project: &Project, now: &Kept, next: &Kept) -> Result<(), Failure> {
+    if now.bundle.project != next.bundle.project {
+        let what = format!(
+            "{} is the project `{}`, and this one is `{}`: its data would not be found",
+            next.origin(),
+            next.bundle.project,
+            now.bundle.project
+        );
+        return Err(Failure::new(Exit::Usage, "other-project", what));
+    }
+    let new = next.bundle.migrations.iter().find(|migration| !now.bundle.migrations.contains(migration));
+    if let Some(migration) = new {
+        let what = format!(
+            "{} has the migration {}, and this version carries none out",
+            next.origin(),
+            migration.path
+        );
+        return Err(Failure::new(Exit::Usage, "migrations", what)
+            .hint(format!("a newer Setpoint does; {} stays as it is", title(project))));
     }
     Ok(())
 }

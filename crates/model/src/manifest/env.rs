@@ -225,6 +225,19 @@ pub enum Base {
     },
 }
 
+impl Base {
+    /// Whether it is made of the project itself, so that it is of the project's version: what others have made is not.
+    #[must_use]
+    pub fn is_of_project(&self) -> bool {
+        match self {
+            Self::Host | Self::Build { .. } | Self::Rootfs { .. } => true,
+            Self::Image { reference } => reference.starts_with(['.', '/']),
+            Self::Features { on, .. } => on.is_of_project(),
+            Self::DevContainer { .. } => false,
+        }
+    }
+}
+
 /// A pack in an environment's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackUse {

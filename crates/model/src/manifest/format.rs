@@ -207,6 +207,7 @@ const FORMATS: &[Known] = &[
     known::<super::scalars::User>(),
     known::<super::scalars::ImageReference>(),
     known::<super::scalars::HttpPath>(),
+    known::<super::scalars::RepositoryAddress>(),
     known::<super::scalars::NonEmpty>(),
     known::<super::env_value::EnvName>(),
     known::<super::env_value::EnvValue>(),

@@ -24,7 +24,6 @@ const fn later(path: &'static [&'static str], what: &'static str) -> NotYet {
 }
 
 const NOT_YET: &[NotYet] = &[
-    later(&["release", "repository"], "releases to a registry are not supported by this version yet"),
     later(&["release", "migrations"], "migrations are not supported by this version yet"),
     NotYet {
         hint: Some("what an agent's socket or a setting needs can come by `mounts` and `env`"),

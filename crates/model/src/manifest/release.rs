@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use crate::release::Lane;
+use crate::release::{Lane, Repository};
 
 /// How one version of the services takes the place of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
+    /// Where images and bundles go.
+    pub repository: Option<Repository>,
+    /// Patterns of files that a bundle carries besides those that services refer to.
+    pub files: Vec<String>,
     /// What an upgrade does to data, where it is said.
     pub lane: Option<Lane>,
     /// How many earlier generations are kept.
@@ -22,6 +26,8 @@ pub struct Release {
 impl Default for Release {
     fn default() -> Self {
         Self {
+            repository: None,
+            files: Vec::new(),
             lane: None,
             keep: 1,
             verify: Duration::from_secs(60),

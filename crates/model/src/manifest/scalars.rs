@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::format::{Format, Malformed, in_schema, text_format};
+use crate::release::Repository;
 
 /// How long something may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -183,6 +184,16 @@ text_format!(
         Err(Malformed::new("bad-image", format!("`{text}` is not the reference of an image"))
             .why(if text.is_empty() { "it is empty" } else { "there is white space in it" })
             .hint("such as `debian:bookworm` or `ghcr.io/acme/tools:1.2`"))
+    }
+);
+
+text_format!(
+    /// A repository of a registry, with the registry's name.
+    RepositoryAddress, "repository", pattern: Some(r"^(oci://)?[^/\s]+/\S+$"), example: "ghcr.io/acme/shop",
+    |text: &str| {
+        Repository::parse(text).map(String::from).map_err(|error| {
+            Malformed::new("bad-repository", error.to_string()).hint("such as `ghcr.io/acme/shop`, without a version")
+        })
     }
 );
 

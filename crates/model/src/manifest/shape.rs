@@ -15,7 +15,7 @@ use super::hook::{CommandText, WhenChanged};
 use super::paths::{HostPath, InputGlob, InsidePath, VisiblePath};
 use super::pipeline::{CacheWord, MatrixKey, OutputGlob, SharedFolder, StepCommand, StepEnvValue, Workdir};
 use super::project_name::ProjectName;
-use super::scalars::{FileMode, HttpPath, ImageReference, NonEmpty, Port, Timeout, User};
+use super::scalars::{FileMode, HttpPath, ImageReference, NonEmpty, Port, RepositoryAddress, Timeout, User};
 use super::secret::Form;
 use crate::names::{PackName, PipelineName, SecretName, StepName, UnitName};
 
@@ -96,6 +96,15 @@ pub(super) struct EngineSection {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReleaseSection {
+    /// Where images and bundles go.
+    pub(super) repository: Option<RepositoryAddress>,
+    /// Where the project comes from, with everything that it declares. `setpoint init oci://...` writes it, and nothing
+    /// else stands beside it.
+    pub(super) from: Option<RepositoryAddress>,
+    /// Files that a bundle carries besides those that services refer to: patterns from the project's folder.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["deploy/**"]]))]
+    pub(super) files: Vec<InputGlob>,
     /// `compatible`, if the version before can work with the data as this one leaves it: then it is not copied. Default:
     /// `breaking`.
     pub(super) lane: Option<LaneWord>,

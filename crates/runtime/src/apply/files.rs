@@ -37,7 +37,7 @@ impl Unit<'_> {
         for file in self.env.service.iter().flat_map(|of| &of.files) {
             let source = match &file.source {
                 FileSource::Stored(Stored::File(path)) => {
-                    let source = self.project.root.join(expand_home(path, self.home.as_deref()));
+                    let source = self.project.place(&expand_home(path, self.home.as_deref()));
                     ensure_source(&source, false, || self.env.at.clone())?;
                     source
                 }

@@ -359,7 +359,7 @@ impl Applier<'_, '_> {
         let runner = Runner {
             engine: unit.engine,
             unit: &unit.id,
-            project_root: &unit.project.root,
+            files: &unit.project.files,
             workspace: &self.spec.workspace,
             account: &account,
             session: &session,

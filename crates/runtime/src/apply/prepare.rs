@@ -59,7 +59,7 @@ impl Unit<'_> {
             mounts.push(Mount { source: history.clone(), target: history, read_only: false });
         }
         for declared in &self.env.mounts {
-            let source = root.join(expand_home(&declared.source, self.home.as_deref()));
+            let source = self.project.place(&expand_home(&declared.source, self.home.as_deref()));
             ensure_source(&source, false, || declared.at.clone())?;
             mounts.push(Mount {
                 source,
@@ -88,7 +88,7 @@ impl Unit<'_> {
                 instance,
                 made_of,
             },
-            base: base_source(self.env, root, &look.facts),
+            base: base_source(self.env, &self.project.files, &look.facts),
             first: match (&self.env.devcontainer, &self.env.service) {
                 (Some(of), _) if of.keeps_command => FirstProcess::Declared,
                 (None, Some(_)) => FirstProcess::Declared,
@@ -147,7 +147,7 @@ impl Unit<'_> {
         let mut container = self.env.container.clone();
         for mount in &mut container.mounts {
             if let MountSource::Bind { source, .. } = &mut mount.source {
-                let whole = self.project.root.join(expand_home(source, self.home.as_deref()));
+                let whole = self.project.place(&expand_home(source, self.home.as_deref()));
                 *source = whole.to_string_lossy().into_owned();
             }
         }

@@ -541,6 +541,32 @@ pub trait Engine: Send + Sync {
         cancel: &Cancel,
     ) -> Result<Option<String>, EngineError>;
 
+    /// Saves the image of a base to a file, in the form of `docker save`. The base is prepared.
+    ///
+    /// # Errors
+    /// If there is no such image, the engine has none that it could save, or the disk is full.
+    fn save(&self, _base: &BaseSource, _to: &Path, _cancel: &Cancel) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported {
+            engine: self.capabilities().engine,
+            what: "it has no image of its own to save".to_owned(),
+            hint: "build and release on `docker` or `podman`".to_owned(),
+        })
+    }
+
+    /// Takes an image in that lies in the folder of a layout, by its digest, as what a reference by digest means: it is
+    /// prepared without a registry from then on.
+    ///
+    /// # Errors
+    /// If it is not there, or not what it should be.
+    fn load(
+        &self,
+        reference: &str,
+        digest: &str,
+        layout: &Path,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError>;
+
     /// Makes a new instance, all or nothing. The base is prepared.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ fn wanted(name: &[u8]) -> Option<PathBuf> {
     }
 }
 
-fn spread_into(job: &Job<'_>, path: &Path, into: &Path) -> Result<(), ImageError> {
+pub(super) fn spread_into(job: &Job<'_>, path: &Path, into: &Path) -> Result<(), ImageError> {
     DirBuilder::new()
         .recursive(true)
         .create(into.join("blobs/sha256"))

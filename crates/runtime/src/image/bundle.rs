@@ -13,7 +13,8 @@ use super::job::{Blobs as _, Job};
 use super::layout::{self, Found};
 use super::manifest::{Descriptor, configuration};
 use super::source::open_regular;
-use super::{ImageStore, archive};
+use super::stream::sha256_of;
+use super::{ImageStore, archive, saved};
 
 /// What a manifest is whose text does not say it.
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -23,6 +24,9 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The archive has two tables of contents over the same blobs: that of OCI's layout, by which the manifest keeps its
 /// digest, and that of `docker save`, for engines that know no other.
 pub(crate) struct Bundle {
+    /// The image's manifest, and what kind of document that is.
+    pub(super) document: Vec<u8>,
+    pub(super) media_type: String,
     tables: Vec<(&'static str, Vec<u8>)>,
     blobs: Vec<(String, PathBuf)>,
     /// Where an archive was spread, and the lock that keeps others from tidying it away.
@@ -30,6 +34,40 @@ pub(crate) struct Bundle {
 }
 
 impl ImageStore {
+    /// The image of a file that an engine saved it to.
+    ///
+    /// # Errors
+    /// If it is none, or its parts are not what it says that they are.
+    pub(crate) fn saved(
+        &self,
+        path: &Path,
+        progress: &(dyn Fn(u64, Option<u64>) + Sync),
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Bundle, ImageError> {
+        let job = Job::new(self, progress, cancelled);
+        let lock = self.lock(cancelled)?;
+        self.tidy()?;
+        let folder = saved::spread(&job, path)?;
+        let layout = folder.path().to_owned();
+        bundle(&job, &layout, path, Some((folder, lock)))
+    }
+
+    /// An image of a layout's folder, by its digest.
+    ///
+    /// # Errors
+    /// If it is not there, or its parts are not what it says that they are.
+    pub(crate) fn bundle_of(
+        &self,
+        path: &Path,
+        digest: &str,
+        progress: &(dyn Fn(u64, Option<u64>) + Sync),
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Bundle, ImageError> {
+        let job = Job::new(self, progress, cancelled);
+        let found = layout::by_digest(&job, path, &path.display().to_string(), digest)?;
+        bundled(&job, found, path, path, None)
+    }
+
     /// The image of a layout's folder, or of an archive of one; nothing for an archive in another form.
     ///
     /// # Errors
@@ -61,7 +99,17 @@ fn bundle(
     shown: &Path,
     spread: Option<(TempDir, File)>,
 ) -> Result<Bundle, ImageError> {
-    let Found { digest, manifest, mut folder } = layout::find(job, path, shown)?;
+    bundled(job, layout::find(job, path, shown)?, path, shown, spread)
+}
+
+fn bundled(
+    job: &Job<'_>,
+    found: Found<'_, '_>,
+    path: &Path,
+    shown: &Path,
+    spread: Option<(TempDir, File)>,
+) -> Result<Bundle, ImageError> {
+    let Found { digest, manifest, mut folder } = found;
     let origin = shown.display().to_string();
     let config = folder.config(&manifest.config)?;
     configuration(&config, manifest.layers.len(), &origin)?;
@@ -72,7 +120,7 @@ fn bundle(
     let name = |digest: &str| format!("blobs/{}", digest.replacen(':', "/", 1));
     let text = read(&path.join(name(&digest)))?;
     let said: Value = serde_json::from_slice(&text).unwrap_or_default();
-    let kind = said["mediaType"].as_str().unwrap_or(MANIFEST);
+    let kind = said["mediaType"].as_str().unwrap_or(MANIFEST).to_owned();
     let index = json!({
         "schemaVersion": 2,
         "manifests": [{ "mediaType": kind, "digest": digest, "size": text.len() }],
@@ -83,6 +131,8 @@ fn bundle(
     let names: BTreeSet<String> =
         layers.iter().cloned().chain([name(&digest), of(&manifest.config)]).collect();
     Ok(Bundle {
+        document: text,
+        media_type: kind,
         tables: vec![
             (layout::MARK, read(&path.join(layout::MARK))?),
             (layout::INDEX, index.to_string().into_bytes()),
@@ -98,6 +148,15 @@ fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
 }
 
 impl Bundle {
+    /// The blobs that its manifest refers to: their digests, and the files that hold them.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (String, &Path)> {
+        let own = sha256_of(&self.document);
+        self.blobs.iter().filter_map(move |(name, path)| {
+            let digest = name.strip_prefix("blobs/")?.replacen('/', ":", 1);
+            (digest != own).then_some((digest, path.as_path()))
+        })
+    }
+
     /// Writes the archive.
     ///
     /// # Errors

@@ -231,8 +231,8 @@ pub enum ImageError {
         /// The image.
         reference: String,
     },
-    /// The login is fine and may not read this.
-    #[error("registry {registry} does not allow reading `{reference}`")]
+    /// The login is fine and may not do this.
+    #[error("registry {registry} does not allow this with `{reference}`")]
     Forbidden {
         /// The registry.
         registry: String,
@@ -323,7 +323,7 @@ impl ImageError {
                  {PASSWORD}."
             ),
             ImageError::Forbidden { registry, .. } => {
-                format!("Ask an owner at {registry} for read access, or log in as somebody who has it.")
+                format!("Ask an owner at {registry} for access, or log in as somebody who has it.")
             }
             ImageError::NotFound { .. } => "Check the image's name and its tag or digest.".to_owned(),
             ImageError::RateLimited { .. } => "Wait a while, or log in: logged in users may ask more.".to_owned(),

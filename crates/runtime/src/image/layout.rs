@@ -10,7 +10,7 @@ use super::error::ImageError;
 use super::job::{Blobs, Fetched, Job};
 use super::manifest::{Descriptor, Document, MOST_JSON, Manifest, choose};
 use super::source::open_regular;
-use super::stream::{sha256_name, sha256_of};
+use super::stream::{sha256_hex, sha256_name, sha256_of};
 
 /// The file by which a layout is known.
 pub(super) const MARK: &str = "oci-layout";
@@ -65,6 +65,37 @@ pub(super) fn find<'a, 'b>(
     Ok(Found { digest, manifest, folder })
 }
 
+/// Finds an image of a layout by its digest, whatever else is there.
+pub(super) fn by_digest<'a, 'b>(
+    job: &'a Job<'b>,
+    path: &'a Path,
+    origin: &str,
+    digest: &str,
+) -> Result<Found<'a, 'b>, ImageError> {
+    let mut folder = Folder { job, path, origin: origin.to_owned() };
+    let first = folder.document(digest)?;
+    let (digest, manifest) = job.resolve(first, origin, &mut folder)?;
+    Ok(Found { digest, manifest, folder })
+}
+
+/// The digests of all that is in a layout of an image: its documents, and the blobs that they refer to, each of which is
+/// verified.
+pub(super) fn parts(
+    job: &Job<'_>,
+    path: &Path,
+    origin: &str,
+    digest: &str,
+) -> Result<Vec<String>, ImageError> {
+    let Found { digest: own, manifest, mut folder } = by_digest(job, path, origin, digest)?;
+    let mut parts = vec![digest.to_owned(), own];
+    folder.config(&manifest.config)?;
+    for layer in &manifest.layers {
+        folder.layer(layer)?;
+    }
+    parts.extend(manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest.clone()));
+    Ok(parts)
+}
+
 /// Reads a document, but never a huge one.
 pub(super) fn read_small(file: impl Read, path: &Path) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
@@ -92,6 +123,18 @@ impl Folder<'_, '_> {
             return Err(ImageError::SizeMismatch { what, expected: at.size, found });
         }
         Ok((file, path, what))
+    }
+
+    /// A document whose size is told by nobody.
+    fn document(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        let lacks = || ImageError::NotALayout {
+            path: PathBuf::from(&self.origin),
+            reason: format!("it lacks blob {digest}"),
+        };
+        let path = self.path.join("blobs/sha256").join(sha256_hex(digest).ok_or_else(lacks)?);
+        let bytes = read_small(open_regular(&path).map_err(|_| lacks())?, &path)?;
+        verify(format!("document {digest} of `{}`", self.origin), digest, sha256_of(&bytes))?;
+        Ok(bytes)
     }
 
     fn small(&self, at: &Descriptor, what: &str) -> Result<Vec<u8>, ImageError> {

@@ -13,6 +13,8 @@ mod layout;
 mod manifest;
 mod record;
 mod registry;
+mod remote;
+mod saved;
 mod source;
 mod stream;
 mod tree;
@@ -29,8 +31,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use setpoint_model::container::Health;
 
+pub(crate) use bundle::Bundle;
 pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
+pub use remote::Remote;
 pub use source::Source;
 pub(crate) use source::missing;
 pub(crate) use stream::{sha256_hex, sha256_of};
@@ -195,6 +199,56 @@ impl ImageStore {
             path: self.layers.clone(),
             source: io::ErrorKind::NotFound.into(),
         })
+    }
+
+    /// Takes an image in that lies in the folder of a layout, by its digest, as what a reference means: no registry is
+    /// asked for it any more.
+    ///
+    /// # Errors
+    /// As [`ImageStore::ensure`].
+    pub(crate) fn take_in(
+        &self,
+        reference: &str,
+        digest: &str,
+        layout: &Path,
+        progress: &(dyn Fn(u64, Option<u64>) + Sync),
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), ImageError> {
+        let source = Source::parse_image(reference, layout)?;
+        let _lock = self.lock(cancelled)?;
+        let job = Job::new(self, progress, cancelled);
+        let mut found = layout::by_digest(&job, layout, reference, digest)?;
+        let fetched = job.assemble(found.digest, &found.manifest, reference, &mut found.folder)?;
+        let record = Record {
+            source: source.key()?,
+            stat: Stat::of(&source)?,
+            digest: fetched.digest,
+            diff_ids: fetched.diff_ids,
+            config: fetched.config,
+        };
+        record.write(&self.images)
+    }
+
+    /// The digests of all that the folder of a layout has of an image, each of which is verified.
+    ///
+    /// # Errors
+    /// If something of it is missing, or is not what it should be.
+    pub(crate) fn parts_of(&self, layout: &Path, digest: &str) -> Result<Vec<String>, ImageError> {
+        let job = Job::new(self, &|_, _| {}, &|| false);
+        layout::parts(&job, layout, &layout.display().to_string(), digest)
+    }
+
+    /// Spreads the archive of a layout in a folder. Nothing of it is verified.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is larger than the bounds.
+    pub(crate) fn spread(
+        &self,
+        path: &Path,
+        into: &Path,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), ImageError> {
+        archive::spread_into(&Job::new(self, &|_, _| {}, cancelled), path, into)
     }
 
     /// The folder of a layer.

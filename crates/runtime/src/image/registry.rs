@@ -63,27 +63,29 @@ pub(super) fn pull(
             return Ok(unchanged(record));
         }
     }
-    let mut registry = Registry::new(job, reference, text, credentials)?;
+    let registry = Registry::new(job, reference, text, credentials)?;
+    let mut blobs = &registry;
     let top = registry.reference.clone();
     let json = registry.document(&top)?;
     if let Some(digest) = top.digest() {
         verify(format!("manifest of `{text}`"), digest, sha256_of(&json))?;
     }
-    let (digest, manifest) = job.resolve(json, text, &mut registry)?;
+    let (digest, manifest) = job.resolve(json, text, &mut blobs)?;
     if let Some(record) = before.filter(|record| record.digest == digest) {
         return Ok(unchanged(record));
     }
-    job.assemble(digest, &manifest, text, &mut registry)
+    job.assemble(digest, &manifest, text, &mut blobs)
 }
 
-struct Registry<'a, 'b> {
-    job: &'a Job<'b>,
+/// A registry, asked for one reference.
+pub(super) struct Registry<'a, 'b> {
+    pub(super) job: &'a Job<'b>,
     /// Always there but while dropped.
     runtime: Option<Runtime>,
-    client: Client,
-    reference: Reference,
-    origin: &'a str,
-    auth: RegistryAuth,
+    pub(super) client: Client,
+    pub(super) reference: Reference,
+    pub(super) origin: &'a str,
+    pub(super) auth: RegistryAuth,
 }
 
 impl Drop for Registry<'_, '_> {
@@ -96,7 +98,7 @@ impl Drop for Registry<'_, '_> {
 }
 
 impl<'a, 'b> Registry<'a, 'b> {
-    fn new(
+    pub(super) fn new(
         job: &'a Job<'b>,
         reference: Reference,
         origin: &'a str,
@@ -136,7 +138,11 @@ impl<'a, 'b> Registry<'a, 'b> {
     }
 
     /// Runs one exchange, looking now and then whether to stop.
-    fn run<T>(&self, patience: Duration, exchange: impl Future<Output = T>) -> Result<T, ImageError> {
+    pub(super) fn run<T>(
+        &self,
+        patience: Duration,
+        exchange: impl Future<Output = T>,
+    ) -> Result<T, ImageError> {
         let Some(runtime) = &self.runtime else { return Err(ImageError::Cancelled) };
         let until = Instant::now() + patience;
         runtime.block_on(async {
@@ -158,13 +164,13 @@ impl<'a, 'b> Registry<'a, 'b> {
     }
 
     /// How long a whole exchange may take: the greeting, the login and the answer.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         let limits = &self.job.store.limits;
         limits.connect + limits.answer
     }
 
     /// Gives one of the library's errors its name.
-    fn trouble(&self, error: OciDistributionError) -> ImageError {
+    pub(super) fn trouble(&self, error: OciDistributionError) -> ImageError {
         Asked {
             registry: self.registry(),
             reference: self.origin,
@@ -174,7 +180,7 @@ impl<'a, 'b> Registry<'a, 'b> {
         .trouble(error)
     }
 
-    fn document(&self, at: &Reference) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn document(&self, at: &Reference) -> Result<Vec<u8>, ImageError> {
         let exchange = self.client.pull_manifest_raw(at, &self.auth, KINDS);
         let (json, _) = self.run(self.patience(), exchange)?.map_err(|e| self.trouble(e))?;
         if json.len() as u64 > MOST_JSON {
@@ -317,7 +323,7 @@ impl Got {
     }
 }
 
-impl Blobs for Registry<'_, '_> {
+impl Blobs for &Registry<'_, '_> {
     fn manifest(&mut self, at: &Descriptor) -> Result<Vec<u8>, ImageError> {
         at.hex(self.origin)?;
         let json = self.document(&self.reference.clone_with_digest(at.digest.clone()))?;

@@ -1,7 +1,6 @@
 //! What conditions of steps are about: the branch, the tags, the event, the caller's variables.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use setpoint_model::pipeline::when::Occasion;
 
@@ -27,16 +26,5 @@ pub(super) fn occasion(runner: &Runner<'_>, options: &Options, ask_git: bool) ->
 }
 
 fn git(folder: &Path, what: &'static str, arguments: &[&str]) -> Result<String, RunError> {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| RunError::Git { what, why: error.to_string() })?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(RunError::Git { what, why: said.trim().lines().last().unwrap_or_default().to_owned() });
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    crate::git::git(folder, arguments).map_err(|why| RunError::Git { what, why })
 }

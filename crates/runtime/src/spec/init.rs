@@ -27,7 +27,7 @@ pub fn init(
     if !files(&root).map_err(io(&folder))?.is_empty() {
         return Err(SpecError::Exist(folder));
     }
-    let specs = Specs { runners: runners(&root, assignments)?, specs: Vec::new(), root };
+    let specs = Specs { runners: runners(surroundings.roots, &root, assignments)?, specs: Vec::new(), root };
     let listings = specs.listings(detected(&specs.root), surroundings, store)?;
     let made = scaffold(&listings);
     if made.is_empty() {

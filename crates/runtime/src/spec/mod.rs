@@ -68,7 +68,7 @@ impl Specs {
     ///
     /// # Errors
     /// [`SpecError`] if there are none, or something is wrong with them or with the manifest beside them; then all of it.
-    pub fn load(from: &Path, assignments: &[String]) -> Result<Self, SpecError> {
+    pub fn load(roots: &Roots, from: &Path, assignments: &[String]) -> Result<Self, SpecError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| SpecError::Io { path, source }
@@ -90,7 +90,7 @@ impl Specs {
         }
         let layers: Vec<Layer<'_>> = texts.iter().map(|(name, text)| Layer { name, text }).collect();
         let specs = spec::parse(&layers).map_err(SpecError::Problems)?;
-        let runners = runners(&root, assignments)?;
+        let runners = runners(roots, &root, assignments)?;
         Ok(Self { root, specs, runners })
     }
 
@@ -235,9 +235,9 @@ fn dangling(reference: &Reference, unresolved: Unresolved) -> Problem {
 }
 
 /// How tests are run in a folder: as its manifest says, if it has one.
-fn runners(root: &Path, assignments: &[String]) -> Result<Runners, SpecError> {
+fn runners(roots: &Roots, root: &Path, assignments: &[String]) -> Result<Runners, SpecError> {
     if root.join(MANIFEST).is_file() {
-        return Ok(Project::load(root, assignments)?.manifest.runners);
+        return Ok(Project::load(roots, root, assignments)?.manifest.runners);
     }
     Ok(Runners::default())
 }

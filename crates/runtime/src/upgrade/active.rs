@@ -53,7 +53,7 @@ pub fn read(roots: &Roots, project_root: &Path) -> Result<Active, ActiveError> {
 }
 
 /// Makes a generation the one in effect: either it is, on the disk, or the one before is still.
-pub(super) fn write(roots: &Roots, project_root: &Path, active: &Active) -> Result<(), ActiveError> {
+pub(crate) fn write(roots: &Roots, project_root: &Path, active: &Active) -> Result<(), ActiveError> {
     let path = path(roots, project_root);
     let failed = |what| {
         let path = path.clone();

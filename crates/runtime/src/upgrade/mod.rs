@@ -29,9 +29,10 @@ use crate::project::Project;
 use crate::store::{EntryKind, Store, StoreError, TxId, UpgradeOutcome};
 use crate::{failpoints, random};
 
+pub(crate) use active::write as set_active;
 pub use active::{ActiveError, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
-pub use plan::{Refused, rollback, upgrade};
+pub use plan::{Refused, Target, rollback, upgrade};
 pub use recover::{Recovered, recover};
 
 /// How long what comes with a change may take.

@@ -50,16 +50,29 @@ pub enum Refused {
     },
 }
 
-/// The change to what is declared now; nothing where it is in effect. Units are in the order in which they start.
+/// What is to be in effect.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The version of the project.
+    pub version: Option<&'a str>,
+    /// The digest of the release that it is made of; nothing where it is what the project's folder says.
+    pub release: Option<&'a str>,
+    /// What is done to data, where it is said.
+    pub lane: Option<Lane>,
+    /// How many earlier generations are kept.
+    pub keep: u64,
+}
+
+/// The change to what is declared now; nothing where it is in effect. Units are in the order in which they start; those
+/// that are declared no more are `gone`.
 ///
 /// # Errors
 /// [`Refused`] if data cannot be copied.
 pub fn upgrade(
     units: &[(Unit<'_>, Look)],
+    gone: &[(Unit<'_>, Look)],
     from: &Active,
-    version: Option<&str>,
-    lane: Option<Lane>,
-    keep: u64,
+    target: Target<'_>,
 ) -> Result<Option<Upgrade>, Refused> {
     let generation = from.generation + 1;
     let mut copies: Vec<Copy> = Vec::new();
@@ -67,7 +80,7 @@ pub fn upgrade(
     for (unit, _) in moved {
         for volume in unit.env.service.iter().flat_map(|of| &of.volumes) {
             let is_known = copies.iter().any(|copy| copy.declared == volume.name);
-            if lane == Some(Lane::Compatible) || is_known {
+            if target.lane == Some(Lane::Compatible) || is_known {
                 continue;
             }
             if volume.external {
@@ -90,8 +103,14 @@ pub fn upgrade(
         .iter()
         .filter(|(unit, look)| is_changed(look) || has_copied(unit.env))
         .map(|(unit, look)| part(unit, look))
+        .chain(gone.iter().filter(|(_, look)| is_there(look)).map(|(unit, look)| Part {
+            stays: false,
+            to: None,
+            ..part(unit, look)
+        }))
         .collect();
-    if parts.is_empty() {
+    let release = target.release.map(str::to_owned);
+    if parts.is_empty() && release == from.release {
         return Ok(None);
     }
     let mut volumes = from.volumes.clone();
@@ -102,10 +121,10 @@ pub fn upgrade(
         lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
         engine: engine.to_owned(),
         from: from.clone(),
-        to: Active { generation, version: version.map(str::to_owned), release: None, volumes },
+        to: Active { generation, version: target.version.map(str::to_owned), release, volumes },
         parts,
         copies,
-        keep,
+        keep: target.keep,
     }))
 }
 

@@ -16,10 +16,15 @@ use crate::support::{Blobs, INDEX, MANIFEST};
 /// `ann` and `opensesame`, as bcrypt writes it.
 const LOGIN: &str = "ann:$2y$05$abcdefghijklmnopqrstuuQbLfdQZSxZ9gjhA5V9o8Tyc6aQRO0Qi\n";
 
+/// The user and the password of one with a login.
+pub(crate) const USER: (&str, &str) = ("ann", "opensesame");
+
 /// A registry that ends with its test.
 pub(crate) struct Server {
     folder: tempfile::TempDir,
     child: Child,
+    /// The same, in the networks of others.
+    elsewhere: Vec<Child>,
     pub(crate) address: String,
     auth: RegistryAuth,
 }
@@ -65,11 +70,11 @@ impl Server {
             while Instant::now() < until && child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(&address).is_ok() {
                     let auth = if login {
-                        RegistryAuth::Basic("ann".to_owned(), "opensesame".to_owned())
+                        RegistryAuth::Basic(USER.0.to_owned(), USER.1.to_owned())
                     } else {
                         RegistryAuth::Anonymous
                     };
-                    return Server { folder, child, address, auth };
+                    return Server { folder, child, elsewhere: Vec::new(), address, auth };
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -80,8 +85,23 @@ impl Server {
     }
 
     pub(crate) fn stop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in self.elsewhere.iter_mut().chain([&mut self.child]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Serves the same at the same address to whoever is in the network of this process.
+    #[allow(dead_code, reason = "only the tests that start registries beside an engine use it")]
+    pub(crate) fn also_for(&mut self, pid: u32) {
+        let child = Command::new("nsenter")
+            .args(["--target", &pid.to_string(), "--net", "--", "/usr/bin/docker-registry", "serve"])
+            .arg(self.folder.path().join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.elsewhere.push(child);
     }
 
     /// A reference to this registry.

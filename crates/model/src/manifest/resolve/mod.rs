@@ -52,7 +52,7 @@ pub(super) fn manifest(
     scripts(file.scripts, &mut envs, &mut notes, document);
     let project = project(file.project, document, folder_name);
     let services = file.service.0.into_iter().map(|(name, section)| {
-        let unit = service::service(name.clone(), section, project.name.as_str(), document);
+        let unit = service::service(name.clone(), section, &project, document);
         (name, unit)
     });
     let mut services: BTreeMap<UnitName, Env> = services.collect();
@@ -82,7 +82,7 @@ pub(super) fn manifest(
     let pipelines = pipelines.collect();
     let cache = pipeline::cache(&file.cache);
     let alerts = file.alerts.map(|section| alerts::alerts(section, document)).unwrap_or_default();
-    let release = release::release(file.release);
+    let release = release::release(file.release, document);
     let runners = runners::runners(file.spec, document);
     Manifest { project, engine, secrets, envs, pipelines, stack, alerts, release, cache, runners, notes }
 }

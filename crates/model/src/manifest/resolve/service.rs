@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::Project;
 use super::super::document::{Document, steps};
 use super::super::env::{Base, Env, Network, OfService};
 use super::super::env_value::EnvValue;
@@ -15,15 +16,17 @@ use crate::circle::circles;
 use crate::container::{Attachment, Container, ContainerMount, MountSource, NetworkMode, PublishedPort};
 use crate::import::compose::{Condition, Dependency, Network as DeclaredNetwork, RestartPolicy, Volume};
 use crate::names::{HookName, UnitName};
+use crate::release::VERSION_VARIABLE;
 
 /// The address of the host that a bare port is published on.
 const LOCAL: &str = "127.0.0.1";
 
-/// The unit that a section means. The project's name is part of what its volumes and networks are called.
+/// The unit that a section means. The project's name is part of what its volumes and networks are called, and what is
+/// made of the project knows its version.
 pub(super) fn service(
     name: UnitName,
     section: ServiceSection,
-    project: &str,
+    project: &Project,
     document: &mut Document<'_>,
 ) -> Env {
     let place = steps!["service", name.as_str()];
@@ -46,8 +49,8 @@ pub(super) fn service(
     }
     let command = section.command.map(|command| argv(command, &key("command"), document));
     let network = section.network.unwrap_or(Network::Private);
-    let default_network = format!("{project}_default");
-    let volume_name = |name: &UnitName| format!("{project}_{name}");
+    let default_network = format!("{}_default", project.name);
+    let volume_name = |name: &UnitName| format!("{}_{name}", project.name);
     let volumes =
         section.volumes.0.keys().map(|name| Volume { name: volume_name(name), ..Volume::default() });
     let volumes = volumes.collect();
@@ -58,7 +61,12 @@ pub(super) fn service(
     });
     let lies = section.volumes.0.iter().map(|(name, target)| (name.clone(), target.0.clone())).collect();
     let ports = env::ports(&section.ports, network, &key("ports"), document);
-    let (literal, with_secrets) = split(variables(section.env, &key("env"), document), &key("env"), document);
+    let mut values = variables(section.env, &key("env"), document);
+    if let Some(version) = project.version.as_deref().filter(|_| base.is_of_project()) {
+        let known = || EnvValue::literal(version);
+        values.entry(VERSION_VARIABLE.to_owned()).or_insert_with(known);
+    }
+    let (literal, with_secrets) = split(values, &key("env"), document);
     let container = Container {
         entrypoint: section.entrypoint,
         command,

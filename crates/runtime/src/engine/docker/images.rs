@@ -23,6 +23,8 @@ use crate::image::{Credentials, ImageStore, missing};
 
 /// The repository of images that are made here of root file systems and archives.
 const IMPORTED: &str = "setpoint-import";
+/// The repository of images that came in a file instead of from a registry.
+const TAKEN_IN: &str = "setpoint-loaded";
 
 /// What a base is called on the engine; nothing for the host, which is no image, and for what depends on an image that is
 /// not here.
@@ -32,7 +34,13 @@ pub(super) fn name(connected: &Connected, base: &BaseSource) -> Result<Option<St
         BaseSource::Image { reference } if Path::new(reference).is_absolute() => {
             Some(imported(&told_by(Path::new(reference)))?)
         }
-        BaseSource::Image { reference } => Some(reference.clone()),
+        BaseSource::Image { reference } => match taken_in(reference) {
+            // What came in a file has no digest of a registry, to an engine that asked none.
+            Some(ours) if id(connected, reference)?.is_none() && id(connected, &ours)?.is_some() => {
+                Some(ours)
+            }
+            _ => Some(reference.clone()),
+        },
         BaseSource::Build { inputs, .. } => Some(build::name(*inputs)),
         BaseSource::Features { on, features, user } => {
             found(connected, on)?.map(|below| features::name(&below, features, user.as_ref()))
@@ -47,6 +55,12 @@ pub(super) fn found(connected: &Connected, base: &BaseSource) -> Result<Option<S
         Some(name) => Ok(id(connected, &name)?),
         None => Ok(None),
     }
+}
+
+/// The name of an image that came in a file instead of from a registry; nothing for a reference that has no digest.
+fn taken_in(reference: &str) -> Option<String> {
+    let (_, digest) = reference.split_once("@sha256:")?;
+    Some(format!("{TAKEN_IN}:{}", digest.get(..24)?))
 }
 
 /// The file that is another one whenever the image at a path is: of a layout its index, for a folder's own times do not
@@ -226,15 +240,43 @@ fn load(
 ) -> Result<(), EngineError> {
     let progress = |done, total| watcher.event(&Event::Bytes { done, total });
     let bundle = store.bundle(path, &progress, &|| cancel.asked())?;
+    let path = path.to_owned();
+    let shown = path.display().to_string();
+    let write = move |to: &mut dyn Write| match bundle {
+        Some(bundle) => bundle.write(to),
+        None => copy(&path, to),
+    };
+    send(connected, write, &shown, name, cancel)
+}
+
+/// Takes an image in that lies in a layout, and calls it by our name.
+pub(super) fn take_in(
+    connected: &Connected,
+    store: &ImageStore,
+    reference: &str,
+    (layout, digest): (&Path, &str),
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
+    let progress = |done, total| watcher.event(&Event::Bytes { done, total });
+    let name = taken_in(reference).unwrap_or_else(|| reference.to_owned());
+    let bundle = store.bundle_of(layout, digest, &progress, &|| cancel.asked())?;
+    send(connected, move |to: &mut dyn Write| bundle.write(to), reference, &name, cancel)
+}
+
+/// Sends an archive to the engine, and calls its image by our name.
+fn send(
+    connected: &Connected,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    shown: &str,
+    name: &str,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
     let what = "load an image";
     let options = ImportImageOptionsBuilder::default().quiet(true).build();
     let mut loaded = None;
     {
-        let path = path.to_owned();
-        let body = bollard::body_try_stream(upload::stream(move |to| match bundle {
-            Some(bundle) => bundle.write(to),
-            None => copy(&path, to),
-        }));
+        let body = bollard::body_try_stream(upload::stream(write));
         let stream = connected.api.import_image(options, body, None);
         let mut stream = std::pin::pin!(stream);
         while let Some(info) = next(connected, &mut stream, what, cancel)? {
@@ -245,9 +287,27 @@ fn load(
     }
     let Some(loaded) = loaded else {
         let why = "the archive holds none".to_owned();
-        return Err(DockerError::Image { reference: path.display().to_string(), why }.into());
+        return Err(DockerError::Image { reference: shown.to_owned(), why }.into());
     };
     call(connected, &loaded, name)
+}
+
+/// Saves an image to a file.
+pub(super) fn save(
+    connected: &Connected,
+    base: &BaseSource,
+    to: &Path,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
+    let what = "save an image";
+    let missing = || DockerError::Refused { what, why: "it is not there".to_owned() };
+    let name = name(connected, base)?.ok_or_else(missing)?;
+    let mut stream = std::pin::pin!(connected.api.export_image(&name));
+    let mut file = std::fs::File::create(to).map_err(EngineError::io("write", to))?;
+    while let Some(piece) = next(connected, &mut stream, what, cancel)? {
+        file.write_all(&piece).map_err(EngineError::io("write", to))?;
+    }
+    Ok(())
 }
 
 /// The bytes of an archive, or of one that is made of a folder on the way.

@@ -397,6 +397,22 @@ impl Engine for Docker {
         images::ensure(self.connected()?, &self.images, self.client.variables(), base, pull, watcher, cancel)
     }
 
+    fn save(&self, base: &BaseSource, to: &Path, cancel: &Cancel) -> Result<(), EngineError> {
+        images::save(self.connected()?, base, to, cancel)
+    }
+
+    fn load(
+        &self,
+        reference: &str,
+        digest: &str,
+        layout: &Path,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let image = (layout, digest);
+        images::take_in(self.connected()?, &self.images, reference, image, watcher, cancel)
+    }
+
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         let connected = self.connected()?;
         let name = labels::container_name(unit.as_str());

@@ -523,6 +523,18 @@ impl Engine for Embedded {
         Ok(Some(image.digest))
     }
 
+    fn load(
+        &self,
+        reference: &str,
+        digest: &str,
+        layout: &Path,
+        watcher: &dyn Watcher,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let progress = |done, total| watcher.event(&Event::Bytes { done, total });
+        Ok(self.images().take_in(reference, digest, layout, &progress, &|| cancel.asked())?)
+    }
+
     fn create(&self, unit: &UnitId, spec: &UnitSpec) -> Result<(), EngineError> {
         self.sweep(unit)?;
         let folder = self.folder(unit);

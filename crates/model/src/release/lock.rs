@@ -1,0 +1,31 @@
+//! What was released last, for people and for whoever looks at a commit.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::bundle::Bundle;
+
+/// The file, as it is written.
+#[derive(Serialize)]
+struct Lock<'a> {
+    version: &'a str,
+    /// The release by its digest.
+    bundle: String,
+    /// What services are built on, by their digests.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    image: BTreeMap<&'a str, &'a str>,
+}
+
+/// The text of the file that says what a release is made of.
+#[must_use]
+pub fn lock(bundle: &Bundle, digest: &str) -> String {
+    let lock = Lock {
+        version: &bundle.version,
+        bundle: format!("{}@{digest}", bundle.repository),
+        image: bundle.images.iter().map(|(unit, of)| (unit.as_str(), of.reference.as_str())).collect(),
+    };
+    // It has text keys only, and nothing that could fail.
+    let text = toml::to_string(&lock).unwrap_or_default();
+    format!("# Written by `setpoint release`. What it was made of is fixed in the release itself.\n{text}")
+}

@@ -1,0 +1,65 @@
+//! Versions of a project whose images an engine builds: they go through a registry to another machine.
+
+use std::fs;
+
+use crate::docker::Scenario;
+use crate::harness::Project;
+use crate::maker::{Maker, inside, up};
+use crate::place::{Kind, Place};
+
+pub const ON_DOCKER: &[Scenario] =
+    &[("a_release_is_built_and_stands_elsewhere", |place| built(place, Kind::Docker))];
+pub const ON_PODMAN: &[Scenario] =
+    &[("a_release_is_built_and_stands_elsewhere", |place| built(place, Kind::Podman))];
+
+/// What an engine built is pushed, and another machine has it from the registry alone.
+fn built(place: &Place, kind: Kind) {
+    let host = |project: &mut Project| {
+        let variable = if kind == Kind::Docker { "DOCKER_HOST" } else { "CONTAINER_HOST" };
+        project.set(variable, &place.host(kind));
+    };
+    place.engine(kind);
+    let mut maker = Maker::new();
+    maker.registry.also_for(place.process(kind));
+    host(&mut maker.project);
+    let engine = format!("setpoint = 1\n[engine]\ndefault = \"{}\"", kind.name());
+    let base = place.engine(kind).folder.join("rootfs.tar");
+    fs::copy(base, maker.project.root.join("rootfs.tar")).unwrap();
+    maker
+        .project
+        .write("Dockerfile", "FROM scratch\nADD rootfs.tar /\nRUN mkdir /data\nCOPY word /word\n")
+        .write("word", "first\n")
+        .declare("setpoint = 1", &engine)
+        .declare("up = [\"dev\", \"web\", \"own\"]\n[env.dev]\n", "")
+        .declare("image = \"./image\"", "build = \".\"")
+        .declare("[service.own]\nnetwork = \"host\"\ncommand = \"exec sleep 100000\"\n", "");
+    let first = maker.release("0.1.0");
+    maker.project.run(&["release", "0.1.0"]).exits(0).says("is there already").says(&first);
+    maker.project.write("word", "second\n");
+    maker.release("0.2.0");
+
+    let mut machine = maker.machine();
+    host(&mut machine);
+    maker.init(&machine, "0.1.0").exits(0);
+    fs::create_dir(machine.root.join("uploads")).unwrap();
+    up(&machine);
+    assert_eq!(inside(&machine, "web", "cat /word /data/log; echo $SETPOINT_VERSION"), "first\n0.1.0\n0.1.0");
+    machine.run(&["upgrade", "0.2.0", "--no-daemon"]).exits(0).says("is at 0.2.0");
+    assert_eq!(inside(&machine, "web", "cat /word /static/page /data/log"), "second\nfirst\n0.1.0\n0.2.0");
+    machine.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+    assert_eq!(inside(&machine, "web", "cat /word"), "first");
+    machine.run(&["down", "--volumes", "--yes"]).exits(0);
+
+    // And without the registry, from a file, by a name of our own.
+    let file = maker.project.at("release.tar").display().to_string();
+    maker.project.run(&["bundle", "save", &file]).exits(0).says("0.2.0");
+    maker.registry.stop();
+    let mut apart = maker.machine();
+    host(&mut apart);
+    apart.run(&["bundle", "load", &file]).exits(0);
+    maker.init(&apart, "0.2.0").exits(0);
+    fs::create_dir(apart.root.join("uploads")).unwrap();
+    up(&apart);
+    assert_eq!(inside(&apart, "web", "cat /word"), "second");
+    apart.run(&["down", "--volumes", "--yes"]).exits(0);
+}
