@@ -63,7 +63,8 @@ impl Descriptor {
 }
 
 impl Document {
-    pub(super) fn new(
+    /// The document of an artifact with one part, as it is written.
+    pub(super) fn written(
         artifact: &str,
         config: Descriptor,
         layer: Descriptor,
@@ -99,7 +100,8 @@ impl Parcel {
         let annotations =
             annotations.map(|(name, value)| (format!("org.opencontainers.image.{name}"), value.clone()));
         let of = Descriptor::of;
-        let document = Document::new(ARTIFACT, of(CONFIG, &config), of(FILES, &files), annotations.into());
+        let document =
+            Document::written(ARTIFACT, of(CONFIG, &config), of(FILES, &files), annotations.into());
         Ok(Self { digest: sha256_of(&document), bundle, document, config, files })
     }
 
