@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use setpoint_model::import::compose::RestartPolicy;
 use setpoint_model::reconcile::{History, Intent, Observed, Rules, Seen, Situation, Wish};
-use setpoint_runtime::record;
 use setpoint_runtime::store::{NewUnit, Store, StoreError, Unit, UnitId};
+use setpoint_runtime::{record, upgrade};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
@@ -44,29 +44,32 @@ pub(super) struct Row {
     pub(super) unit: Unit,
     pub(super) kept: bool,
     record: Option<String>,
+    version: Option<String>,
 }
 
 impl Row {
     /// It, with what is known of it.
     pub(super) fn shown(self, situation: &Situation) -> UnitShown {
-        wire::unit(&self.unit, situation, self.kept, self.record)
+        UnitShown { version: self.version, ..wire::unit(&self.unit, situation, self.kept, self.record) }
     }
 }
 
-fn row(store: &Store, unit: Unit) -> Result<Row, StoreError> {
+fn row(api: &Api, store: &Store, unit: Unit) -> Result<Row, StoreError> {
     let kept = store.kept(unit.id)?.is_some();
     let rows = store.recorded(unit.id)?;
     let record = unit.unit.instance.is_some();
     let record = record.then(|| record::recorded(&rows).fingerprint.digest().to_hex());
-    Ok(Row { unit, kept, record })
+    // What cannot be told is not shown here; whoever changes something is told of it.
+    let version = upgrade::active(&api.roots, &unit.unit.project_root).ok().and_then(|active| active.version);
+    Ok(Row { unit, kept, record, version })
 }
 
 /// The unit of this id.
 pub(super) async fn find(api: &Arc<Api>, id: String) -> Result<Row, Problem> {
     let wanted = id.clone();
-    let found = api.with_store(move |_, store| {
+    let found = api.with_store(move |api, store| {
         let found = store.all_units()?.into_iter().find(|unit| wire::id(unit) == wanted);
-        found.map(|unit| row(store, unit)).transpose()
+        found.map(|unit| row(api, store, unit)).transpose()
     });
     found.await?.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "no-unit", format!("there is no unit `{id}`"))
@@ -83,9 +86,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Units>, Pro
 
 /// All units, each with what is known of it.
 pub(super) async fn all(api: &Arc<Api>) -> Result<Vec<(Row, Situation)>, Problem> {
-    let rows = api.with_store(|_, store| {
+    let rows = api.with_store(|api, store| {
         let units = store.all_units()?;
-        units.into_iter().map(|unit| row(store, unit)).collect::<Result<Vec<_>, _>>()
+        units.into_iter().map(|unit| row(api, store, unit)).collect::<Result<Vec<_>, _>>()
     });
     let rows = rows.await?;
     let mut situations = situations(api, &rows).await;
