@@ -12,7 +12,7 @@ use serde::Serialize;
 use setpoint_model::import::compose::RestartPolicy;
 use setpoint_model::reconcile::{Health, History, Intent, Observed, Rules, Seen, Situation, Wish};
 use setpoint_runtime::store::{NewUnit, Store, StoreError, Unit, UnitId};
-use setpoint_runtime::{engine, record};
+use setpoint_runtime::{engine, record, upgrade};
 use utoipa::ToSchema;
 
 use super::drift::Drift;
@@ -46,12 +46,14 @@ pub(super) struct Row {
     pub(super) kept: bool,
     record: Option<String>,
     drift: Option<Drift>,
+    version: Option<String>,
 }
 
 impl Row {
     /// It, with what is known of it.
     pub(super) fn shown(self, situation: &Situation) -> UnitShown {
-        wire::unit(&self.unit, situation, self.kept, self.record, self.drift)
+        let version = self.version;
+        UnitShown { version, ..wire::unit(&self.unit, situation, self.kept, self.record, self.drift) }
     }
 }
 
@@ -61,7 +63,9 @@ fn row(api: &Api, store: &Store, unit: Unit) -> Result<Row, StoreError> {
     let record = unit.unit.instance.is_some();
     let record = record.then(|| record::recorded(&rows).fingerprint.digest().to_hex());
     let drift = api.drifts.of(&unit.unit);
-    Ok(Row { unit, kept, record, drift })
+    // What cannot be told is not shown here; whoever changes something is told of it.
+    let version = upgrade::active(&api.roots, &unit.unit.project_root).ok().and_then(|active| active.version);
+    Ok(Row { unit, kept, record, drift, version })
 }
 
 /// The unit of this id.

@@ -24,6 +24,8 @@ pub(super) struct UnitShown {
     /// Its name among all units of all projects.
     pub(super) id: String,
     pub(super) project: String,
+    /// The version of its project that is in effect, if it has one that was released or upgraded to.
+    pub(super) version: Option<String>,
     /// The folder of its project.
     pub(super) project_root: String,
     pub(super) name: String,
@@ -198,6 +200,7 @@ pub(super) fn unit(
     let beside = second(&state, differs, false).map(|button| shown_button(button, &id));
     UnitShown {
         project: unit.unit.project_name.clone(),
+        version: None,
         project_root: unit.unit.project_root.display().to_string(),
         name: unit.unit.name.to_string(),
         engine: unit.unit.engine.clone(),

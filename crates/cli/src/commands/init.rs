@@ -61,7 +61,7 @@ pub(super) fn of_folder(folder: &Path, tart: Option<&Path>) -> Result<String, Fa
 impl Init {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         if let Some(from) = &self.from {
-            return self.of_release(context, from);
+            return self.take_release(context, from);
         }
         let output = context.output;
         let path = context.folder.join(MANIFEST);

@@ -63,7 +63,8 @@ impl Descriptor {
 }
 
 impl Document {
-    pub(super) fn encoded(
+    /// The document of an artifact with one part, as it is written.
+    pub(super) fn written(
         artifact: &str,
         config: Descriptor,
         layer: Descriptor,
@@ -100,7 +101,7 @@ impl Parcel {
             annotations.map(|(name, value)| (format!("org.opencontainers.image.{name}"), value.clone()));
         let of = Descriptor::of;
         let document =
-            Document::encoded(ARTIFACT, of(CONFIG, &config), of(FILES, &files), annotations.into());
+            Document::written(ARTIFACT, of(CONFIG, &config), of(FILES, &files), annotations.into());
         Ok(Self { digest: sha256_of(&document), bundle, document, config, files })
     }
 

@@ -39,7 +39,7 @@ struct Signature {
 /// The document of a signature, as it lies beside a release.
 pub(super) fn document(signature: &[u8]) -> Vec<u8> {
     let of = Descriptor::of;
-    Document::encoded(ARTIFACT, of(EMPTY, EMPTY_TEXT), of(ARTIFACT, signature), BTreeMap::new())
+    Document::written(ARTIFACT, of(EMPTY, EMPTY_TEXT), of(ARTIFACT, signature), BTreeMap::new())
 }
 
 /// What is signed.

@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Serves the same at the same address to whoever is in the network of this process.
-    #[allow(dead_code, reason = "only the tests that start registries beside an engine use it")]
+    #[allow(dead_code, reason = "not all suites that share this have engines in networks of their own")]
     pub(crate) fn also_for(&mut self, pid: u32) {
         let child = Command::new("nsenter")
             .args(["--target", &pid.to_string(), "--net", "--", "/usr/bin/docker-registry", "serve"])

@@ -104,7 +104,7 @@ pub(super) fn content(frame: &Frame, whole: &Whole) -> Markup {
         (operations::table(&whole.operations, &[]))
         h2 { "About it" }
         dl {
-            dt { "Project" } dd { (unit.project) }
+            dt { "Project" } dd { (words::project(unit)) }
             dt { "Folder" } dd { (unit.project_root) }
             dt { "Engine" } dd { (unit.engine) }
             dt { "Made" } dd { (words::since(&unit.created_at, " ago")) }

@@ -99,7 +99,7 @@ pub(super) fn content(frame: &Frame, seen: &[Seen]) -> Markup {
                     li.card.unit id=(seen.unit.id) {
                         div {
                             h3 { a href={ "/units/" (seen.unit.id) } { (seen.unit.name) } }
-                            p.soft { (seen.unit.project) ", on " (engine(&seen.unit.engine)) }
+                            p.soft { (words::project(&seen.unit)) ", on " (engine(&seen.unit.engine)) }
                             (about(seen))
                         }
                         (buttons(frame, &seen.unit, "list"))

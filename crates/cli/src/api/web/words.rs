@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use crate::api::wire::StateShown;
+use crate::api::wire::{StateShown, UnitShown};
 use crate::output::ago;
 
 /// What a state looks like.
@@ -50,6 +50,14 @@ pub(super) fn state(state: &StateShown) -> String {
 /// A word with its dot.
 pub(super) fn dotted(look: &str, words: &str) -> Markup {
     html! { span class={ "state " (look) } { span.dot aria-hidden="true" {} (words) } }
+}
+
+/// The project of a unit, with its version.
+pub(super) fn project(unit: &UnitShown) -> String {
+    match &unit.version {
+        Some(version) => format!("{} {version}", unit.project),
+        None => unit.project.clone(),
+    }
 }
 
 /// How long ago something was, with its time.

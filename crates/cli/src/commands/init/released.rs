@@ -32,7 +32,7 @@ struct Report<'a> {
 
 impl Init {
     /// Makes the folder a project that comes from a release.
-    pub(super) fn of_release(&self, context: &Context, from: &str) -> Result<u8, Failure> {
+    pub(super) fn take_release(&self, context: &Context, from: &str) -> Result<u8, Failure> {
         context.stop_on_signals()?;
         let origin = Origin::parse(from)?;
         let config = self.config.as_deref().map(settings).transpose()?;
