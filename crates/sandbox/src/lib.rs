@@ -9,6 +9,7 @@
 //!
 //! `unsafe` stands in `syscalls.rs` only.
 
+mod activation;
 mod ask;
 mod cgroup;
 mod channel;
@@ -31,6 +32,7 @@ mod syscalls;
 mod terminal;
 mod unit;
 
+pub use activation::passed_socket;
 pub use ask::ask_inside;
 pub use cgroup::{Cgroup, Offer, check_limits};
 pub use error::SandboxError;
