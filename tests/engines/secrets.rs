@@ -271,7 +271,7 @@ fn first_boot(project: &Project) {
         .run(&["status"])
         .exits(0)
         .says("not ready: ")
-        .says("first_boot gate, first_boot mine, first_boot told");
+        .says("first_boot gate, first_boot mine");
     project.run(&["why"]).exits(0).says("pending  first_boot gate");
     says(project, ": > /data/open");
     let outcome = project.up();
