@@ -413,7 +413,7 @@ fn a_change_of_a_file(_: &Place) {
     assert_eq!(daemon.unit("web")["button"]["label"], "Stop");
     // An editor that puts another file in the place of the old one.
     project.write("setpoint.toml.new", TRACKED);
-    std::fs::rename(project.at("setpoint.toml.new"), project.at("setpoint.toml")).unwrap();
+    std::fs::rename(project.root.join("setpoint.toml.new"), project.root.join("setpoint.toml")).unwrap();
     until("what can be read again", || changes("web") == Some(1));
     project.run(&["up", "--no-daemon"]).exits(0);
     until("what was brought up", || changes("dev") == Some(0) && changes("web") == Some(0));

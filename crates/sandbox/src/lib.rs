@@ -9,6 +9,7 @@
 //!
 //! `unsafe` stands in `syscalls.rs` only.
 
+mod activation;
 mod ask;
 mod cgroup;
 mod channel;
@@ -33,6 +34,7 @@ mod syscalls;
 mod terminal;
 mod unit;
 
+pub use activation::passed_socket;
 pub use ask::{LOOPBACK, ask_from_here, ask_inside};
 pub use cgroup::{Cgroup, Offer, check_limits};
 pub use checks::{AskFrom, begin_checks, checker, main_check};

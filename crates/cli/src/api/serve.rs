@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::paths::Roots;
-use setpoint_sandbox::with_short_path;
+use setpoint_sandbox::{passed_socket, with_short_path};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, oneshot};
@@ -71,9 +71,19 @@ impl Drop for Served {
     }
 }
 
-/// The socket of a state, for its user alone.
+/// The socket of a state, for its user alone: the one that systemd listens on for it, or one of its own.
 pub(crate) fn socket(roots: &Roots) -> io::Result<StdUnixListener> {
     let path = roots.state.join(SOCKET);
+    if let Some(passed) = passed_socket()? {
+        let listener = StdUnixListener::from(passed);
+        if listener.local_addr()?.as_pathname() != Some(&path) {
+            return Err(io::Error::other(
+                "systemd listens somewhere else; `setpoint daemon install` mends that",
+            ));
+        }
+        listener.set_nonblocking(true)?;
+        return Ok(listener);
+    }
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::reconciler::{self, Post, Stay};
+use setpoint_sandbox::with_short_path;
 
 use super::SUCCESS;
 use crate::api::client::Client;
@@ -53,7 +55,7 @@ enum What {
     Status,
     /// Have systemd start the daemon with this machine, and now
     Install {
-        /// Only show the unit that would be written
+        /// Only show the units that would be written
         #[arg(long)]
         print: bool,
     },
@@ -84,7 +86,9 @@ impl Daemon {
                 keep(context, Stay::WhileNeeded, listen)
             }
             What::Install { print: true } => {
-                context.output.line(install::unit(context)?.trim_end());
+                let units = install::units(context)?.into_iter();
+                let shown = units.map(|(path, text)| format!("# {}\n{}", path.display(), text.trim_end()));
+                context.output.line(shown.collect::<Vec<_>>().join("\n\n"));
                 Ok(SUCCESS)
             }
             What::Install { print: false } => {
@@ -133,6 +137,9 @@ pub(super) fn ensure(context: &Context) -> Result<(), Failure> {
     if reconciler::is_running(&context.roots) {
         return Ok(());
     }
+    if is_started_by_systemd(context) {
+        return Ok(());
+    }
     let log = context.roots.state.join(LOG);
     let failed = |why: String| {
         Failure::new(Exit::Engine, "daemon", format!("there is no daemon to keep what runs: {why}"))
@@ -160,6 +167,17 @@ pub(super) fn ensure(context: &Context) -> Result<(), Failure> {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
+}
+
+/// Whether somebody listens for the daemon that does not run, and starts it now that it is asked.
+fn is_started_by_systemd(context: &Context) -> bool {
+    let socket = context.roots.state.join(api::SOCKET);
+    let Ok(_asked) = with_short_path(&socket, UnixStream::connect) else { return false };
+    let began = Instant::now();
+    while !reconciler::is_running(&context.roots) && began.elapsed() < BEGINS {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    reconciler::is_running(&context.roots)
 }
 
 /// Ends the daemon for good.

@@ -110,10 +110,10 @@ struct Project {
 pub(super) async fn keep(api: Arc<Api>) {
     let mut watches = Watches::new();
     let mut projects: BTreeMap<PathBuf, Project> = BTreeMap::new();
-    let mut read = None::<Instant>;
+    let mut is_read = false;
     loop {
-        if read.is_none() {
-            read = Some(Instant::now());
+        if !is_read {
+            is_read = true;
             if let Ok(now) = api.with_store(|_, store| by_project(store.units_with_ends()?)).await {
                 adopt(&mut projects, now);
                 api.drifts.known().retain(|root, _| projects.contains_key(root));
@@ -144,7 +144,7 @@ pub(super) async fn keep(api: Arc<Api>) {
             () = api.hub.recorded.notified() => {
                 // A burst of them is one.
                 tokio::time::sleep(HEARD).await;
-                read = None;
+                is_read = false;
             }
             () = tokio::time::sleep(wait) => {}
         }
@@ -169,7 +169,7 @@ fn adopt(projects: &mut BTreeMap<PathBuf, Project>, now: Units) {
             Some(known) if known.units == units => {}
             Some(known) => {
                 known.units = units;
-                known.pace.recorded(Instant::now());
+                known.pace.changed(Instant::now());
             }
             None => drop(projects.insert(root, Project { units, pace: Pace::new(Instant::now()) })),
         }

@@ -40,7 +40,7 @@ impl Pace {
         self.next <= now
     }
 
-    /// A file has changed.
+    /// A file has changed, or something was recorded.
     pub(super) fn changed(&mut self, now: Instant) {
         // Since the last look nothing has changed until now.
         let was_calm = |last: Instant| now.saturating_duration_since(last) > self.distance * 2;
@@ -50,11 +50,6 @@ impl Pace {
         let first = *self.changed.get_or_insert(now);
         let earliest = self.last.map_or(now, |last| last + self.distance);
         self.next = (now + QUIET).min(first + LATEST).max(earliest);
-    }
-
-    /// Something was recorded of it.
-    pub(super) fn recorded(&mut self, now: Instant) {
-        self.next = self.next.min(now);
     }
 
     /// It was looked at, and is watched or not.
@@ -113,14 +108,5 @@ mod tests {
         assert!((12..25).contains(&noisy), "{noisy}");
         // Who saves every quarter of a minute hears of each at once.
         assert_eq!(looks(Duration::from_secs(15), minute), 4);
-    }
-
-    #[test]
-    fn what_was_recorded_is_looked_at_at_once() {
-        let began = Instant::now();
-        let mut pace = Pace::new(began);
-        pace.looked(began, true);
-        pace.recorded(began);
-        assert!(pace.is_due(began));
     }
 }

@@ -6,11 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::api;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 
-/// The name of the unit.
+/// The names of the units: the daemon, and the socket by which it is asked, which starts it where it does not run.
 const UNIT: &str = "setpoint.service";
+const SOCKET: &str = "setpoint.socket";
+/// The longest path of a socket that systemd listens on.
+const LONGEST: usize = 107;
 /// Where systemd says that it is what runs this machine.
 const BOOTED: &str = "/run/systemd/system";
 /// What of the caller's environment decides where a daemon looks, and which engines it speaks to.
@@ -45,8 +49,8 @@ impl Manager {
         Ok(Self { is_user: true, folder: config.join("systemd/user") })
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.join(UNIT)
+    fn path(&self, unit: &str) -> PathBuf {
+        self.folder.join(unit)
     }
 
     fn systemctl(&self, arguments: &[&str]) -> Result<(), Failure> {
@@ -55,8 +59,30 @@ impl Manager {
     }
 }
 
-/// The unit, as systemd reads it.
-pub(super) fn unit(context: &Context) -> Result<String, Failure> {
+/// The units, each with where it belongs.
+pub(super) fn units(context: &Context) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let manager = Manager::of(context)?;
+    let mut units = vec![(manager.path(UNIT), unit(context)?)];
+    units.extend(socket(context).map(|text| (manager.path(SOCKET), text)));
+    Ok(units)
+}
+
+/// The socket of the API, as systemd reads it; nothing where its path is too long for one.
+fn socket(context: &Context) -> Option<String> {
+    let path = context.roots.state.join(api::SOCKET);
+    (path.as_os_str().len() <= LONGEST).then(|| {
+        // A path has no quotes there; what means something else is written twice.
+        let path = path.to_string_lossy().replace('%', "%%");
+        format!(
+            "[Unit]\nDescription=Where Setpoint is asked\n\n\
+             [Socket]\nListenStream={path}\nSocketMode=0600\nDirectoryMode=0700\n\n\
+             [Install]\nWantedBy=sockets.target\n"
+        )
+    })
+}
+
+/// The unit of the daemon, as systemd reads it.
+fn unit(context: &Context) -> Result<String, Failure> {
     let failed = |why: String| Failure::new(Exit::Engine, "binary", why);
     let binary = std::env::current_exe()
         .map_err(|error| failed(format!("where this binary lies cannot be found out: {error}")))?;
@@ -94,7 +120,7 @@ pub(super) fn install(context: &Context) -> Result<Vec<String>, Failure> {
         return Err(Failure::new(Exit::Engine, "no-systemd", "systemd does not run on this machine")
             .hint("have whatever starts things here start `setpoint daemon run`; `setpoint daemon install --print` shows with what"));
     }
-    let (text, path) = (unit(context)?, manager.path());
+    let (units, path) = (units(context)?, manager.path(UNIT));
     let before = fs::read_to_string(&path).unwrap_or_default();
     if !before.is_empty() && !before.lines().any(|line| line == of_state(context)) {
         let message = format!("{} starts a daemon for another state already", path.display());
@@ -102,12 +128,19 @@ pub(super) fn install(context: &Context) -> Result<Vec<String>, Failure> {
             .hint("`setpoint daemon uninstall` with that state's SETPOINT_STATE takes it out"));
     }
     fs::create_dir_all(&manager.folder).map_err(|error| unusable(&manager.folder, &error))?;
-    fs::write(&path, text).map_err(|error| unusable(&path, &error))?;
-    let mut done = vec![format!("wrote {}", path.display())];
+    let mut done = Vec::new();
+    for (path, text) in &units {
+        fs::write(path, text).map_err(|error| unusable(path, &error))?;
+        done.push(format!("wrote {}", path.display()));
+    }
     if super::end(context)? {
         done.push("ended the daemon that ran in the background".to_owned());
     }
     manager.systemctl(&["daemon-reload"])?;
+    // The socket first, so that the daemon is given it.
+    if units.len() > 1 {
+        manager.systemctl(&["enable", "--now", SOCKET])?;
+    }
     manager.systemctl(&["enable", "--now", UNIT])?;
     done.push("systemd has started it, and does so with the machine".to_owned());
     if manager.is_user && run("loginctl", &["enable-linger"]).is_err() {
@@ -124,13 +157,20 @@ fn of_state(context: &Context) -> String {
 /// Takes the unit out again, if there is one that keeps this state; says where it was.
 pub(super) fn uninstall(context: &Context) -> Result<Option<PathBuf>, Failure> {
     let manager = Manager::of(context)?;
-    let path = manager.path();
+    let (path, socket) = (manager.path(UNIT), manager.path(SOCKET));
     let text = fs::read_to_string(&path).unwrap_or_default();
     if !text.lines().any(|line| line == of_state(context)) {
         return Ok(None);
     }
     if Path::new(BOOTED).exists() {
+        if socket.exists() {
+            manager.systemctl(&["disable", "--now", SOCKET])?;
+        }
         manager.systemctl(&["disable", "--now", UNIT])?;
+    }
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&socket, &error)),
+        _ => {}
     }
     fs::remove_file(&path).map_err(|error| unusable(&path, &error))?;
     if Path::new(BOOTED).exists() {
