@@ -112,7 +112,7 @@ fn every_devcontainer_json_is_planned() {
             fetch: None,
             lock: Lock::Read,
         };
-        let mut project = Project::load(&root, &[]).unwrap();
+        let mut project = Project::load(&roots, &root, &[]).unwrap();
         match complete(&mut project, &surroundings) {
             Ok(()) => {}
             // Images that are built are Docker's; local features and Dockerfiles are not part of the file.

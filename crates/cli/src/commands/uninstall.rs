@@ -19,10 +19,11 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 32] = [
+const OF_STATE: [&str; 33] = [
     "active",
     "api.sock",
     "api.token",
+    "aside",
     "bases",
     "blobs",
     "cache_dirs",
