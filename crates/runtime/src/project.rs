@@ -138,10 +138,7 @@ impl Project {
             None => None,
         };
         match (origin, &active.release) {
-            (Some(origin), Some(digest)) => {
-                let digest = digest.clone();
-                Self::of_release(roots, root, origin, &digest, active, assignments)
-            }
+            (Some(from), Some(_)) => Self::of_release(roots, root, from, active, None, assignments),
             (Some(from), None) => Err(ProjectError::NoRelease { root, from }),
             (None, Some(_)) => Err(ProjectError::NotPinned { root, version: active.version }),
             (None, None) => {
@@ -163,7 +160,8 @@ impl Project {
         Self::of_folder(root, own, None, active, &[])
     }
 
-    /// The project that a release makes of a folder, whichever is in effect there.
+    /// The project that a release makes of a folder: the one that `active` names, whichever is in effect there. `config` is
+    /// laid over its manifest; where it is not given, what the folder has for that is.
     ///
     /// # Errors
     /// If it is not here, or its manifest is wrong together with what is this machine's own.
@@ -171,30 +169,16 @@ impl Project {
         roots: &Roots,
         root: PathBuf,
         from: Repository,
-        digest: &str,
         active: Active,
+        config: Option<&str>,
         assignments: &[String],
     ) -> Result<Self, ProjectError> {
-        let local = read(&root.join(LOCAL))?;
-        Self::of_release_with(roots, root, from, digest, active, local.as_deref(), assignments)
-    }
-
-    /// The same, with this laid over it.
-    ///
-    /// # Errors
-    /// As [`Project::of_release`].
-    pub fn of_release_with(
-        roots: &Roots,
-        root: PathBuf,
-        from: Repository,
-        digest: &str,
-        active: Active,
-        local: Option<&str>,
-        assignments: &[String],
-    ) -> Result<Self, ProjectError> {
-        let kept = Releases::of(roots).open(digest).map_err(Box::new)?;
+        let kept =
+            Releases::of(roots).open(active.release.as_deref().unwrap_or_default()).map_err(Box::new)?;
         let files = kept.files();
         let text = read(&files.join(MANIFEST))?.unwrap_or_default();
+        let own = if config.is_some() { None } else { read(&root.join(LOCAL))? };
+        let local = config.or(own.as_deref());
         let manifest = parsed(&root, MANIFEST, &text, local, assignments, manifest::parse)?;
         let bundle = Some(kept.bundle);
         let tracked = tracked(&root, MANIFEST);

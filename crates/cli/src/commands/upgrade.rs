@@ -24,7 +24,8 @@ use crate::output::span;
 /// Take a version into use: all of it, with its data, or nothing
 ///
 /// A project that is made of its own folder takes what is declared there now; one that comes from a release takes the
-/// version that is named, or its own again with what was changed in setpoint.local.toml. Data that a new image will work on is copied first. Until the end, whatever fails, or is cut off, ends at the version
+/// version that is named, or its own again with what was changed in setpoint.local.toml. Data that a new image will work
+/// on is copied first. Until the end, whatever fails, or is cut off, ends at the version
 /// before, with its data as it was.
 #[derive(Debug, Args)]
 #[command(name = "upgrade")]
@@ -189,7 +190,7 @@ fn released(
     fits(project, &Releases::of(&context.roots).open(digest)?, &kept)?;
     let active = Active { release: Some(kept.digest.clone()), ..project.active.clone() };
     let (root, assignments) = (project.root.clone(), &context.assignments);
-    let next = Project::of_release(&context.roots, root, from.clone(), &kept.digest, active, assignments)?;
+    let next = Project::of_release(&context.roots, root, from.clone(), active, None, assignments)?;
     release::admit(&context.roots, &kept, &next.manifest)?;
     if next.manifest.engine != project.manifest.engine {
         let (next, now) = (next.manifest.engine.as_str(), project.manifest.engine.as_str());

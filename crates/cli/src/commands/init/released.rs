@@ -101,13 +101,7 @@ fn read(
     let (roots, active) = (&context.roots, upgrade::active(&context.roots, root)?);
     let active = Active { release: Some(kept.digest.clone()), ..active };
     let (root, from) = (root.to_owned(), origin.repository.clone());
-    let assignments = &context.assignments;
-    Ok(match config {
-        Some(text) => {
-            Project::of_release_with(roots, root, from, &kept.digest, active, Some(text), assignments)?
-        }
-        None => Project::of_release(roots, root, from, &kept.digest, active, assignments)?,
-    })
+    Ok(Project::of_release(roots, root, from, active, config, &context.assignments)?)
 }
 
 impl From<InstallError> for Failure {
