@@ -56,7 +56,8 @@ run = "until wget -qO- http://db:8000/log; do sleep 0.1; done"
 
 /// A project of this name with a stack, whose steps have the image of its services.
 fn project(place: &Place, kind: Kind, name: &str, steps: &str) -> Project {
-    let mut project = Project::new("");
+    // Volumes are called after their projects, and an engine has one of a name.
+    let mut project = Project::of(None, name, "");
     match kind {
         Kind::Docker => project.set("DOCKER_HOST", &place.host(kind)),
         Kind::Podman => project.set("CONTAINER_HOST", &place.host(kind)),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use setpoint_model::digest::{Digest, Encoder};
 
@@ -78,7 +79,10 @@ fn project(place: &Place, kind: Kind) -> Project {
         manifest = manifest.lines().filter(without).map(|line| format!("{line}\n")).collect();
         manifest = manifest.replace("db = \"healthy\"", "db = \"started\"");
     }
-    let mut project = Project::new(&manifest);
+    // Volumes are called after their projects, and an engine has one of a name.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("shop-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut project = Project::of(None, &name, &manifest);
     for version in ["one", "two"] {
         let image = stacks::image(&project, &format!("{version}\n"));
         fs::rename(image, project.root.join(version)).unwrap();
@@ -128,10 +132,11 @@ fn there_and_back(place: &Place, kind: Kind) {
     declare(&project, "one", "two");
     project.declare("1.0.0", "2.0.0");
     // `up` does not do by the way what cannot be undone.
-    project.run(&["up", "--no-daemon"]).exits(6).says("setpoint upgrade").says("shop_data");
+    project.run(&["up", "--no-daemon"]).exits(6).says("setpoint upgrade").says(&declared(&project));
     assert_eq!(log(&project), "one");
     let planned = project.run(&["upgrade", "--dry-run"]);
-    planned.exits(0).says("breaking").says("copy shop_data to shop_data.1").says("Nothing has been changed");
+    let copy = format!("copy {0} to {0}.1", declared(&project));
+    planned.exits(0).says("breaking").says(&copy).says("Nothing has been changed");
     assert_eq!(log(&project), "one");
     let upgraded = upgrade(&project);
     upgraded.exits(0).says("2.0.0 (generation 1)").says("outage");
@@ -141,7 +146,7 @@ fn there_and_back(place: &Place, kind: Kind) {
     upgrade(&project).exits(0).says("nothing to do");
     // The way back loses what was written, which has to be said.
     project.run(&["exec", "db", "--", "sh", "-c", "echo new >> /data/log"]).exits(0);
-    project.run(&["rollback", "--no-daemon"]).exits(6).says("shop_data").says("--discard-writes");
+    project.run(&["rollback", "--no-daemon"]).exits(6).says(&declared(&project)).says("--discard-writes");
     project.run(&["rollback", "9.9", "--no-daemon"]).exits(5).says("9.9");
     project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0).says("is back at");
     until("the old one has begun again", || log(&project) == "one one");
@@ -155,7 +160,7 @@ fn there_and_back(place: &Place, kind: Kind) {
     assert_eq!(history.stdout.lines().count(), 3, "{history}");
     project.run(&["history", "1"]).exits(0).says("set-aside db").says("commit");
     project.run(&["history", "7"]).exits(5);
-    project.run(&["down", "--volumes", "--yes"]).exits(0).says("shop_data.");
+    project.run(&["down", "--volumes", "--yes"]).exits(0).says(&format!("{}.", declared(&project)));
     project.run(&["up", "--no-daemon"]).exits(0);
     until("it begins anew", || log(&project) == "two");
 }
@@ -205,7 +210,7 @@ fn bad_versions(place: &Place, kind: Kind) {
             "mkdir /data/sub; ln -s ../log /data/sub/link; echo x > /data/sub/x",
         ])
         .exits(0);
-    let before = print(place, kind, &project, "shop_data");
+    let before = print(place, kind, &project, &declared(&project));
     let good = project.read("setpoint.toml");
     let bad = |from: &str, to: &str, code: i32, says: &[&str]| {
         let new = good.replacen("./one", "./two", 1);
@@ -228,7 +233,7 @@ fn bad_versions(place: &Place, kind: Kind) {
     bad("image = \"./two\"", "image = \"./three\"", 4, &["three"]);
     fs::create_dir(project.root.join("three")).unwrap();
     bad("image = \"./two\"", "image = \"./three\"", 1, &["fetch db", "Nothing was touched"]);
-    assert_eq!(print(place, kind, &project, "shop_data"), before);
+    assert_eq!(print(place, kind, &project, &declared(&project)), before);
     bad("test ! -e /broken", "exit 3", 1, &["verify db", "Rolled back"]);
     bad("test -e /data/log\"", "test -e /data/never\"", 1, &["verify db", "Rolled back"]);
     bad("cat /note >>", "rm -r /data/sub; exit 4; cat /note >>", 1, &["Rolled back"]);
@@ -294,7 +299,11 @@ fn killed_anywhere(place: &Place, kind: Kind) {
         let (before, volume) = (generation(&project), volume(&project));
         declare(&project, "one", "two");
         // What is in the volume while nobody writes to it is what the old version has to find again.
-        let point = point.replace("shop_data.1", &format!("shop_data.{}", before + 1));
+        // Points of the copy are called after the volume, which has another name in each project and generation.
+        let copy = format!("copy {}.{}.", declared(&project), before + 1);
+        let point = point.split_once("copy ").map_or(point.clone(), |(_, rest)| {
+            format!("{copy}{}", rest.rsplit('.').next().unwrap_or_default())
+        });
         let kept = print(place, kind, &project, &volume);
         let said = killed_at(&project, &["upgrade", "--no-daemon"], &point);
         until(&format!("all run after {point}"), || all_run(&project));
@@ -316,19 +325,26 @@ fn killed_anywhere(place: &Place, kind: Kind) {
     }
 }
 
+/// The volume of the database, as it is declared.
+fn declared(project: &Project) -> String {
+    format!("{}_data", project.root.file_name().unwrap().to_string_lossy())
+}
+
 /// The volume that holds the database's data.
 fn volume(project: &Project) -> String {
     let files = fs::read_dir(project.state().join("active/v1"));
-    let Some(file) = files.ok().and_then(|mut files| files.next()) else { return "shop_data".to_owned() };
+    let Some(file) = files.ok().and_then(|mut files| files.next()) else { return declared(project) };
     let text = fs::read_to_string(file.unwrap().path()).unwrap();
     let active: serde_json::Value = serde_json::from_str(&text).unwrap();
-    active["volumes"]["shop_data"].as_str().unwrap_or("shop_data").to_owned()
+    let name = declared(project);
+    active["volumes"][&name].as_str().unwrap_or(&name).to_owned()
 }
 
 fn killed_twice(place: &Place, kind: Kind) {
     let project = project(place, kind);
     declare(&project, "one", "two");
-    for undo in ["put-back db", "put-back web", "drop-copy shop_data.1", "resume db", "resume web"] {
+    let drop = format!("drop-copy {}.1", declared(&project));
+    for undo in ["put-back db", "put-back web", &drop, "resume db", "resume web"] {
         for when in ["announced", "acted", "recorded"] {
             let mut command = project.command(&["upgrade", "--no-daemon"]);
             let killed = finish(project.start(command.env("SETPOINT_CRASH_AT", "steady.acted")));
