@@ -157,7 +157,8 @@ fn a_service_is_asked(place: &Place) {
     let podman = Podman::start(&place.engine(Kind::Podman).folder.join("rootfs.tar"));
     let mut project = Project::of_user(USER, SERVICE);
     project.set("CONTAINER_HOST", &format!("unix://{}", podman.socket().display()));
-    project.up().says("web healthy");
+    // The one waits for the other to be well.
+    project.up();
     project.run(&["status"]).exits(0).says("running, healthy");
     project.run(&["down"]).exits(0);
     project.run(&["uninstall", "--yes"]).exits(0);
