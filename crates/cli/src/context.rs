@@ -12,7 +12,7 @@ use setpoint_runtime::compose;
 use setpoint_runtime::devcontainer::{self, Lock, Surroundings};
 use setpoint_runtime::engine::{self, Engine, UnitId};
 use setpoint_runtime::events::{Event, Watcher};
-use setpoint_runtime::lock::{LockError, ProjectLock, UnitLock};
+use setpoint_runtime::lock::{Holder, LockError, ProjectLock, UnitLock};
 use setpoint_runtime::observe::Unit;
 use setpoint_runtime::paths::{Roots, Variables};
 use setpoint_runtime::project::Project;
@@ -137,19 +137,26 @@ impl Context {
         watcher: &dyn Watcher,
     ) -> Result<UnitLock, Failure> {
         self.settle(&unit.project.root, watcher)?;
+        let (root, name, what) = (&unit.project.root, &unit.env.name, format!("setpoint {what}"));
+        UnitLock::acquire(&self.roots, root, name, &what, self.waits(watcher))
+            .map_err(|error| self.not_locked(&error))
+    }
+
+    /// Says once for whom is waited, until the user will not wait any longer.
+    fn waits<'a>(&'a self, watcher: &'a dyn Watcher) -> impl FnMut(Option<&Holder>) -> ControlFlow<()> + 'a {
         let mut told = false;
-        let what = format!("setpoint {what}");
-        let lock = UnitLock::acquire(&self.roots, &unit.project.root, &unit.env.name, &what, |holder| {
+        move |holder| {
             if let (false, Some(holder)) = (told, holder) {
                 told = true;
                 watcher.event(&Event::Waiting { holder: holder.to_string() });
             }
             if self.cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        lock.map_err(|error| {
-            let exit = if self.cancel.asked() { Exit::Interrupted } else { Exit::State };
-            Failure::new(exit, "lock", error.to_string())
-        })
+        }
+    }
+
+    fn not_locked(&self, error: &LockError) -> Failure {
+        let exit = if self.cancel.asked() { Exit::Interrupted } else { Exit::State };
+        Failure::new(exit, "lock", error.to_string())
     }
 
     /// Brings an upgrade to its end whose process died. One that goes on is left to itself.
@@ -162,7 +169,7 @@ impl Context {
         match taken {
             Ok(_lock) => self.recover(&mut store, root, watcher).map(drop),
             Err(LockError::Held { .. }) => Ok(()),
-            Err(error) => Err(Failure::new(Exit::State, "lock", error.to_string())),
+            Err(error) => Err(self.not_locked(&error)),
         }
     }
 
@@ -211,18 +218,9 @@ impl Context {
         what: &str,
         watcher: &dyn Watcher,
     ) -> Result<ProjectLock, Failure> {
-        let mut told = false;
-        let lock = ProjectLock::acquire(&self.roots, root, &format!("setpoint {what}"), |holder| {
-            if let (false, Some(holder)) = (told, holder) {
-                told = true;
-                watcher.event(&Event::Waiting { holder: holder.to_string() });
-            }
-            if self.cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        lock.map_err(|error| {
-            let exit = if self.cancel.asked() { Exit::Interrupted } else { Exit::State };
-            Failure::new(exit, "lock", error.to_string())
-        })
+        let what = format!("setpoint {what}");
+        ProjectLock::acquire(&self.roots, root, &what, self.waits(watcher))
+            .map_err(|error| self.not_locked(&error))
     }
 
     /// From here on Ctrl-C and SIGTERM stop the work in order; a second one stops it now.

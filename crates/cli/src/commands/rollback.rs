@@ -1,13 +1,11 @@
 use clap::Args;
-use setpoint_runtime::reconciler;
 use setpoint_runtime::upgrade::{self, Patience, Place};
 
-use super::upgrade::{carry_out, outage, shown, tell, title};
+use super::upgrade::{carry_out, done};
 use super::{SUCCESS, daemon};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::events::LiveList;
-use crate::output::span;
 
 /// Go back to an earlier version, with its data as it was
 #[derive(Debug, Args)]
@@ -41,15 +39,7 @@ impl Rollback {
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let patience = Patience::of(&project.manifest.release);
         let changed = carry_out(context, &place, &mut store, &project, &planned, None, patience)?;
-        context.output.note(format!(
-            "{} is back at {} after {}{}",
-            title(&project),
-            shown(&planned.to),
-            span(changed.took),
-            outage(changed.outage)
-        ));
-        tell(context, true, Some(&planned), Some(changed));
-        reconciler::tell(&context.roots);
+        done(context, &project, &planned, changed);
         if !self.no_daemon {
             daemon::ensure(context)?;
         }

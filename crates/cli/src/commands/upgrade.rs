@@ -45,7 +45,7 @@ pub(crate) struct UpgradeCommand {
 
 /// `upgrade` and `rollback`.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
+struct Report<'a> {
     setpoint: u32,
     /// Whether something was changed.
     changed: bool,
@@ -123,20 +123,23 @@ impl UpgradeCommand {
         let (roots, cancel) = (&context.roots, &context.cancel);
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let changed = carry_out(context, &place, &mut store, &project, &planned, Some(&declared), patience)?;
-        context.output.note(format!(
-            "{} is at {} after {}{}",
-            title(&project),
-            shown(&planned.to),
-            span(changed.took),
-            outage(changed.outage)
-        ));
-        tell(context, true, Some(&planned), Some(changed));
-        reconciler::tell(&context.roots);
+        done(context, &project, &planned, changed);
         if !self.no_daemon {
             daemon::ensure(context)?;
         }
         Ok(SUCCESS)
     }
+}
+
+/// Says what is in effect now.
+pub(super) fn done(context: &Context, project: &Project, planned: &Upgrade, changed: Changed) {
+    let at = match planned.kind {
+        Kind::Upgrade => "at",
+        Kind::Rollback => "back at",
+    };
+    let (to, took, outage) = (shown(&planned.to), span(changed.took), outage(changed.outage));
+    context.output.note(format!("{} is {at} {to} after {took}{outage}", title(project)));
+    tell(context, true, Some(planned), Some(changed));
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
@@ -252,7 +255,7 @@ fn who() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string())
 }
 
-pub(super) fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Option<Changed>) {
+fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Option<Changed>) {
     if context.output.json {
         context.output.value(&Report {
             setpoint: json::VERSION,
@@ -270,19 +273,19 @@ fn services(project: &Project) -> Vec<&Env> {
     plan::with_dependencies(project, all)
 }
 
-pub(super) fn title(project: &Project) -> String {
+fn title(project: &Project) -> String {
     project.manifest.project.name.to_string()
 }
 
 /// A generation, as people are told.
-pub(super) fn shown(generation: &Active) -> String {
+fn shown(generation: &Active) -> String {
     match &generation.version {
         Some(version) => format!("{version} (generation {})", generation.generation),
         None => format!("generation {}", generation.generation),
     }
 }
 
-pub(super) fn outage(outage: Duration) -> String {
+fn outage(outage: Duration) -> String {
     if outage.is_zero() { String::new() } else { format!("; outage {}", span(outage)) }
 }
 
