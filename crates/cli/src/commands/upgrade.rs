@@ -341,7 +341,7 @@ fn replaced(part: &Part) -> String {
 /// A digest, short enough for people.
 fn short(digest: &str) -> String {
     match digest.split_once(':') {
-        Some((kind, hex)) if hex.len() > 12 => format!("{kind}:{}", hex.get(..12).unwrap_or(hex)),
+        Some(("sha256", hex)) => format!("sha256:{}", hex.get(..12).unwrap_or(hex)),
         _ => digest.to_owned(),
     }
 }

@@ -41,7 +41,7 @@ pub enum Refused {
     #[error("there is no earlier generation of this project")]
     NoEarlier,
     /// Going back would lose what was written since.
-    #[error("going back loses what was written to {} since {since}", .volumes.join(", "))]
+    #[error("going back loses what was written to {} since {since:.0}", .volumes.join(", "))]
     LosesWrites {
         /// The volumes, as they are declared.
         volumes: Vec<String>,
