@@ -24,7 +24,8 @@ fn on_the_embedded_engine(place: &Place) {
 
 fn on_docker(place: &Place) {
     place.engine(Kind::Docker);
-    let mut project = Project::new("");
+    // Volumes are called after their projects, and an engine has one of a name.
+    let mut project = Project::of(None, "example", "");
     project.set("DOCKER_HOST", &place.host(Kind::Docker));
     stands(&project, "image = \"base:1\"", "docker");
 }
