@@ -24,6 +24,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("an_upgrade_may_be_killed_anywhere", |place| killed_anywhere(place, Kind::Embedded)),
     ("a_recovery_may_be_killed_too", |place| killed_twice(place, Kind::Embedded)),
     ("a_rollback_may_be_killed_anywhere", rollback_killed),
+    ("what_has_done_its_work_is_not_run_again_by_a_rollback", done_once),
     ("a_daemon_recovers_an_upgrade_that_was_cut_off", recovered_by_a_daemon),
     ("of_two_upgrades_at_once_one_waits", two_at_once),
 ];
@@ -364,6 +365,22 @@ fn killed_twice(place: &Place, kind: Kind) {
         until(&format!("all run after {publish}"), || all_run(&project) && log(&project).ends_with("two"));
         project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
     }
+}
+
+fn done_once(place: &Place) {
+    let project = project(place, Kind::Embedded);
+    let prepare = "[service.prepare]\nimage = \"./one\"\nuser = \"root\"\nnetwork = \"host\"\n\
+        one_shot = true\nmounts = [{ source = \"ran\", target = \"/ran\" }]\ncommand = \"cat /note >> /ran/log\"\n";
+    std::fs::create_dir(project.root.join("ran")).unwrap();
+    project.write("setpoint.toml", &format!("{}{prepare}", project.read("setpoint.toml")));
+    project.run(&["up", "--no-daemon"]).exits(0);
+    declare(&project, "one", "two");
+    upgrade(&project).exits(0);
+    assert_eq!(project.read("ran/log"), "one\ntwo\n");
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+    assert_eq!(project.read("ran/log"), "one\ntwo\n");
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+    assert_eq!(project.read("ran/log"), "one\ntwo\n");
 }
 
 fn rollback_killed(place: &Place) {

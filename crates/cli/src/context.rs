@@ -132,14 +132,20 @@ impl Context {
     /// Takes a unit for this command alone, waiting for whoever has it and saying for whom.
     pub(crate) fn lock(
         &self,
+        store: &mut Store,
         unit: &Unit<'_>,
         what: &str,
         watcher: &dyn Watcher,
     ) -> Result<UnitLock, Failure> {
-        self.settle(&unit.project.root, watcher)?;
-        let (root, name, what) = (&unit.project.root, &unit.env.name, format!("setpoint {what}"));
-        UnitLock::acquire(&self.roots, root, name, &what, self.waits(watcher))
-            .map_err(|error| self.not_locked(&error))
+        let (project, name, what) = (unit.project, &unit.env.name, format!("setpoint {what}"));
+        self.settle(store, &project.root, watcher)?;
+        let lock = UnitLock::acquire(&self.roots, &project.root, name, &what, self.waits(watcher))
+            .map_err(|error| self.not_locked(&error))?;
+        if upgrade::active(&self.roots, &project.root)?.generation != project.active.generation {
+            let message = format!("another version of {name} came into effect while this waited for it");
+            return Err(Failure::new(Exit::State, "lock", message).hint("run it again"));
+        }
+        Ok(lock)
     }
 
     /// Says once for whom is waited, until the user will not wait any longer.
@@ -160,14 +166,13 @@ impl Context {
     }
 
     /// Brings an upgrade to its end whose process died. One that goes on is left to itself.
-    fn settle(&self, root: &Path, watcher: &dyn Watcher) -> Result<(), Failure> {
-        let mut store = self.store()?;
+    fn settle(&self, store: &mut Store, root: &Path, watcher: &dyn Watcher) -> Result<(), Failure> {
         if store.open_upgrade(root)?.is_none() {
             return Ok(());
         }
         let taken = ProjectLock::acquire(&self.roots, root, "setpoint recover", |_| ControlFlow::Break(()));
         match taken {
-            Ok(_lock) => self.recover(&mut store, root, watcher).map(drop),
+            Ok(_lock) => self.recover(store, root, watcher).map(drop),
             Err(LockError::Held { .. }) => Ok(()),
             Err(error) => Err(self.not_locked(&error)),
         }

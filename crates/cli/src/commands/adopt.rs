@@ -98,8 +98,8 @@ impl Adopt {
         let unit = context.unit(engine, project, env);
         let (name, container) = (&env.name, &one.name);
         let list = LiveList::new(context.output);
-        let _lock = context.lock(&unit, &format!("adopt {name}"), &list)?;
         let mut store = context.store()?;
+        let _lock = context.lock(&mut store, &unit, &format!("adopt {name}"), &list)?;
         up::refuse_to_leave(context, &unit, store.unit(&project.root, name)?.as_ref())?;
         let Taken { already, nameless } = unit.adopt(&mut store, one, peers)?;
         reconciler::tell(&context.roots);

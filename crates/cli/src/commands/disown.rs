@@ -59,8 +59,8 @@ fn disown(
     let unit = context.unit(engine, project, env);
     let name = &env.name;
     let list = LiveList::new(context.output);
-    let _lock = context.lock(&unit, &format!("disown {name}"), &list)?;
     let mut store = context.store()?;
+    let _lock = context.lock(&mut store, &unit, &format!("disown {name}"), &list)?;
     let was_known = store.unit(&project.root, name)?.is_some();
     let handed = unit.disown(&mut store)?;
     let output = context.output;

@@ -44,7 +44,7 @@ impl Down {
             let unit = context.unit(engine.as_ref(), &project, env);
             let name = env.name.to_string();
             let list = LiveList::new(context.output);
-            let _lock = context.lock(&unit, &format!("down {name}"), &list)?;
+            let _lock = context.lock(&mut store, &unit, &format!("down {name}"), &list)?;
             let began = Instant::now();
             let removed = remove(context, &unit, &mut store)?;
             context.output.note(match removed.as_slice() {

@@ -1,12 +1,11 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use setpoint_model::release::Active;
+use setpoint_model::release::{Active, Kind};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::{Store, UpgradeRow, UpgradeStep};
 
 use super::SUCCESS;
-use super::upgrade::is_back;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
@@ -113,7 +112,10 @@ impl History {
 }
 
 fn what(row: &UpgradeRow) -> &'static str {
-    if is_back(&row.upgrade) { "rollback" } else { "upgrade" }
+    match row.upgrade.kind {
+        Kind::Upgrade => "upgrade",
+        Kind::Rollback => "rollback",
+    }
 }
 
 /// `  3  upgrade   0.3.0 -> 0.4.0  committed    2h ago by root`

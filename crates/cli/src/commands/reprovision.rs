@@ -64,9 +64,9 @@ fn again(context: &Context, unit: &Unit<'_>, provision: Provision) -> Result<jso
     context.stop_on_signals()?;
     let list = LiveList::new(context.output);
     let command = format!("reprovision {}", unit.env.name);
-    let _lock = context.lock(unit, &command, &list)?;
-    attach::running(unit)?;
     let mut store = context.store()?;
+    let _lock = context.lock(&mut store, unit, &command, &list)?;
+    attach::running(unit)?;
     let look = unit.look(&store, &Options { provision, ..Options::default() })?;
     let settings = Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false };
     up::carry_out(context, unit, &mut store, look, &settings)
@@ -76,8 +76,8 @@ fn again(context: &Context, unit: &Unit<'_>, provision: Provision) -> Result<jso
 fn mark_done(context: &Context, unit: &Unit<'_>, hook: HookName) -> Result<json::UnitDone, Failure> {
     let name = &unit.env.name;
     let list = LiveList::new(context.output);
-    let _lock = context.lock(unit, &format!("reprovision {name} --mark-done {hook}"), &list)?;
     let mut store = context.store()?;
+    let _lock = context.lock(&mut store, unit, &format!("reprovision {name} --mark-done {hook}"), &list)?;
     let look = unit.look(&store, &Options::default())?;
     if look.row.is_none() || look.seen == Seen::Absent {
         let message = format!("{name} has no record yet that could say so");

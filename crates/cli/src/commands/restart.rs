@@ -50,7 +50,7 @@ fn restart(
     let unit = context.unit(engine, project, env);
     let name = env.name.to_string();
     let list = LiveList::new(context.output);
-    let _lock = context.lock(&unit, &format!("restart {name}"), &list)?;
+    let _lock = context.lock(store, &unit, &format!("restart {name}"), &list)?;
     let began = Instant::now();
     let mut done = Vec::new();
     // What comes to its ports waits until it is back.

@@ -1,4 +1,5 @@
 use clap::Args;
+use setpoint_runtime::project::Project;
 use setpoint_runtime::upgrade::{self, Patience, Place};
 
 use super::upgrade::{carry_out, done};
@@ -23,19 +24,16 @@ pub(crate) struct Rollback {
 impl Rollback {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         context.stop_on_signals()?;
-        let mut project = context.project()?;
+        let root = Project::find(&context.folder)?;
         let list = LiveList::new(context.output);
         let mut store = context.store()?;
-        let _lock = context.project_lock(&project.root, "rollback", &list)?;
-        if context.recover(&mut store, &project.root, &list)?.is_some() {
-            // Another version may be in effect now.
-            project = context.project()?;
-        }
+        let _lock = context.project_lock(&root, "rollback", &list)?;
+        context.recover(&mut store, &root, &list)?;
+        let project = context.project()?;
         let engine = context.engine(project.manifest.engine);
         let (roots, cancel) = (&context.roots, &context.cancel);
         let wanted = self.version.as_deref();
-        let planned =
-            upgrade::rollback(roots, engine.as_ref(), &store, &project.root, wanted, self.discard_writes)??;
+        let planned = upgrade::rollback(roots, engine.as_ref(), &store, &root, wanted, self.discard_writes)??;
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let patience = Patience::of(&project.manifest.release);
         let changed = carry_out(context, &place, &mut store, &project, &planned, None, patience)?;

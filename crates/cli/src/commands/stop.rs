@@ -33,7 +33,7 @@ impl Stop {
             let unit = context.unit(engine.as_ref(), &project, env);
             let name = env.name.to_string();
             let list = LiveList::new(context.output);
-            let _lock = context.lock(&unit, &format!("stop {name}"), &list)?;
+            let _lock = context.lock(&mut store, &unit, &format!("stop {name}"), &list)?;
             let began = Instant::now();
             let mut done = Vec::new();
             // Before it stops: nobody is to start it again.

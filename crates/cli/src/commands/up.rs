@@ -111,8 +111,8 @@ impl Up {
         unit.refresh_secrets = self.refresh_secrets;
         let list = LiveList::new(context.output);
         let command = format!("up {}", env.name);
-        let _lock = context.lock(&unit, &command, &list)?;
         let mut store = context.store()?;
+        let _lock = context.lock(&mut store, &unit, &command, &list)?;
         if self.pull {
             unit.ask_registry(&list, &context.cancel)?;
         }

@@ -60,18 +60,17 @@ impl UpgradeCommand {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         context.stop_on_signals()?;
         let wanted = self.wanted()?;
-        let mut project = context.project()?;
+        let root = Project::find(&context.folder)?;
         let list = LiveList::new(context.output);
         let mut store = context.store()?;
         let _lock = match self.dry_run {
             true => None,
-            false => Some(context.project_lock(&project.root, "upgrade", &list)?),
+            false => Some(context.project_lock(&root, "upgrade", &list)?),
         };
         if !self.dry_run {
-            context.recover(&mut store, &project.root, &list)?;
-            // Another version may be in effect now.
-            project = context.project()?;
+            context.recover(&mut store, &root, &list)?;
         }
+        let mut project = context.project()?;
         let before = match wanted {
             Some(wanted) => {
                 let next = released(context, &project, &wanted, &list)?;
@@ -111,7 +110,8 @@ impl UpgradeCommand {
         };
         refuse_adopted(engine.as_ref(), &project, &planned)?;
         if self.dry_run {
-            context.output.note(words(&title(&project), &planned, &services));
+            let named = before.iter().find_map(|_| planned.to.version.as_deref());
+            context.output.note(words(&title(&project), &planned, &services, named));
             tell(context, false, Some(&planned), None);
             return Ok(SUCCESS);
         }
@@ -289,8 +289,8 @@ fn outage(outage: Duration) -> String {
     if outage.is_zero() { String::new() } else { format!("; outage {}", span(outage)) }
 }
 
-/// What would be done.
-fn words(title: &str, planned: &Upgrade, services: &[&Env]) -> String {
+/// What would be done; `named` is the version as the command has to name it.
+fn words(title: &str, planned: &Upgrade, services: &[&Env], named: Option<&str>) -> String {
     let lane = match planned.lane {
         Lane::Breaking => "breaking",
         Lane::Compatible => "compatible",
@@ -323,7 +323,8 @@ fn words(title: &str, planned: &Upgrade, services: &[&Env]) -> String {
     if planned.lane == Lane::Breaking {
         lines.push("After commit, going back discards new writes, and has to be asked for.".to_owned());
     }
-    lines.push("Next: setpoint upgrade".to_owned());
+    let named = named.map(|version| format!(" {version}")).unwrap_or_default();
+    lines.push(format!("Next: setpoint upgrade{named}"));
     lines.join("\n")
 }
 
@@ -360,9 +361,4 @@ impl From<Refused> for Failure {
                 .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside"),
         }
     }
-}
-
-/// Whether a change is one back.
-pub(super) fn is_back(upgrade: &Upgrade) -> bool {
-    upgrade.kind == Kind::Rollback
 }

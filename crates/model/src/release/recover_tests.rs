@@ -94,7 +94,17 @@ impl World {
 }
 
 fn part(name: &str, is_there: bool, runs: bool, stays: bool, restores: Option<u64>) -> Part {
-    Part { unit: unit(name), is_there, runs, stays, from: None, to: None, grace: 0, restores }
+    Part {
+        unit: unit(name),
+        is_there,
+        runs,
+        stays,
+        from: None,
+        to: None,
+        completes: false,
+        grace: 0,
+        restores,
+    }
 }
 
 /// An upgrade of one that stays, one that is stopped, one that comes and one that goes; and the way back from it.

@@ -40,6 +40,9 @@ pub struct Part {
     pub from: Option<String>,
     /// See `from`.
     pub to: Option<String>,
+    /// Whether it is there to end.
+    #[serde(default)]
+    pub completes: bool,
     /// How long it may take to end before it is killed, in milliseconds.
     pub grace: u64,
     /// The generation whose instance is put back, where the change is a rollback.

@@ -105,7 +105,10 @@ impl<'a> Change<'a> {
         if let Some(generation) = self.part(unit).and_then(|part| part.restores) {
             let (aside, store) = self.aside(unit);
             aside.put_back(store, generation)?;
-            return Ok(self.place.engine.start_withheld(&self.id(unit))?);
+            if !self.has_completed(unit)? {
+                self.place.engine.start_withheld(&self.id(unit))?;
+            }
+            return Ok(());
         }
         let settings = Settings {
             watcher: self.place.watcher,
@@ -131,7 +134,7 @@ impl<'a> Change<'a> {
     fn publish(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
         let (id, engine) = (self.id(unit), self.place.engine);
         if let Seen::Stopped(_) = engine.observe(&id)?
-            && engine.progress(&id)?.ended != Some(0)
+            && !self.has_completed(unit)?
         {
             engine.start_again(&id)?;
         }

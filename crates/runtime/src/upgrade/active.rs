@@ -1,5 +1,6 @@
 //! The one file that says which generation of a project is in effect.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,5 +75,5 @@ pub fn reset(roots: &Roots, project_root: &Path) -> Result<(), ActiveError> {
     if active.volumes.is_empty() {
         return Ok(());
     }
-    write(roots, project_root, &Active { volumes: std::collections::BTreeMap::new(), ..active })
+    write(roots, project_root, &Active { volumes: BTreeMap::new(), ..active })
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use setpoint_model::names::UnitName;
 
 use super::Change;
-use crate::engine::{Health, Progress};
+use crate::engine::{EngineError, Health, Progress};
 use crate::readiness;
 
 /// How often is looked.
@@ -79,8 +79,12 @@ impl Change<'_> {
 
     /// Whether a unit is there to end.
     fn completes(&self, unit: &UnitName) -> bool {
-        let declared = self.declared.and_then(|declared| declared.project.manifest.envs.get(unit));
-        declared.and_then(|env| env.service.as_ref()).is_some_and(|of| of.completes)
+        self.upgrade.part(unit).is_some_and(|part| part.completes)
+    }
+
+    /// Whether a unit that is there to end has done what it is there for.
+    pub(super) fn has_completed(&self, unit: &UnitName) -> Result<bool, EngineError> {
+        Ok(self.completes(unit) && self.place.engine.progress(&self.id(unit))?.ended == Some(0))
     }
 }
 

@@ -153,6 +153,7 @@ fn part(unit: &Unit<'_>, look: &Look) -> Part {
         stays: true,
         from: shown(&look.recorded.fingerprint),
         to: shown(&look.desired.fingerprint),
+        completes: unit.env.service.as_ref().is_some_and(|of| of.completes),
         grace: u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX),
         restores: None,
     }
@@ -234,6 +235,7 @@ pub fn rollback(
                 .flat_map(|row| &row.upgrade.parts)
                 .find(|part| part.unit == unit)
                 .and_then(|part| part.from.clone()),
+            completes: part.is_some_and(|part| part.completes),
             grace: part
                 .map_or_else(|| u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX), |part| part.grace),
             unit,
