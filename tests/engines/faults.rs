@@ -121,8 +121,13 @@ impl Try<'_> {
             let mut store = Store::open(&self.roots)?;
             let look = unit.look(&store, &Options::default())?;
             let cancel = Cancel::default();
-            let settings =
-                Settings { watcher: &Deaf, cancel: &cancel, command: "up".to_owned(), is_withheld: false };
+            let settings = Settings {
+                watcher: &Deaf,
+                cancel: &cancel,
+                command: "up".to_owned(),
+                is_withheld: false,
+                idles: false,
+            };
             unit.apply(&mut store, look, &settings).map(drop)
         })
     }

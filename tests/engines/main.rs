@@ -37,6 +37,7 @@ mod limits;
 #[path = "../maker.rs"]
 #[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
 mod maker;
+mod migrations;
 mod networks;
 mod page;
 mod pipelines;
@@ -125,6 +126,7 @@ fn main() -> ExitCode {
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 upgrades::ON_THE_EMBEDDED_ENGINE,
+                migrations::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
                 page::ON_THE_EMBEDDED_ENGINE,
@@ -151,6 +153,7 @@ fn main() -> ExitCode {
                     releases::ON_DOCKER,
                     secrets::ON_DOCKER,
                     upgrades::ON_DOCKER,
+                    migrations::ON_DOCKER,
                     step_services::ON_DOCKER,
                     adoption::ON_DOCKER,
                 ]
@@ -167,6 +170,7 @@ fn main() -> ExitCode {
                 rootless::ON_PODMAN,
                 step_services::ON_PODMAN,
                 upgrades::ON_PODMAN,
+                migrations::ON_PODMAN,
                 &[build_secrets::ON_PODMAN],
             ]
             .concat(),

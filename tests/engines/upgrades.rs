@@ -22,6 +22,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
         bad_versions(place, Kind::Embedded)
     }),
     ("an_upgrade_may_be_killed_anywhere", |place| killed_anywhere(place, Kind::Embedded)),
+    ("an_upgrade_that_shares_the_data_may_be_killed_anywhere", shared_and_killed),
     ("a_recovery_may_be_killed_too", |place| killed_twice(place, Kind::Embedded)),
     ("a_rollback_may_be_killed_anywhere", rollback_killed),
     ("what_has_done_its_work_is_not_run_again_by_a_rollback", done_once),
@@ -54,6 +55,8 @@ version = "1.0.0"
 verify = "5s"
 steady = "100ms"
 bake = "100ms"
+[release.migrations]
+in = "db"
 [service.db]
 image = "./one"
 user = "root"
@@ -71,7 +74,15 @@ command = "trap 'exit 0' TERM; sleep 100000 & wait $!"
 stop_grace = "2s"
 "#;
 
+/// A project that stands.
 fn project(place: &Place, kind: Kind) -> Project {
+    let project = declared_only(place, kind);
+    project.run(&["up", "--no-daemon"]).exits(0);
+    project
+}
+
+/// One of which nothing is made yet.
+pub fn declared_only(place: &Place, kind: Kind) -> Project {
     place.engine(kind);
     let mut manifest = MANIFEST.replace("ENGINE", kind.name());
     if kind == Kind::Podman {
@@ -93,7 +104,6 @@ fn project(place: &Place, kind: Kind) -> Project {
         Kind::Podman => project.set("CONTAINER_HOST", &place.host(kind)),
         Kind::Embedded | Kind::Repeating => {}
     }
-    project.run(&["up", "--no-daemon"]).exits(0);
     project
 }
 
@@ -102,12 +112,12 @@ fn declare(project: &Project, from: &str, to: &str) {
     project.write("setpoint.toml", &text.replace(&format!("./{from}"), &format!("./{to}")));
 }
 
-fn upgrade(project: &Project) -> Outcome {
+pub fn upgrade(project: &Project) -> Outcome {
     project.run(&["upgrade", "--no-daemon"])
 }
 
 /// What the database has written down, which tells that it runs, too.
-fn log(project: &Project) -> String {
+pub fn log(project: &Project) -> String {
     let outcome = project.run(&["exec", "db", "--", "cat", "/data/log"]);
     if outcome.code == 0 { outcome.stdout.replace('\n', " ").trim().to_owned() } else { outcome.to_string() }
 }
@@ -120,7 +130,7 @@ fn states(project: &Project) -> BTreeMap<String, String> {
     units.iter().map(|unit| (text(unit, "unit"), text(unit, "state"))).collect()
 }
 
-fn all_run(project: &Project) -> bool {
+pub fn all_run(project: &Project) -> bool {
     let states = states(project);
     states.len() == 2 && states.values().all(|state| state.starts_with("running"))
 }
@@ -164,6 +174,20 @@ fn there_and_back(place: &Place, kind: Kind) {
     project.run(&["down", "--volumes", "--yes"]).exits(0).says(&format!("{}.", declared(&project)));
     project.run(&["up", "--no-daemon"]).exits(0);
     until("it begins anew", || log(&project) == "two");
+}
+
+/// The volumes of a project, by their names.
+pub fn volumes(place: &Place, kind: Kind, project: &Project) -> Vec<String> {
+    let mut names: Vec<String> = match kind {
+        Kind::Docker => place.docker(&["volume", "ls", "-q"]).lines().map(str::to_owned).collect(),
+        _ => fs::read_dir(project.state().join("volumes/v1"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect(),
+    };
+    names.retain(|name| name.starts_with(&declared(project)));
+    names.sort();
+    names
 }
 
 /// All that is told of the files of a volume, and what is in them.
@@ -246,6 +270,37 @@ fn bad_versions(place: &Place, kind: Kind) {
     assert!(log(&project).ends_with("two"), "{}", log(&project));
 }
 
+/// Points within what is done to engines, and between that and what is written down of it.
+const WITHIN: &[&str] = &[
+    "copy.copied",
+    "set-aside.noted",
+    "set-aside.moved",
+    "create.announced",
+    "create.acted",
+    "create.recorded",
+    "start.announced",
+    "start.acted",
+    "start.recorded",
+    "migrate.ready",
+    "migrate.begun",
+    "migrate.ran",
+    "migrate.noted",
+];
+
+/// Declares the next version, with what it does to the data.
+fn declare_next(project: &Project) {
+    declare(project, "one", "two");
+    let folder = project.root.join("migrations/2.0.0");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("1-moved.sh"), "echo moved >> /data/log\n").unwrap();
+    fs::write(folder.join("2-seen.sh"), "# setpoint: stage = \"post\"\necho seen >> /data/log\n").unwrap();
+}
+
+fn declare_last(project: &Project) {
+    declare(project, "two", "one");
+    fs::remove_dir_all(project.root.join("migrations")).unwrap();
+}
+
 /// All points at which an upgrade of this project, or a rollback, can be killed, in order.
 fn points(project: &Project) -> Vec<String> {
     let history = project.run(&["history", "1", "--json"]).json();
@@ -289,16 +344,16 @@ fn generation(project: &Project) -> u64 {
 fn killed_anywhere(place: &Place, kind: Kind) {
     let all = {
         let project = project(place, kind);
-        declare(&project, "one", "two");
+        declare_next(&project);
         upgrade(&project).exits(0);
-        points(&project)
+        points(&project).into_iter().chain(WITHIN.iter().map(|&point| point.to_owned())).collect::<Vec<_>>()
     };
-    assert!(all.len() >= 45, "{all:?}");
+    assert!(all.len() >= 60, "{all:?}");
     let project = project(place, kind);
     let mut written = log(&project);
     for point in sample(all, if kind == Kind::Docker { 7 } else { 4 }) {
         let (before, volume) = (generation(&project), volume(&project));
-        declare(&project, "one", "two");
+        declare_next(&project);
         // What is in the volume while nobody writes to it is what the old version has to find again.
         // Points of the copy are called after the volume, which has another name in each project and generation.
         let copy = format!("copy {}.{}.", declared(&project), before + 1);
@@ -310,7 +365,7 @@ fn killed_anywhere(place: &Place, kind: Kind) {
         until(&format!("all run after {point}"), || all_run(&project));
         let is_new = generation(&project) > before;
         if is_new {
-            assert_eq!(log(&project), format!("{written} two"), "{point}: {said}");
+            assert_eq!(log(&project), format!("{written} moved two seen"), "{point}: {said}");
             project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do");
             assert_eq!(print(place, kind, &project, &volume), kept, "{point}");
             project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
@@ -320,9 +375,46 @@ fn killed_anywhere(place: &Place, kind: Kind) {
         // The old version has begun again, if it was stopped, and nothing else happened to its data.
         assert!(now[written.len()..].split_whitespace().all(|word| word == "one"), "{point}: {now}");
         written = now;
-        declare(&project, "two", "one");
+        declare_last(&project);
         project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do").says("web: nothing to do");
         eprintln!("{:<9} {point:<28} {}", kind.name(), if is_new { "new" } else { "old" });
+    }
+}
+
+/// The old and the new work on the same data: what is cut off ends at one of them, and the next upgrade goes on.
+fn shared_and_killed(place: &Place) {
+    let next = || {
+        let project = project(place, Kind::Embedded);
+        declare_next(&project);
+        project.declare("[release]\n", "[release]\nlane = \"compatible\"\n");
+        for file in ["1-moved.sh", "2-seen.sh"] {
+            let path = format!("migrations/2.0.0/{file}");
+            project.write(&path, &format!("# setpoint: idempotent = true\n{}", project.read(&path)));
+        }
+        project
+    };
+    let all = {
+        let project = next();
+        upgrade(&project).exits(0);
+        let within = WITHIN.iter().filter(|point| !point.starts_with("copy"));
+        points(&project).into_iter().chain(within.map(|&point| point.to_owned())).collect::<Vec<_>>()
+    };
+    for point in sample(all, 8) {
+        let project = next();
+        let said = killed_at(&project, &["upgrade", "--no-daemon"], &point);
+        until(&format!("all run after {point}"), || all_run(&project));
+        let is_new = generation(&project) > 0;
+        assert!(!is_new || log(&project).ends_with("moved two seen"), "{point}: {}: {said}", log(&project));
+        upgrade(&project).exits(0);
+        // What was done before it was cut off is not done again.
+        let log = log(&project);
+        assert!(["moved", "seen", "two"].iter().all(|word| log.contains(word)), "{point}: {log}");
+        let status = project.run(&["migrate", "status"]).stdout;
+        assert!(
+            status.lines().count() == 2 && status.lines().all(|line| line.contains(" done ")),
+            "{status}"
+        );
+        eprintln!("{:<9} {point:<28} {} (shared)", "embedded", if is_new { "new" } else { "old" });
     }
 }
 
@@ -344,7 +436,7 @@ fn volume(project: &Project) -> String {
 fn killed_twice(place: &Place, kind: Kind) {
     let project = project(place, kind);
     declare(&project, "one", "two");
-    let drop = format!("drop-copy {}.1", declared(&project));
+    let drop = format!("drop-volume {}.1", declared(&project));
     for undo in ["put-back db", "put-back web", &drop, "resume db", "resume web"] {
         for when in ["announced", "acted", "recorded"] {
             let mut command = project.command(&["upgrade", "--no-daemon"]);

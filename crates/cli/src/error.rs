@@ -15,7 +15,7 @@ use setpoint_runtime::reconciler::ReconcilerError;
 use setpoint_runtime::release::ReleaseError;
 use setpoint_runtime::secrets::SecretError;
 use setpoint_runtime::store::StoreError;
-use setpoint_runtime::upgrade::{ActiveError, UpgradeError};
+use setpoint_runtime::upgrade::{ActiveError, MigrationsError, UpgradeError};
 use setpoint_sandbox::SandboxError;
 
 use crate::output::span;
@@ -210,6 +210,17 @@ impl From<UpgradeError> for Failure {
     }
 }
 
+impl From<MigrationsError> for Failure {
+    fn from(error: MigrationsError) -> Self {
+        match error {
+            MigrationsError::Bad(error) => error.into(),
+            MigrationsError::Store(error) => error.into(),
+            MigrationsError::Engine(error) => error.into(),
+            MigrationsError::Io { .. } => Self::new(Exit::Failed, "migrations", error.to_string()),
+        }
+    }
+}
+
 impl From<BadVersion> for Failure {
     fn from(error: BadVersion) -> Self {
         Self::new(Exit::Usage, "bad-version", error.to_string())
@@ -228,6 +239,7 @@ impl From<ReleaseError> for Failure {
         let (message, hint) = (error.to_string(), error.hint());
         let (exit, kind) = match error {
             ReleaseError::Problem(problem) => return ApplyError::Problem(problem).into(),
+            ReleaseError::Migrations(error) => return error.into(),
             ReleaseError::Apply(error) => return error.into(),
             ReleaseError::Engine(error) => return error.into(),
             ReleaseError::Unknown { .. } | ReleaseError::Empty(_) => (Exit::NotFound, "no-version"),

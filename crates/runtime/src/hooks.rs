@@ -176,6 +176,22 @@ impl Runner<'_> {
         }
     }
 
+    /// Runs a command inside, as the account.
+    ///
+    /// # Errors
+    /// [`Failed`] with the end of its output.
+    pub fn inside(&self, phase: &str, argv: Vec<String>, limit: Duration) -> Result<(), Failed> {
+        let (env, user) = (self.session.clone(), Some(self.account.name.clone()));
+        let spec = ExecSpec { argv, env, cwd: None, user, io: Io::Captured };
+        match self.engine.exec(self.unit, &spec) {
+            Ok(process) => {
+                let log = Log::begin(&self.logs, phase).ok();
+                self.supervise(phase, log, vec![(None, process)], Some(limit)).map(drop)
+            }
+            Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+        }
+    }
+
     /// Runs a pack as root.
     ///
     /// # Errors

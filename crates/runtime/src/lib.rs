@@ -16,6 +16,7 @@ pub mod facts;
 pub mod failpoints;
 mod flatten;
 mod git;
+pub mod guest;
 pub mod hooks;
 mod host;
 pub mod image;

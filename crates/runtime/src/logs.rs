@@ -92,11 +92,12 @@ pub fn phases(folder: &Path) -> std::io::Result<Vec<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
+    let is_older = |name: &str| (1..=KEPT).any(|age| name.ends_with(&format!(".{age}")));
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(phase) = name.strip_suffix(".log").filter(|phase| !phase.contains('.')) {
+        if let Some(phase) = name.strip_suffix(".log").filter(|phase| !is_older(phase)) {
             found.push((entry.metadata()?.modified()?, phase.to_owned()));
         }
     }

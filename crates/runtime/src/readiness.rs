@@ -20,13 +20,21 @@ pub fn until(
     condition: Condition,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Option<Result<(), String>>, EngineError> {
+    let mut before = Progress::default();
     loop {
         let progress = engine.progress(unit)?;
         match come_to(condition, &progress) {
+            // Whoever keeps it running has ended it since it was looked at last: why, its check has said.
+            Some(Err(_))
+                if condition == Condition::Healthy && is_gone(&progress) && before.said.is_some() =>
+            {
+                return Ok(Some(Err(fails(&before))));
+            }
             Some(answer) => return Ok(Some(answer)),
             None if !goes_on() => return Ok(None),
             None => std::thread::sleep(PAUSE),
         }
+        before = progress;
     }
 }
 
@@ -53,11 +61,7 @@ pub fn healthy(progress: &Progress) -> Option<Result<(), String>> {
     match (progress.running, progress.health) {
         (false, _) => Some(Err(ended(progress))),
         (true, Some(Health::Healthy)) => Some(Ok(())),
-        (true, Some(Health::Unhealthy)) => {
-            let said = progress.said.iter().flat_map(|said| said.lines().last());
-            let said: String = said.map(|line| format!(": {line}")).collect();
-            Some(Err(format!("its health check fails{said}")))
-        }
+        (true, Some(Health::Unhealthy)) => Some(Err(fails(progress))),
         (true, Some(Health::Starting)) => None,
         (true, None) => Some(Err("it has no health check".to_owned())),
     }
@@ -76,6 +80,17 @@ pub fn completed(progress: &Progress) -> Option<Result<(), String>> {
         None if !progress.running => Some(Err(ended(progress))),
         None => None,
     }
+}
+
+/// Whether it does not run, and nobody saw how it ended.
+fn is_gone(progress: &Progress) -> bool {
+    !progress.running && progress.ended.is_none()
+}
+
+fn fails(progress: &Progress) -> String {
+    let said = progress.said.iter().flat_map(|said| said.lines().last());
+    let said: String = said.map(|line| format!(": {line}")).collect();
+    format!("its health check fails{said}")
 }
 
 fn ended(progress: &Progress) -> String {

@@ -2,93 +2,48 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use setpoint_model::manifest::{EnvValue, Hook};
+use setpoint_model::manifest::Hook;
 use setpoint_model::names::HookName;
-use setpoint_runtime::engine::{Account, Ended, ExecSpec, Io, Labels, Process, Seen};
+use setpoint_runtime::engine::{Ended, ExecSpec, Io, Labels, Process, Seen};
 use setpoint_runtime::events::{Event, Watcher};
-use setpoint_runtime::hooks::{Failed, Runner};
+use setpoint_runtime::guest::Guest;
+use setpoint_runtime::hooks::Failed;
 use setpoint_runtime::observe::Unit;
-use setpoint_runtime::secrets::{Mask, Values};
-use setpoint_runtime::session::Session;
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
 
-/// Who enters a unit, and what is given to him.
-pub(super) struct Guest {
-    pub(super) account: Account,
-    pub(super) variables: BTreeMap<String, String>,
-    values: Values,
-    inside: BTreeMap<String, String>,
+/// Who enters a unit: the user that was applied, or another one.
+pub(super) fn guest(context: &Context, unit: &Unit<'_>, user: Option<&str>) -> Result<Guest, Failure> {
+    let guest = Guest::new(unit, user)?;
+    if let Some(error) = &guest.unread {
+        context.output.progress(format!("what was applied for sessions cannot be read: {error}"));
+    }
+    Ok(guest)
 }
 
-impl Guest {
-    /// The user that was applied, or another one, with the environment that was applied. Reads neither the
-    /// state database nor any of the project's files, so that entering is fast.
-    pub(super) fn new(context: &Context, unit: &Unit<'_>, user: Option<&str>) -> Result<Self, Failure> {
-        let session = match Session::applied(&context.roots, &unit.id) {
-            Ok(Some(session)) => session,
-            Ok(None) => declared(unit),
-            Err(error) => {
-                context.output.progress(format!("what was applied for sessions cannot be read: {error}"));
-                declared(unit)
-            }
-        };
-        let account = unit.engine.account(&unit.id, user.unwrap_or(&session.user))?;
-        let of_session = session.secrets();
-        let of_hooks = unit.env.hooks.values().flat_map(|hook| hook.env.values()).flat_map(EnvValue::secrets);
-        let values = unit.secrets().kept_values(of_session.iter().chain(of_hooks))?;
-        let workspace = Path::new(&unit.env.workspace);
-        let inside = unit.environment_inside()?;
-        let variables = session.variables(unit.env.name.as_str(), &account, workspace, &values, &inside);
-        Ok(Self { account, variables, values, inside })
-    }
-
-    /// Runs a hook as a session would.
-    pub(super) fn run(
-        &self,
-        context: &Context,
-        unit: &Unit<'_>,
-        name: HookName,
-        hook: &Hook,
-        watcher: &dyn Watcher,
-    ) -> Result<(), Failed> {
-        let (phase, detail) = (name.to_string(), hook.run.to_string());
-        watcher.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
-        let began = Instant::now();
-        let runner = Runner {
-            engine: unit.engine,
-            unit: &unit.id,
-            files: &unit.project.files,
-            workspace: Path::new(&unit.env.workspace),
-            account: &self.account,
-            session: &self.variables,
-            inside: &self.inside,
-            secrets: &self.values,
-            mask: Mask::new(&self.values),
-            watcher,
-            cancel: &context.cancel,
-            logs: unit.logs(),
-        };
-        let result = runner.hook(name, hook);
-        let took = began.elapsed();
-        watcher.event(&match &result {
-            Ok(()) => Event::Done { phase, detail, took },
-            Err(failed) => Event::Failed { phase, detail, how: failed.failure.to_string(), took },
-        });
-        result
-    }
-}
-
-fn declared(unit: &Unit<'_>) -> Session {
-    let owner = || unit.engine.default_user(&unit.project.root);
-    let user = unit.env.user.clone().unwrap_or_else(owner);
-    Session::declared(unit.env, unit.project.manifest.project.name.as_str(), &user)
+/// Runs a hook as a session would.
+pub(super) fn run(
+    context: &Context,
+    unit: &Unit<'_>,
+    guest: &Guest,
+    (name, hook): (HookName, &Hook),
+    watcher: &dyn Watcher,
+) -> Result<(), Failed> {
+    let (phase, detail) = (name.to_string(), hook.run.to_string());
+    watcher.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
+    let began = Instant::now();
+    let result = guest.runner(unit, watcher, &context.cancel).hook(name, hook);
+    let took = began.elapsed();
+    watcher.event(&match &result {
+        Ok(()) => Event::Done { phase, detail, took },
+        Err(failed) => Event::Failed { phase, detail, how: failed.failure.to_string(), took },
+    });
+    result
 }
 
 /// What a unit carries, if it runs.
@@ -107,7 +62,7 @@ pub(super) fn attach(context: &Context, unit: &Unit<'_>, guest: &Guest) {
     let name = HookName::PostAttach;
     let Some(hook) = unit.env.hooks.get(&name) else { return };
     let list = LiveList::new(context.output);
-    if let Err(failed) = guest.run(context, unit, name, hook, &list) {
+    if let Err(failed) = run(context, unit, guest, (name, hook), &list) {
         drop(list);
         tell(context, unit, name, &failed);
     }

@@ -6,7 +6,7 @@ use setpoint_model::names::HookName;
 use setpoint_runtime::hooks;
 
 use super::SUCCESS;
-use super::attach::{Guest, running, tell};
+use super::attach::{self, guest, running, tell};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -44,10 +44,10 @@ impl Check {
         let unit = context.unit(engine.as_ref(), &project, env);
         running(&unit)?;
         context.stop_on_signals()?;
-        let guest = Guest::new(context, &unit, None)?;
+        let guest = guest(context, &unit, None)?;
         let list = LiveList::new(context.output);
         let began = Instant::now();
-        let result = guest.run(context, &unit, verify, hook, &list);
+        let result = attach::run(context, &unit, &guest, (verify, hook), &list);
         let took = began.elapsed();
         drop(list);
         match result {

@@ -3,7 +3,7 @@ use std::io::IsTerminal;
 use clap::Args;
 use setpoint_runtime::engine::{ExecSpec, Io};
 
-use super::attach::{Guest, add_terminal, enter, running};
+use super::attach::{add_terminal, enter, guest, running};
 use crate::context::Context;
 use crate::error::Failure;
 
@@ -34,7 +34,7 @@ impl Exec {
         let engine = context.engine(project.manifest.engine);
         let unit = context.unit(engine.as_ref(), &project, env);
         running(&unit)?;
-        let guest = Guest::new(context, &unit, self.user.as_deref())?;
+        let guest = guest(context, &unit, self.user.as_deref())?;
         let terminal = self.tty || (std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
         let mut variables = guest.variables;
         if terminal {

@@ -17,6 +17,7 @@ mod import;
 mod init;
 mod logs;
 mod man;
+mod migrate;
 mod open;
 mod pipelines;
 mod plan;
@@ -108,6 +109,7 @@ enum Command {
     Upgrade(upgrade::UpgradeCommand),
     Rollback(rollback::Rollback),
     History(history::History),
+    Migrate(migrate::Migrate),
     Recover(recover::Recover),
     Trust(trust::Trust),
     Bundle(bundle::BundleCommand),
@@ -173,6 +175,7 @@ impl Command {
             Self::Upgrade(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
             Self::History(command) => command.run(context),
+            Self::Migrate(command) => command.run(context),
             Self::Recover(command) => command.run(context),
             Self::Trust(command) => command.run(context),
             Self::Bundle(command) => command.run(context),

@@ -68,7 +68,8 @@ fn again(context: &Context, unit: &Unit<'_>, provision: Provision) -> Result<jso
     let _lock = context.lock(&mut store, unit, &command, &list)?;
     attach::running(unit)?;
     let look = unit.look(&store, &Options { provision, ..Options::default() })?;
-    let settings = Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false };
+    let settings =
+        Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false, idles: false };
     up::carry_out(context, unit, &mut store, look, &settings)
 }
 

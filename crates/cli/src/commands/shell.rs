@@ -3,7 +3,7 @@ use std::io::IsTerminal;
 use clap::Args;
 use setpoint_runtime::engine::{ExecSpec, Io};
 
-use super::attach::{Guest, add_terminal, attach, enter, running};
+use super::attach::{add_terminal, attach, enter, guest, running};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 
@@ -42,7 +42,7 @@ impl Shell {
         let engine = context.engine(project.manifest.engine);
         let unit = context.unit(engine.as_ref(), &project, env);
         running(&unit)?;
-        let guest = Guest::new(context, &unit, self.user.as_deref())?;
+        let guest = guest(context, &unit, self.user.as_deref())?;
         attach(context, &unit, &guest);
         let mut variables = guest.variables;
         add_terminal(context, &mut variables);

@@ -6,6 +6,7 @@ use setpoint_model::explain::describe;
 use setpoint_model::import::compose::Condition;
 use setpoint_model::manifest::{EngineKind, Env, Network, Note};
 use setpoint_model::plan::{Action, Options, Provision};
+use setpoint_model::release::MigrationError;
 use setpoint_runtime::adopt::in_its_place;
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::devcontainer::Lock;
@@ -18,8 +19,10 @@ use setpoint_runtime::readiness;
 use setpoint_runtime::reconciler::{self, Rules};
 use setpoint_runtime::secrets::{Secrets, Sources};
 use setpoint_runtime::store::{self, Store};
+use setpoint_runtime::upgrade;
 
-use super::{SUCCESS, daemon, plan};
+use super::upgrade::UpgradeCommand;
+use super::{SUCCESS, daemon, migrate, plan};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -73,13 +76,22 @@ impl Up {
         context.stop_on_signals()?;
         let engine = context.engine(project.manifest.engine);
         tell_notes(context, &project, engine.as_ref());
-        if envs.iter().any(|env| env.is_service()) {
+        let has_services = envs.iter().any(|env| env.is_service());
+        if has_services {
             keep_secrets_of_alerts(context, &project)?;
         }
+        let project = match has_services && self.migrate(context, engine.as_ref(), &project)? {
+            // Another generation is in effect.
+            true => context.completed(None, self.lock())?,
+            false => project,
+        };
         let mut done = Vec::new();
-        for env in envs {
+        for env in plan::with_dependencies(&project, plan::chosen(&project, &self.units)?) {
             wait_for_dependencies(context, engine.as_ref(), &project, env)?;
             done.push(self.bring_up(context, engine.as_ref(), &project, env)?);
+        }
+        if has_services {
+            self.note_version(context, &project)?;
         }
         if context.output.json {
             context.output.value(&json::Done { setpoint: json::VERSION, units: done });
@@ -116,7 +128,8 @@ impl Up {
         if self.pull {
             unit.ask_registry(&list, &context.cancel)?;
         }
-        let settings = Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false };
+        let settings =
+            Settings { watcher: &list, cancel: &context.cancel, command, is_withheld: false, idles: false };
         let mut look = unit.look(&store, &self.options())?;
         refuse_to_leave(context, &unit, look.row.as_ref())?;
         refuse_to_double(context, &unit, &look)?;
@@ -149,6 +162,47 @@ impl Up {
             daemon::ensure(context)?;
         }
         Ok(done)
+    }
+
+    /// Notes which version runs, of a project that is made of its own folder, once all of it does.
+    fn note_version(&self, context: &Context, project: &Project) -> Result<(), Failure> {
+        let version = &project.manifest.project.version;
+        let is_all = self.units.is_empty() && project.manifest.project.up.is_none();
+        if project.from.is_some() || *version == project.active.version || !is_all {
+            return Ok(());
+        }
+        let list = LiveList::new(context.output);
+        let _lock = context.project_lock(&project.root, "up", &list)?;
+        Ok(upgrade::note_version(&context.roots, &project.root, &project.active, version.as_deref())?)
+    }
+
+    /// Migrations are for an upgrade to carry out. Where there is no service yet, that makes them all, which is told.
+    fn migrate(&self, context: &Context, engine: &dyn Engine, project: &Project) -> Result<bool, Failure> {
+        if self.no_snapshot || !upgrade::may_migrate(project) {
+            return Ok(false);
+        }
+        let (version, lane) = (project.active.version.as_deref(), project.manifest.release.lane);
+        let due = match migrate::migrations(context, project)?.due(version, lane) {
+            // The version before works with what a later one left.
+            Err(MigrationError::Unknown { .. }) => return Ok(false),
+            due => due?,
+        };
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let services = project.manifest.envs.values().filter(|env| env.is_service());
+        for env in services {
+            if engine.observe(&UnitId::new(&project.root, &env.name))? != Seen::Absent {
+                let due: Vec<_> = due.iter().map(|planned| planned.id.to_string()).collect();
+                let message = format!("the data is to be migrated: {}\nNothing was done.", due.join(", "));
+                return Err(Failure::new(Exit::Consent, "needs-upgrade", message).hint(
+                    "`setpoint upgrade` does it on a copy, and goes back by itself if something is not well; \
+                     `setpoint up --no-snapshot` brings the services up without",
+                ));
+            }
+        }
+        UpgradeCommand::first(context, self.no_daemon)?;
+        Ok(true)
     }
 
     /// A new image works on the data of the one before as soon as it starts, and nothing leads back from there.

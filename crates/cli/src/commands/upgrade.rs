@@ -11,10 +11,10 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::{self, alert};
 use setpoint_runtime::release::{self, Kept, Releases, Wanted};
 use setpoint_runtime::store::Store;
-use setpoint_runtime::upgrade::{self, Changed, Declared, Patience, Place, Refused, Target};
+use setpoint_runtime::upgrade::{self, Changed, Declared, Migrations, Patience, Place, Refused, Target};
 
 use super::release::registry;
-use super::{SUCCESS, daemon, plan, up};
+use super::{SUCCESS, daemon, migrate, plan, up};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -56,9 +56,45 @@ struct Report<'a> {
     seconds: Option<f64>,
 }
 
+/// What an upgrade came to.
+enum End {
+    /// What is declared is in effect.
+    Nothing,
+    /// It would be this, in words.
+    Planned(Upgrade, String),
+    /// It was carried out.
+    Done(Upgrade, Changed),
+}
+
 impl UpgradeCommand {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         context.stop_on_signals()?;
+        let (project, end) = self.bring_about(context)?;
+        match end {
+            End::Nothing => {
+                context.output.note(format!("{}: nothing to do", title(&project)));
+                tell(context, false, None, None);
+            }
+            End::Planned(planned, words) => {
+                context.output.note(words);
+                tell(context, false, Some(&planned), None);
+            }
+            End::Done(planned, changed) => done(context, &project, &planned, changed),
+        }
+        Ok(SUCCESS)
+    }
+
+    /// Makes a project that has migrations, and nothing else yet.
+    pub(super) fn first(context: &Context, no_daemon: bool) -> Result<(), Failure> {
+        let command = Self { version: None, to_latest: false, dry_run: false, no_daemon };
+        let (project, end) = command.bring_about(context)?;
+        if let End::Done(planned, changed) = end {
+            context.output.note(ended(&project, &planned, changed));
+        }
+        Ok(())
+    }
+
+    fn bring_about(&self, context: &Context) -> Result<(Project, End), Failure> {
         let wanted = self.wanted()?;
         let root = Project::find(&context.folder)?;
         let list = LiveList::new(context.output);
@@ -101,19 +137,17 @@ impl UpgradeCommand {
             release: project.active.release.as_deref(),
             lane: release.lane,
             keep: release.keep,
+            migrations: &Migrations::of(&project, from, engine.as_ref(), &store)?,
         };
         let planned = upgrade::upgrade(&units, &gone, from, target)?;
         let Some(planned) = planned else {
-            context.output.note(format!("{}: nothing to do", title(&project)));
-            tell(context, false, None, None);
-            return Ok(SUCCESS);
+            return Ok((project, End::Nothing));
         };
         refuse_adopted(engine.as_ref(), &project, &planned)?;
         if self.dry_run {
             let named = before.iter().find_map(|_| planned.to.version.as_deref());
-            context.output.note(words(&title(&project), &planned, &services, named));
-            tell(context, false, Some(&planned), None);
-            return Ok(SUCCESS);
+            let words = words(&title(&project), &planned, &services, named);
+            return Ok((project.clone(), End::Planned(planned, words)));
         }
         let patience = Patience::of(release);
         // From here on its data is where the new one has it.
@@ -123,23 +157,26 @@ impl UpgradeCommand {
         let (roots, cancel) = (&context.roots, &context.cancel);
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let changed = carry_out(context, &place, &mut store, &project, &planned, Some(&declared), patience)?;
-        done(context, &project, &planned, changed);
         if !self.no_daemon {
             daemon::ensure(context)?;
         }
-        Ok(SUCCESS)
+        Ok((project, End::Done(planned, changed)))
     }
 }
 
 /// Says what is in effect now.
 pub(super) fn done(context: &Context, project: &Project, planned: &Upgrade, changed: Changed) {
+    context.output.note(ended(project, planned, changed));
+    tell(context, true, Some(planned), Some(changed));
+}
+
+fn ended(project: &Project, planned: &Upgrade, changed: Changed) -> String {
     let at = match planned.kind {
         Kind::Upgrade => "at",
         Kind::Rollback => "back at",
     };
     let (to, took, outage) = (shown(&planned.to), span(changed.took), outage(changed.outage));
-    context.output.note(format!("{} is {at} {to} after {took}{outage}", title(project)));
-    tell(context, true, Some(planned), Some(changed));
+    format!("{} is {at} {to} after {took}{outage}", title(project))
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
@@ -190,7 +227,7 @@ fn released(
             .hint(format!("`setpoint rollback {}` goes back, with the data as it was", origin.version)));
     }
     let kept = registry.fetch(&origin)?;
-    fits(project, &Releases::of(&context.roots).open(digest)?, &kept)?;
+    fits(&Releases::of(&context.roots).open(digest)?, &kept)?;
     let active = Active { release: Some(kept.digest.clone()), ..project.active.clone() };
     let (root, assignments) = (project.root.clone(), &context.assignments);
     let next = Project::of_release(&context.roots, root, from.clone(), active, None, assignments)?;
@@ -205,7 +242,7 @@ fn released(
 }
 
 /// Whether a release can follow another one.
-fn fits(project: &Project, now: &Kept, next: &Kept) -> Result<(), Failure> {
+fn fits(now: &Kept, next: &Kept) -> Result<(), Failure> {
     if now.bundle.project != next.bundle.project {
         let what = format!(
             "{} is the project `{}`, and this one is `{}`: its data would not be found",
@@ -214,16 +251,6 @@ fn fits(project: &Project, now: &Kept, next: &Kept) -> Result<(), Failure> {
             now.bundle.project
         );
         return Err(Failure::new(Exit::Usage, "other-project", what));
-    }
-    let new = next.bundle.migrations.iter().find(|migration| !now.bundle.migrations.contains(migration));
-    if let Some(migration) = new {
-        let what = format!(
-            "{} has the migration {}, and this version carries none out",
-            next.origin(),
-            migration.path
-        );
-        return Err(Failure::new(Exit::Usage, "migrations", what)
-            .hint(format!("a newer Setpoint does; {} stays as it is", title(project))));
     }
     Ok(())
 }
@@ -315,6 +342,10 @@ fn words(title: &str, planned: &Upgrade, services: &[&Env], named: Option<&str>)
         say(head, replaced(part));
         head = "";
     }
+    for migration in &planned.migrations {
+        say(head, migrate::plan_words(migration));
+        head = "";
+    }
     for env in services.iter().filter(|env| planned.part(&env.name).is_none()) {
         say("keep", format!("{}: not touched", env.name));
     }
@@ -351,6 +382,7 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let message = refused.to_string();
         match refused {
+            Refused::Migration(error) => error.into(),
             Refused::External { .. } => Self::new(Exit::Consent, "external-volume", message)
                 .hint("`lane = \"compatible\"` in [release] lets both versions work with the same data"),
             Refused::NotKept { .. } | Refused::NoEarlier => {

@@ -208,6 +208,7 @@ const FORMATS: &[Known] = &[
     known::<super::scalars::ImageReference>(),
     known::<super::scalars::HttpPath>(),
     known::<super::scalars::RepositoryAddress>(),
+    known::<super::scalars::ReleaseVersion>(),
     known::<super::scalars::NonEmpty>(),
     known::<super::env_value::EnvName>(),
     known::<super::env_value::EnvValue>(),

@@ -23,13 +23,10 @@ const fn later(path: &'static [&'static str], what: &'static str) -> NotYet {
     NotYet { path, value: None, code: "not-supported-yet", what, hint: None }
 }
 
-const NOT_YET: &[NotYet] = &[
-    later(&["release", "migrations"], "migrations are not supported by this version yet"),
-    NotYet {
-        hint: Some("what an agent's socket or a setting needs can come by `mounts` and `env`"),
-        ..later(&["env", "*", "forward"], "`forward` is not supported by this version yet")
-    },
-];
+const NOT_YET: &[NotYet] = &[NotYet {
+    hint: Some("what an agent's socket or a setting needs can come by `mounts` and `env`"),
+    ..later(&["env", "*", "forward"], "`forward` is not supported by this version yet")
+}];
 
 /// Reports what is not supported yet, and takes it out of the document.
 pub(super) fn refuse(document: &mut Document<'_>) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::release::migration::Defaults;
 use crate::release::{Lane, Repository};
 
 /// How one version of the services takes the place of another.
@@ -21,6 +22,8 @@ pub struct Release {
     pub steady: Duration,
     /// How long all are watched afterwards.
     pub bake: Duration,
+    /// What migrations have in common.
+    pub migrations: Defaults,
 }
 
 impl Default for Release {
@@ -33,6 +36,7 @@ impl Default for Release {
             verify: Duration::from_secs(60),
             steady: Duration::from_secs(2),
             bake: Duration::from_secs(5),
+            migrations: Defaults::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::format::{Format, Malformed, in_schema, text_format};
-use crate::release::Repository;
+use crate::release::{Repository, Version};
 
 /// How long something may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -194,6 +194,16 @@ text_format!(
         Repository::parse(text).map(String::from).map_err(|error| {
             Malformed::new("bad-repository", error.to_string()).hint("such as `ghcr.io/acme/shop`, without a version")
         })
+    }
+);
+
+text_format!(
+    /// A version of a project: three numbers.
+    ReleaseVersion, "version", pattern: Some(r"^v?[0-9]+\.[0-9]+\.[0-9]+"), example: "0.3.0",
+    |text: &str| {
+        Version::parse(text)
+            .map(|version| version.to_string())
+            .map_err(|error| Malformed::new("bad-version", error.to_string()).hint("such as `0.3.0`"))
     }
 );
 

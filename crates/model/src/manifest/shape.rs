@@ -15,7 +15,9 @@ use super::hook::{CommandText, WhenChanged};
 use super::paths::{HostPath, InputGlob, InsidePath, VisiblePath};
 use super::pipeline::{CacheWord, MatrixKey, OutputGlob, SharedFolder, StepCommand, StepEnvValue, Workdir};
 use super::project_name::ProjectName;
-use super::scalars::{FileMode, HttpPath, ImageReference, NonEmpty, Port, RepositoryAddress, Timeout, User};
+use super::scalars::{
+    FileMode, HttpPath, ImageReference, NonEmpty, Port, ReleaseVersion, RepositoryAddress, Timeout, User,
+};
 use super::secret::Form;
 use crate::names::{PackName, PipelineName, SecretName, StepName, UnitName};
 
@@ -119,6 +121,42 @@ pub(super) struct ReleaseSection {
     /// How long all are watched afterwards. Default: `5s`.
     #[schemars(extend("examples" = ["1m"]))]
     pub(super) bake: Option<Timeout>,
+    /// What migrations have in common that do not say otherwise.
+    #[serde(default)]
+    pub(super) migrations: MigrationsSection,
+}
+
+/// What migrations have in common that do not say otherwise.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MigrationsSection {
+    /// The service that they run in: with its image, its variables, secrets, networks and volumes.
+    #[schemars(extend("examples" = ["db"]))]
+    pub(super) r#in: Option<UnitName>,
+    /// `pre`, before that service starts, which is the default, or `post`, when it is well.
+    pub(super) stage: Option<StageWord>,
+    /// The programs that run them, by the endings of their names; the path of the file is added. What ends in `sh` is
+    /// run by `/bin/sh`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "sql": ["psql", "-v", "ON_ERROR_STOP=1", "-f"] }]))]
+    pub(super) run: BTreeMap<String, Vec<String>>,
+    /// How long one may take. Default: `30m`.
+    #[schemars(extend("examples" = ["2h"]))]
+    pub(super) timeout: Option<Timeout>,
+    /// The version up to which data has all of them that no ledger tells of: what an image brings with it, or what was
+    /// there before there was a ledger.
+    #[schemars(extend("examples" = ["0.2.0"]))]
+    pub(super) baseline: Option<ReleaseVersion>,
+}
+
+/// When a migration runs.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StageWord {
+    /// Before its service starts.
+    Pre,
+    /// When it is well.
+    Post,
 }
 
 /// What an upgrade does to data.

@@ -42,8 +42,6 @@ pub struct Bundle {
     pub images: BTreeMap<UnitName, PinnedImage>,
     /// Its files, by their paths from the project's folder, the manifest among them.
     pub files: BTreeMap<String, BundledFile>,
-    /// Its migrations, in order.
-    pub migrations: Vec<Migration>,
 }
 
 /// An image that means the same for ever.
@@ -65,21 +63,6 @@ pub struct BundledFile {
     /// Whether it can be executed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
-}
-
-/// A migration of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Migration {
-    /// The version that it belongs to.
-    pub version: String,
-    /// Its place among those of its version.
-    pub ordinal: u32,
-    /// What it is called.
-    pub name: String,
-    /// Its file, among those of the bundle.
-    pub path: String,
-    /// The SHA-256 of that.
-    pub sha256: String,
 }
 
 /// What is wrong with the list of a bundle.
@@ -111,9 +94,6 @@ pub enum BadBundle {
         /// What it says that it is.
         found: String,
     },
-    /// A migration is not what its file is.
-    #[error("its migration `{0}` is none of its files")]
-    Migration(String),
 }
 
 impl Bundle {
@@ -160,13 +140,6 @@ impl Bundle {
         if !self.files.contains_key(MANIFEST) {
             return Err(BadBundle::NoManifest);
         }
-        for migration in &self.migrations {
-            let file = self.files.get(&migration.path);
-            let parsed = Migration::of(&migration.path, &migration.sha256);
-            if file.is_none_or(|file| file.sha256 != migration.sha256) || parsed.as_ref() != Some(migration) {
-                return Err(BadBundle::Migration(migration.path.clone()));
-            }
-        }
         Ok(())
     }
 
@@ -205,39 +178,6 @@ pub fn is_within(path: &str) -> bool {
     path.len() <= 4096 && path.split('/').all(is_name)
 }
 
-/// The folder of migrations, from the project's.
-pub const MIGRATIONS: &str = "migrations";
-
-impl Migration {
-    /// The migration that a file is, by its path from the project's folder: `migrations/0.4.0/1-orders.sql`.
-    #[must_use]
-    pub fn of(path: &str, sha256: &str) -> Option<Self> {
-        let (version, file) = path.strip_prefix(MIGRATIONS)?.strip_prefix('/')?.split_once('/')?;
-        let version = Version::parse(version).ok()?;
-        let (ordinal, rest) = file.split_once('-')?;
-        let (name, _) = rest.split_once('.')?;
-        let is_digits = !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit());
-        let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if !is_digits || name.is_empty() || !name.chars().all(of_name) || rest.contains('/') {
-            return None;
-        }
-        Some(Self {
-            version: version.to_string(),
-            ordinal: ordinal.parse().ok()?,
-            name: name.to_owned(),
-            path: path.to_owned(),
-            sha256: sha256.to_owned(),
-        })
-    }
-}
-
-/// Migrations in the order in which they are carried out.
-#[must_use]
-pub fn in_order(mut migrations: Vec<Migration>) -> Vec<Migration> {
-    migrations.sort_by_cached_key(|of| (Version::parse(&of.version).ok(), of.ordinal, of.name.clone()));
-    migrations
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,7 +194,6 @@ mod tests {
             lane: None,
             images: BTreeMap::new(),
             files: paths.iter().map(file).collect(),
-            migrations: Vec::new(),
         }
     }
 
@@ -300,28 +239,5 @@ mod tests {
             assert!(one.carried(same).is_some() && one.carried(same) == two.carried(same), "{same}");
         }
         assert_eq!(one.carried("uploads"), None);
-    }
-
-    #[test]
-    fn migrations_are_told_by_their_paths_and_are_in_order() {
-        let of = |path: &str| Migration::of(path, "");
-        for none in [
-            "migrations/0001_initial.py",
-            "migrations/0.4.0/orders.sql",
-            "0.4.0/1-a.sql",
-            "migrations/x/1-a.sql",
-        ] {
-            assert_eq!(of(none), None, "{none}");
-        }
-        let found = ["0.10.0/1-c.sh", "0.4.0/10-b.sql", "v0.4.0/2-a.sql"];
-        let found = found.iter().filter_map(|path| of(&format!("migrations/{path}"))).collect();
-        let names: Vec<_> = in_order(found)
-            .into_iter()
-            .map(|of| format!("{}/{}-{}", of.version, of.ordinal, of.name))
-            .collect();
-        assert_eq!(names, ["0.4.0/2-a", "0.4.0/10-b", "0.10.0/1-c"]);
-        let mut listed = bundle(&["setpoint.toml", "migrations/0.4.0/1-a.sql"]);
-        listed.migrations = vec![Migration::of("migrations/0.4.0/1-a.sql", "11").unwrap()];
-        assert!(matches!(Bundle::parse(&listed.to_json()), Err(BadBundle::Migration(_))));
     }
 }

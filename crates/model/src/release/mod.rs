@@ -3,7 +3,11 @@
 
 mod active;
 pub mod bundle;
+pub mod ledger;
 mod lock;
+pub mod migration;
+#[cfg(test)]
+mod migration_tests;
 mod pin;
 #[cfg(test)]
 mod pin_tests;
@@ -15,8 +19,9 @@ mod upgrade;
 mod version;
 
 pub use active::Active;
-pub use bundle::{BadBundle, Bundle, BundledFile, Migration, PinnedImage};
+pub use bundle::{BadBundle, Bundle, BundledFile, PinnedImage};
 pub use lock::lock;
+pub use migration::{Migration, MigrationError, MigrationId};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};

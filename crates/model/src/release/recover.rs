@@ -9,8 +9,8 @@ pub enum Undo {
     /// Where the old instance was set aside: ends the new one, removes it or sets it aside where it came from there, and
     /// puts the old one in its place, with its record. Where there was no old one: removes the new one.
     PutBack(UnitName),
-    /// Removes a volume that was copied into.
-    DropCopy(String),
+    /// Removes a volume that was copied into, or made.
+    DropVolume(String),
     /// Starts the old instance as it was, if it does not run, and leads its ports to it.
     Resume(UnitName),
 }
@@ -20,7 +20,7 @@ impl std::fmt::Display for Undo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::PutBack(unit) => write!(f, "put-back {unit}"),
-            Self::DropCopy(volume) => write!(f, "drop-copy {volume}"),
+            Self::DropVolume(volume) => write!(f, "drop-volume {volume}"),
             Self::Resume(unit) => write!(f, "resume {unit}"),
         }
     }
@@ -49,7 +49,8 @@ pub fn recover(upgrade: &Upgrade, begun: &[Step], active: u64) -> Decision {
         return Decision::Forget;
     }
     let back = upgrade.parts.iter().rev().map(|part| Undo::PutBack(part.unit.clone()));
-    let drop = upgrade.copies.iter().map(|copy| Undo::DropCopy(copy.to.clone()));
+    let copies = upgrade.copies.iter().map(|copy| &copy.to);
+    let drop = copies.chain(&upgrade.makes).map(|volume| Undo::DropVolume(volume.clone()));
     let ran = upgrade.parts.iter().filter(|part| part.runs);
     let resume = ran.map(|part| Undo::Resume(part.unit.clone()));
     Decision::RollBack(back.chain(drop).chain(resume).collect())

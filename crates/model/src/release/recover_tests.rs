@@ -1,7 +1,9 @@
 //! A change that is killed anywhere, and a recovery that is killed anywhere, end at the old or at the new, whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::ledger::{Due, Planned};
+use super::migration::Stage;
 use super::*;
 use crate::names::UnitName;
 
@@ -16,7 +18,8 @@ struct World {
     instances: BTreeMap<UnitName, (u64, bool)>,
     /// What is set aside, by unit and generation that had it last: the generation that it was made for.
     aside: BTreeMap<(UnitName, u64), u64>,
-    volumes: BTreeSet<String>,
+    /// Volumes, each with what was done to its data.
+    volumes: BTreeMap<String, Vec<MigrationId>>,
     active: u64,
 }
 
@@ -27,7 +30,17 @@ impl World {
             Step::Fetch(_) | Step::Verify(_) | Step::Steady | Step::Publish(_) | Step::Bake | Step::Clean => {
             }
             Step::Freeze(unit) => self.instances.get_mut(unit).unwrap().1 = false,
-            Step::Copy(volume) => drop(self.volumes.insert(volume.clone())),
+            Step::Copy(volume) => {
+                let copy = upgrade.copies.iter().find(|copy| copy.to == *volume).unwrap();
+                drop(self.volumes.insert(volume.clone(), self.volumes[&copy.from].clone()));
+            }
+            Step::Migrate(id) => {
+                let planned = upgrade.migrations.iter().find(|planned| planned.id == *id).unwrap();
+                for volume in &planned.touches {
+                    let held = upgrade.to.volume(volume).to_owned();
+                    self.volumes.entry(held).or_default().push(id.clone());
+                }
+            }
             Step::SetAside(unit) => {
                 let (made_for, runs) = self.instances.remove(unit).unwrap();
                 assert!(!runs, "{unit} is set aside while it runs");
@@ -63,7 +76,7 @@ impl World {
                     self.instances.insert(unit.clone(), (made_for, false));
                 }
             }
-            Undo::DropCopy(volume) => drop(self.volumes.remove(volume)),
+            Undo::DropVolume(volume) => drop(self.volumes.remove(volume)),
             Undo::Resume(unit) => self.instances.get_mut(unit).unwrap().1 = true,
         }
     }
@@ -107,6 +120,17 @@ fn part(name: &str, is_there: bool, runs: bool, stays: bool, restores: Option<u6
     }
 }
 
+fn planned(id: &str, name: &str, stage: Stage, touches: &[&str]) -> Planned {
+    Planned {
+        id: MigrationId::try_from(id.to_owned()).unwrap(),
+        sha256: String::new(),
+        unit: unit(name),
+        stage,
+        due: Due::Run,
+        touches: touches.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
 /// An upgrade of one that stays, one that is stopped, one that comes and one that goes; and the way back from it.
 fn changes() -> [(Upgrade, World); 2] {
     let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
@@ -131,6 +155,12 @@ fn changes() -> [(Upgrade, World); 2] {
             part("gone", true, true, false, None),
         ],
         copies,
+        makes: vec!["new".to_owned()],
+        migrations: vec![
+            planned("1.0.0/1-a", "db", Stage::Pre, &["data"]),
+            planned("1.0.0/2-b", "db", Stage::Post, &["data"]),
+            planned("1.0.0/3-c", "fresh", Stage::Pre, &["data", "new"]),
+        ],
         keep: 1,
     };
     let before = World {
@@ -138,7 +168,7 @@ fn changes() -> [(Upgrade, World); 2] {
             .map(|(name, instance)| (unit(name), instance))
             .into(),
         aside: BTreeMap::new(),
-        volumes: ["data".to_owned()].into(),
+        volumes: [("data".to_owned(), Vec::new())].into(),
         active: 1,
     };
     let mut after = before.clone();
@@ -154,6 +184,8 @@ fn changes() -> [(Upgrade, World); 2] {
             part("gone", false, false, true, Some(1)),
         ],
         copies: Vec::new(),
+        makes: Vec::new(),
+        migrations: Vec::new(),
         ..upgrade.clone()
     };
     [(upgrade, before), (rollback, after)]
@@ -224,4 +256,36 @@ fn all_that_can_fail_without_touching_comes_first() {
         let first = steps.iter().position(Step::touches).unwrap();
         assert!(steps[first..].iter().all(Step::touches));
     }
+}
+
+#[test]
+fn a_migration_finds_what_it_needs() {
+    let [(mut upgrade, _), _] = changes();
+    let shown = |upgrade: &Upgrade| {
+        let steps = upgrade.steps();
+        let steps = steps.iter().map(ToString::to_string);
+        steps.filter(|step| step.starts_with("start") || step.starts_with("migrate")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        shown(&upgrade),
+        [
+            "migrate 1.0.0/1-a",
+            "start db",
+            "migrate 1.0.0/2-b",
+            "start idle",
+            "migrate 1.0.0/3-c",
+            "start fresh"
+        ]
+    );
+    assert_eq!(upgrade.check_order(), Ok(()));
+    // In what is there already, and is not replaced.
+    upgrade.migrations.insert(0, planned("0.9.0/1-z", "other", Stage::Post, &[]));
+    assert_eq!(shown(&upgrade)[..2], ["migrate 0.9.0/1-z", "migrate 1.0.0/1-a"]);
+    assert_eq!(upgrade.check_order(), Ok(()));
+    // What is only noted is when there is something to note it of.
+    upgrade.migrations[0].due = Due::Cover;
+    assert_eq!(shown(&upgrade).last().unwrap(), "migrate 0.9.0/1-z");
+    upgrade.migrations.push(planned("1.1.0/1-d", "db", Stage::Pre, &["data"]));
+    let error = upgrade.check_order().unwrap_err();
+    assert_eq!(error.to_string(), "1.1.0/1-d runs before db starts, which 1.0.0/3-c needs, that comes first");
 }

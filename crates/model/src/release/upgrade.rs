@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::active::Active;
+use super::ledger::{Due, Planned};
+use super::migration::{MigrationError, MigrationId, Stage};
 use crate::names::UnitName;
 
 /// Which way a change goes.
@@ -80,6 +82,12 @@ pub struct Upgrade {
     pub parts: Vec<Part>,
     /// What is copied.
     pub copies: Vec<Copy>,
+    /// Volumes that are not there yet, and will be.
+    #[serde(default)]
+    pub makes: Vec<String>,
+    /// What is done to the data, in order.
+    #[serde(default)]
+    pub migrations: Vec<Planned>,
     /// How many earlier generations are kept.
     pub keep: u64,
 }
@@ -100,6 +108,8 @@ pub enum Step {
     Start(UnitName),
     /// Waits until the new instance is well.
     Verify(UnitName),
+    /// Changes the data.
+    Migrate(MigrationId),
     /// Waits until all new instances have stayed well for a while.
     Steady,
     /// Makes the new generation the one in effect: from here on there is no way back but forward.
@@ -122,6 +132,7 @@ impl std::fmt::Display for Step {
             Self::SetAside(unit) => write!(f, "set-aside {unit}"),
             Self::Start(unit) => write!(f, "start {unit}"),
             Self::Verify(unit) => write!(f, "verify {unit}"),
+            Self::Migrate(id) => write!(f, "migrate {id}"),
             Self::Steady => f.write_str("steady"),
             Self::Commit => f.write_str("commit"),
             Self::Publish(unit) => write!(f, "publish {unit}"),
@@ -149,17 +160,60 @@ impl Upgrade {
             Kind::Upgrade => new().map(Step::Fetch).collect(),
             Kind::Rollback => Vec::new(),
         };
-        let started = new().flat_map(|unit| [Step::Start(unit.clone()), Step::Verify(unit)]);
         fetched
             .into_iter()
             .chain(old().rev().map(Step::Freeze))
             .chain(self.copies.iter().map(|copy| Step::Copy(copy.to.clone())))
             .chain(old().rev().map(Step::SetAside))
-            .chain(started)
+            .chain(self.started())
             .chain([Step::Steady, Step::Commit])
             .chain(new().map(Step::Publish))
             .chain([Step::Bake, Step::Clean])
             .collect()
+    }
+
+    /// New instances start each after what it depends on is well, and what a migration needs before that. Each runs before
+    /// its service starts, or when it is well; one whose service is no part runs in what is there.
+    fn started(&self) -> Vec<Step> {
+        let new: Vec<&UnitName> =
+            self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
+        let mut waiting = new.iter().copied();
+        let start = |unit: &UnitName| [Step::Start(unit.clone()), Step::Verify(unit.clone())];
+        let mut steps = Vec::new();
+        let (covered, run): (Vec<_>, Vec<_>) =
+            self.migrations.iter().partition(|migration| migration.due == Due::Cover);
+        for migration in run {
+            if let Some(needed) = needed(&new, migration) {
+                let begun = new.len() - waiting.len();
+                steps.extend(waiting.by_ref().take(needed.saturating_sub(begun)).flat_map(start));
+            }
+            steps.push(Step::Migrate(migration.id.clone()));
+        }
+        steps.extend(waiting.flat_map(start));
+        // The data is there by now, whatever it came with.
+        steps.extend(covered.into_iter().map(|migration| Step::Migrate(migration.id.clone())));
+        steps
+    }
+
+    /// Checks that no migration runs before the start of a service that an earlier one needs.
+    ///
+    /// # Errors
+    /// [`MigrationError::Order`] names the first.
+    pub fn check_order(&self) -> Result<(), MigrationError> {
+        let new: Vec<&UnitName> =
+            self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
+        let mut most: Option<(usize, &MigrationId)> = None;
+        for migration in self.migrations.iter().filter(|migration| migration.due != Due::Cover) {
+            let Some(needs) = needed(&new, migration) else { continue };
+            if let (Stage::Pre, Some((begun, earlier))) = (migration.stage, most)
+                && begun > needs
+            {
+                let (id, unit) = (migration.id.to_string(), migration.unit.clone());
+                return Err(MigrationError::Order { id, unit, earlier: earlier.to_string() });
+            }
+            most = Some(most.filter(|(begun, _)| *begun >= needs).unwrap_or((needs, &migration.id)));
+        }
+        Ok(())
     }
 
     /// The part of this name.
@@ -167,4 +221,13 @@ impl Upgrade {
     pub fn part(&self, unit: &UnitName) -> Option<&Part> {
         self.parts.iter().find(|part| part.unit == *unit)
     }
+}
+
+/// How many of the new instances have to be there for a migration; nothing where it runs in none of them.
+fn needed(new: &[&UnitName], migration: &Planned) -> Option<usize> {
+    let at = new.iter().position(|unit| **unit == migration.unit)?;
+    Some(match migration.stage {
+        Stage::Pre => at,
+        Stage::Post => at + 1,
+    })
 }

@@ -19,7 +19,7 @@ use setpoint_model::names::HookName;
 use setpoint_model::plan::{Cause, PlannedStep, Step, first_boot_owner, pack_owner};
 
 use crate::cancel::Cancel;
-use crate::engine::{EngineError, Hold, Pull, Seen, UnitSpec};
+use crate::engine::{EngineError, FirstProcess, Hold, Pull, Seen, UnitSpec};
 use crate::events::{Event, Watcher};
 use crate::facts::{FactsError, PACKS};
 use crate::hooks::{Failed, Failure, Runner};
@@ -107,6 +107,8 @@ pub struct Settings<'a> {
     pub command: String,
     /// Whether nobody from outside reaches what is started, until its ports are published.
     pub is_withheld: bool,
+    /// Whether its first process is to do nothing, whatever is declared: it is there for others to run in it.
+    pub idles: bool,
 }
 
 impl Unit<'_> {
@@ -124,7 +126,10 @@ impl Unit<'_> {
         if look.plan.is_empty() {
             return Ok(Applied::default());
         }
-        let spec = UnitSpec { is_withheld: settings.is_withheld, ..self.spec(&look)? };
+        let mut spec = UnitSpec { is_withheld: settings.is_withheld, ..self.spec(&look)? };
+        if settings.idles {
+            spec.first = FirstProcess::Idle;
+        }
         self.engine.check(&spec)?;
         let values = self.resolve_secrets(store, &look.facts)?;
         let made = self.made_files(&look, &values)?;

@@ -192,7 +192,8 @@ impl<'a> Services<'a> {
         let unit = self.unit(env);
         let heard = Heard { at: self.job.at, service: &env.name, tell: Mutex::new(self.tell.clone()) };
         let command = format!("run {} {}", self.shared.pipeline, self.job.step.name);
-        let settings = Settings { watcher: &heard, cancel: &self.job.cancel, command, is_withheld: false };
+        let settings =
+            Settings { watcher: &heard, cancel: &self.job.cancel, command, is_withheld: false, idles: false };
         let applied =
             unit.look(store, &Options::default()).and_then(|look| unit.apply(store, look, &settings));
         Ok(match applied {

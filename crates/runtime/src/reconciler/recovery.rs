@@ -8,17 +8,10 @@ use setpoint_model::reconcile::Alarm;
 
 use super::{Deed, Shared, alert, lock};
 use crate::cancel::Cancel;
-use crate::events::{Event, Watcher};
+use crate::events::Deaf;
 use crate::lock::ProjectLock;
 use crate::store::{Store, UpgradeRow};
 use crate::upgrade::{Patience, Place, Recovered, UpgradeError, recover};
-
-/// Hears nothing of the single steps.
-struct Deaf;
-
-impl Watcher for Deaf {
-    fn event(&self, _: &Event) {}
-}
 
 /// Begins with those that nobody works on. One that failed waits for a person.
 pub(super) fn begin<'scope>(scope: &'scope Scope<'scope, '_>, shared: &'scope Shared<'_>) {

@@ -9,6 +9,7 @@ use setpoint_model::release::{BadBundle, Origin, Version};
 use crate::apply::ApplyError;
 use crate::engine::EngineError;
 use crate::image::ImageError;
+use crate::upgrade::MigrationsError;
 
 /// Why a release was not made, fetched or taken into use.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum ReleaseError {
         /// What was asked for.
         wanted: Version,
     },
+    /// A migration is wrong.
+    #[error(transparent)]
+    Migrations(#[from] MigrationsError),
     /// Something of the manifest cannot be released.
     #[error("{}", .0.what)]
     Problem(Box<Problem>),
@@ -190,7 +194,7 @@ impl ReleaseError {
             Self::Missing { .. } => "`setpoint init oci://...` with its version fetches it again".to_owned(),
             Self::Image(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
-            Self::Problem(_) | Self::Apply(_) | Self::Io { .. } => return None,
+            Self::Problem(_) | Self::Migrations(_) | Self::Apply(_) | Self::Io { .. } => return None,
         })
     }
 }

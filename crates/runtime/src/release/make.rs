@@ -6,10 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use setpoint_model::manifest::{Act, Base, Env, EnvValue, OfService, Problem, needed_secrets};
 use setpoint_model::names::{SecretName, UnitName};
-use setpoint_model::release::bundle::{FORMAT, MANIFEST, MIGRATIONS, MOST_BYTES, in_order};
-use setpoint_model::release::{
-    Bundle, BundledFile, Migration, PinnedImage, Pins, Repository, Version, pinned,
-};
+use setpoint_model::release::bundle::{FORMAT, MANIFEST, MOST_BYTES};
+use setpoint_model::release::{Bundle, BundledFile, PinnedImage, Pins, Repository, Version, pinned};
 
 use super::error::ReleaseError;
 use super::parcel::Parcel;
@@ -17,6 +15,7 @@ use super::repository::Checkout;
 use crate::image::sha256_of;
 use crate::observe::Unit;
 use crate::project::Project;
+use crate::upgrade::declared_migrations;
 
 /// What is in the files of a release, by their paths from the project's folder.
 pub(super) struct Carried {
@@ -65,8 +64,12 @@ pub(super) fn carried(checkout: &Checkout<'_>, project: &Project) -> Result<Carr
         }
         wanted.extend(found);
     }
-    let migrations = checkout.files(&[literally(MIGRATIONS)])?;
-    wanted.extend(migrations.into_iter().filter(|path| Migration::of(path, "").is_some()));
+    for (migration, _) in declared_migrations(project)? {
+        if checkout.files(&[literally(&migration.path)])?.is_empty() {
+            return Err(not_in_git(&migration.path));
+        }
+        wanted.insert(migration.path);
+    }
     wanted.remove(MANIFEST);
     let mut carried = Carried { contents: BTreeMap::new(), executable: BTreeSet::new(), mounted };
     let mut bytes = 0;
@@ -184,7 +187,6 @@ pub(super) fn parcel(parts: Parts<'_>) -> Result<Parcel, ReleaseError> {
         (path.clone(), BundledFile { sha256, size: bytes.len() as u64, executable })
     };
     let files: BTreeMap<String, BundledFile> = contents.iter().map(file).collect();
-    let migrations = files.iter().filter_map(|(path, file)| Migration::of(path, &file.sha256)).collect();
     let bundle = Bundle {
         format: FORMAT,
         project: project.manifest.project.name.to_string(),
@@ -193,7 +195,6 @@ pub(super) fn parcel(parts: Parts<'_>) -> Result<Parcel, ReleaseError> {
         lane: project.manifest.release.lane,
         images,
         files,
-        migrations: in_order(migrations),
     };
     Parcel::make(bundle, &contents).map_err(ReleaseError::io("pack the files of", &project.root))
 }

@@ -216,7 +216,6 @@ mod tests {
             lane: None,
             images: BTreeMap::new(),
             files: contents.iter().map(file).collect(),
-            migrations: Vec::new(),
         }
     }
 

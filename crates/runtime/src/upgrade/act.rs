@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
 use setpoint_model::release::{Part, Step, Undo};
@@ -12,9 +13,10 @@ use super::health::Says;
 use super::{Change, UpgradeError, active};
 use crate::apply::{STOP_GRACE, Settings};
 use crate::engine::Seen;
+use crate::failpoints;
 use crate::observe::Unit;
 use crate::reconciler::{self, Rules};
-use crate::store::{Store, UpgradeOutcome, UpgradeRow};
+use crate::store::{LedgerOf, Store, UpgradeOutcome, UpgradeRow};
 
 impl<'a> Change<'a> {
     /// Does a step. Each may be done again.
@@ -27,6 +29,7 @@ impl<'a> Change<'a> {
             Step::SetAside(unit) => self.set_aside(unit).map_err(words),
             Step::Start(unit) => self.start(unit).map_err(words),
             Step::Verify(unit) => self.verify(unit),
+            Step::Migrate(id) => self.migrate(id),
             Step::Steady => self.watch(self.patience.steady, Says::expect_well),
             Step::Commit => self.commit().map_err(words),
             Step::Publish(unit) => self.publish(unit).map_err(words),
@@ -41,7 +44,7 @@ impl<'a> Change<'a> {
         let words = |error: UpgradeError| error.to_string();
         match undo {
             Undo::PutBack(unit) => self.put_back(unit).map_err(words),
-            Undo::DropCopy(volume) => self.drop_copy(volume).map_err(words),
+            Undo::DropVolume(volume) => self.drop_volume(volume).map_err(words),
             Undo::Resume(unit) => self.resume(unit).map_err(words),
         }
     }
@@ -58,14 +61,22 @@ impl<'a> Change<'a> {
 
     /// A unit as it is declared.
     fn declared(&self, unit: &UnitName) -> Option<Unit<'a>> {
+        self.unit(self.declared?.project.manifest.envs.get(unit)?)
+    }
+
+    /// A unit that is made of this.
+    pub(super) fn unit<'u>(&self, env: &'u Env) -> Option<Unit<'u>>
+    where
+        'a: 'u,
+    {
         let declared = self.declared?;
         Some(Unit {
             roots: self.place.roots,
             engine: self.place.engine,
             project: declared.project,
             owner: &declared.project.root,
-            env: declared.project.manifest.envs.get(unit)?,
-            id: self.id(unit),
+            env,
+            id: self.id(&env.name),
             variables: declared.variables,
             home: declared.home.clone(),
             refresh_secrets: false,
@@ -89,10 +100,14 @@ impl<'a> Change<'a> {
         Ok(engine.stop(&id, grace, self.place.cancel)?)
     }
 
-    fn copy(&self, volume: &str) -> Result<(), UpgradeError> {
+    fn copy(&mut self, volume: &str) -> Result<(), UpgradeError> {
         let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
         let Some(copy) = copy else { return Ok(()) };
-        Ok(self.place.engine.copy_volume(&self.id(&copy.of), &copy.from, &copy.to, self.place.cancel)?)
+        let (engine, cancel) = (self.place.engine, self.place.cancel);
+        engine.copy_volume(&self.id(&copy.of), &copy.from, &copy.to, cancel)?;
+        failpoints::at("copy.copied");
+        let of = LedgerOf { project_root: &self.root, engine: engine.capabilities().engine };
+        Ok(self.store.write(|writer| writer.copy_ledger(of, &copy.from, &copy.to))?)
     }
 
     fn set_aside(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
@@ -115,6 +130,7 @@ impl<'a> Change<'a> {
             cancel: self.place.cancel,
             command: format!("upgrade {unit}"),
             is_withheld: true,
+            idles: false,
         };
         let Some(unit) = self.declared(unit) else { return Ok(()) };
         let look = unit.look(self.store, &Options::default())?;
@@ -180,8 +196,11 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    fn drop_copy(&self, volume: &str) -> Result<(), UpgradeError> {
-        Ok(self.place.engine.remove_volume(volume)?)
+    fn drop_volume(&mut self, volume: &str) -> Result<(), UpgradeError> {
+        let engine = self.place.engine;
+        engine.remove_volume(volume)?;
+        let of = LedgerOf { project_root: &self.root, engine: engine.capabilities().engine };
+        Ok(self.store.write(|writer| writer.forget_ledger(of, volume))?)
     }
 
     fn resume(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
@@ -205,7 +224,7 @@ impl<'a> Change<'a> {
             }
         }
         for volume in self.outdated_volumes(kept_from)? {
-            self.place.engine.remove_volume(&volume)?;
+            self.drop_volume(&volume)?;
         }
         let gone = self.upgrade.parts.iter().filter(|part| !part.stays);
         for part in gone {

@@ -66,6 +66,23 @@ pub(crate) fn write(roots: &Roots, project_root: &Path, active: &Active) -> Resu
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))
 }
 
+/// Notes the version of the generation in effect, if it still is that one. The caller holds the project's lock.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub fn note_version(
+    roots: &Roots,
+    project_root: &Path,
+    in_effect: &Active,
+    version: Option<&str>,
+) -> Result<(), ActiveError> {
+    let active = read(roots, project_root)?;
+    if active.generation != in_effect.generation {
+        return Ok(());
+    }
+    write(roots, project_root, &Active { version: version.map(str::to_owned), ..active })
+}
+
 /// Forgets where the data of a project is that has none any more: it is where it is declared from now on.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use setpoint_model::names::UnitName;
 
 use crate::engine::{Engine, EngineError, UnitId};
+use crate::failpoints;
 use crate::paths::Roots;
 use crate::reconciler;
 use crate::secrets::Secrets;
@@ -40,7 +41,9 @@ impl Aside<'_> {
             let what = store::Aside { instance: row.unit.instance, records, intent };
             store.write(|writer| writer.put_aside(row.id, generation, &what))?;
         }
+        failpoints::at("set-aside.noted");
         self.engine.set_aside(&self.id(), generation)?;
+        failpoints::at("set-aside.moved");
         self.move_files(&self.files(), &self.files_of(generation))
     }
 
@@ -60,11 +63,13 @@ impl Aside<'_> {
     /// Puts the instance of a generation in its place, which is free, with all that was kept beside it.
     pub(super) fn put_back(&self, store: &mut Store, generation: u64) -> Result<(), UpgradeError> {
         self.engine.put_back(&self.id(), generation)?;
+        failpoints::at("put-back.moved");
         let files = self.files_of(generation);
         if files.exists() {
             remove_folder(&self.files())?;
             self.move_files(&files, &self.files())?;
         }
+        failpoints::at("put-back.unnoted");
         let Some(row) = self.row(store)? else { return Ok(()) };
         let Some(aside) = store.aside(row.id, generation)? else { return Ok(()) };
         store.write(|writer| {

@@ -7,6 +7,8 @@ mod act;
 mod active;
 mod aside;
 mod health;
+mod migrate;
+mod migrations;
 mod plan;
 mod recover;
 
@@ -30,8 +32,10 @@ use crate::store::{EntryKind, Store, StoreError, TxId, UpgradeOutcome};
 use crate::{failpoints, random};
 
 pub(crate) use active::write as set_active;
-pub use active::{ActiveError, read as active, reset as forget_data};
+pub use active::{ActiveError, note_version, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
+pub(crate) use migrations::declared as declared_migrations;
+pub use migrations::{Migrations, MigrationsError, may_migrate};
 pub use plan::{Refused, Target, rollback, upgrade};
 pub use recover::{Recovered, recover};
 

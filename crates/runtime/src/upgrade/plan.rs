@@ -7,9 +7,11 @@ use setpoint_model::fingerprint::LeafKey;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Action;
-use setpoint_model::release::{Active, Copy, Kind, Lane, Part, Upgrade};
+use setpoint_model::release::ledger::Due;
+use setpoint_model::release::migration::Stage;
+use setpoint_model::release::{Active, Copy, Kind, Lane, MigrationError, Part, Upgrade};
 
-use super::{UpgradeError, active};
+use super::{Migrations, UpgradeError, active};
 use crate::apply::STOP_GRACE;
 use crate::engine::{Engine, Seen, UnitId};
 use crate::observe::{Look, Unit};
@@ -29,6 +31,9 @@ pub enum Refused {
         /// Whose.
         unit: UnitName,
     },
+    /// A migration is wrong, or does not belong to the data.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
     /// Nothing is kept of the generation that is to be gone back to.
     #[error("nothing is kept of {wanted}; there is: {kept}")]
     NotKept {
@@ -61,6 +66,8 @@ pub struct Target<'a> {
     pub lane: Option<Lane>,
     /// How many earlier generations are kept.
     pub keep: u64,
+    /// What there is to migrate.
+    pub migrations: &'a Migrations,
 }
 
 /// The change to what is declared now; nothing where it is in effect. Units are in the order in which they start; those
@@ -75,12 +82,19 @@ pub fn upgrade(
     target: Target<'_>,
 ) -> Result<Option<Upgrade>, Refused> {
     let generation = from.generation + 1;
+    let migrations = target.migrations.due(from.version.as_deref(), target.lane)?;
+    let runs = || migrations.iter().filter(|planned| planned.due != Due::Cover);
+    let is_touched = |name: &String| runs().any(|planned| planned.touches.contains(name));
     let mut copies: Vec<Copy> = Vec::new();
-    let moved = units.iter().filter(|(_, look)| is_there(look) && look.moves());
-    for (unit, _) in moved {
+    for (unit, look) in units {
+        let moves = is_there(look) && look.moves();
         for volume in unit.env.service.iter().flat_map(|of| &of.volumes) {
             let is_known = copies.iter().any(|copy| copy.declared == volume.name);
-            if target.lane == Some(Lane::Compatible) || is_known {
+            let is_there = target.migrations.is_there(&volume.name);
+            if target.lane == Some(Lane::Compatible)
+                || is_known
+                || !(moves || (is_there && is_touched(&volume.name)))
+            {
                 continue;
             }
             if volume.external {
@@ -99,9 +113,11 @@ pub fn upgrade(
         let volumes = env.service.iter().flat_map(|of| &of.volumes);
         volumes.into_iter().any(|volume| copies.iter().any(|copy| copy.declared == volume.name))
     };
+    let is_stood_in =
+        |env: &Env| runs().any(|planned| planned.unit == env.name && planned.stage == Stage::Pre);
     let parts: Vec<Part> = units
         .iter()
-        .filter(|(unit, look)| is_changed(look) || has_copied(unit.env))
+        .filter(|(unit, look)| is_changed(look) || has_copied(unit.env) || is_stood_in(unit.env))
         .map(|(unit, look)| part(unit, look))
         .chain(gone.iter().filter(|(_, look)| is_there(look)).map(|(unit, look)| Part {
             stays: false,
@@ -110,13 +126,16 @@ pub fn upgrade(
         }))
         .collect();
     let release = target.release.map(str::to_owned);
-    if parts.is_empty() && release == from.release {
+    if parts.is_empty() && migrations.is_empty() && release == from.release {
         return Ok(None);
     }
+    let touched = runs().flat_map(|planned| &planned.touches).collect::<BTreeSet<_>>();
+    let makes = touched.into_iter().filter(|name| !target.migrations.is_there(name));
+    let makes = makes.map(|name| from.volume(name).to_owned()).collect();
     let mut volumes = from.volumes.clone();
     volumes.extend(copies.iter().map(|copy| (copy.declared.clone(), copy.to.clone())));
     let engine = units.first().map(|(unit, _)| unit.engine.capabilities().engine).unwrap_or_default();
-    Ok(Some(Upgrade {
+    let upgrade = Upgrade {
         kind: Kind::Upgrade,
         lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
         engine: engine.to_owned(),
@@ -124,8 +143,12 @@ pub fn upgrade(
         to: Active { generation, version: target.version.map(str::to_owned), release, volumes },
         parts,
         copies,
+        makes,
+        migrations,
         keep: target.keep,
-    }))
+    };
+    upgrade.check_order()?;
+    Ok(Some(upgrade))
 }
 
 fn is_there(look: &Look) -> bool {
@@ -258,6 +281,8 @@ pub fn rollback(
         from: now,
         parts,
         copies: Vec::new(),
+        makes: Vec::new(),
+        migrations: Vec::new(),
         keep: rows[0].upgrade.keep,
     }))
 }

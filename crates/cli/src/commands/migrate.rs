@@ -1,0 +1,183 @@
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+use setpoint_model::release::ledger::{self, Due, NO_VOLUME, Planned, Progress, Standing};
+use setpoint_model::release::migration::Stage;
+use setpoint_model::release::{Migration, MigrationError};
+use setpoint_runtime::project::Project;
+use setpoint_runtime::upgrade::Migrations;
+
+use super::SUCCESS;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::json;
+use crate::output::ago;
+
+/// Show which migrations were applied to the data, and which an upgrade would carry out
+///
+/// Migrations are the files `migrations/VERSION/NUMBER-NAME.*`. They are carried out by `upgrade`, and by the first `up`; each
+/// once, in order, on the copy of the data that the new version works on.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// How each migration stands on the data that is there
+    Status,
+    /// What an upgrade would carry out, in order
+    Plan,
+}
+
+/// `migrate status` and `migrate plan`.
+#[derive(Debug, Serialize)]
+struct Report {
+    setpoint: u32,
+    migrations: Vec<Line>,
+}
+
+/// A migration.
+#[derive(Debug, Serialize)]
+struct Line {
+    id: String,
+    /// `done`, `covered`, `due`, `asked` (it runs if its check says that it was not applied), `to-cover`, `unknown` (it is not
+    /// in this version), `wrong`.
+    standing: &'static str,
+    /// The service that it runs in; nothing of one that is unknown.
+    #[serde(rename = "in")]
+    unit: Option<String>,
+    /// `pre`, `post`.
+    stage: Option<Stage>,
+    /// The volumes that it touches, as they are declared.
+    touches: Vec<String>,
+    /// When it was applied.
+    at: Option<String>,
+    /// What is wrong.
+    why: Option<String>,
+}
+
+impl Migrate {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let project = context.project()?;
+        let all = migrations(context, &project)?;
+        let lines = match self.what {
+            What::Status => status(&all, &project),
+            What::Plan => {
+                let due = all.due(project.active.version.as_deref(), project.manifest.release.lane)?;
+                due.iter().map(planned).collect()
+            }
+        };
+        if context.output.json {
+            context.output.value(&Report { setpoint: json::VERSION, migrations: lines });
+            return Ok(SUCCESS);
+        }
+        match (&self.what, lines.is_empty()) {
+            (What::Status, true) => context.output.note("This project has no migrations."),
+            (What::Plan, true) => context.output.note("No migration is due."),
+            _ => lines.iter().for_each(|line| context.output.line(words(line))),
+        }
+        Ok(SUCCESS)
+    }
+}
+
+/// The migrations of a project, and how they stand on its data as it is.
+pub(super) fn migrations(context: &Context, project: &Project) -> Result<Migrations, Failure> {
+    let engine = context.engine(project.manifest.engine);
+    Ok(Migrations::of(project, &project.active, engine.as_ref(), &context.store()?)?)
+}
+
+fn status(all: &Migrations, project: &Project) -> Vec<Line> {
+    let at = |migration: &Migration| {
+        let rows = all.ledger.iter().filter(|row| row.applied.id == migration.id);
+        rows.map(|row| row.at).max().map(|at| at.to_string())
+    };
+    let line = |(migration, touches): &(Migration, Vec<String>)| {
+        let lane = project.manifest.release.lane;
+        let found = all
+            .on(project.active.version.as_deref(), lane, |data| ledger::standing(migration, touches, data));
+        let (standing, why) = match found {
+            Ok(Standing::Applied(Progress::Covered)) => ("covered", None),
+            Ok(Standing::Applied(_)) => ("done", None),
+            Ok(Standing::Due(due)) => (due_word(due), None),
+            Err(error) => ("wrong", Some(error.to_string())),
+        };
+        Line {
+            id: migration.id.to_string(),
+            standing,
+            unit: Some(migration.r#in.to_string()),
+            stage: Some(migration.stage),
+            touches: touches.iter().filter(|name| *name != NO_VOLUME).cloned().collect(),
+            at: at(migration).filter(|_| matches!(standing, "done" | "covered")),
+            why,
+        }
+    };
+    let mut lines: Vec<Line> = all.declared.iter().map(line).collect();
+    let is_known = |row: &&setpoint_runtime::store::LedgerRow| {
+        all.declared.iter().any(|(migration, _)| migration.id == row.applied.id)
+    };
+    lines.extend(all.ledger.iter().filter(|row| !is_known(row)).map(|row| Line {
+        id: row.applied.id.to_string(),
+        standing: "unknown",
+        unit: None,
+        stage: None,
+        touches: vec![row.volume.clone()],
+        at: Some(row.at.to_string()),
+        why: Some("it was applied to the data and is not in this version".to_owned()),
+    }));
+    lines
+}
+
+fn planned(planned: &Planned) -> Line {
+    Line {
+        id: planned.id.to_string(),
+        standing: due_word(planned.due),
+        unit: Some(planned.unit.to_string()),
+        stage: Some(planned.stage),
+        touches: planned.touches.iter().filter(|name| *name != NO_VOLUME).cloned().collect(),
+        at: None,
+        why: None,
+    }
+}
+
+fn due_word(due: Due) -> &'static str {
+    match due {
+        Due::Run => "due",
+        Due::Ask => "asked",
+        Due::Cover => "to-cover",
+    }
+}
+
+/// `  0.4.0/1-orders   done      2h ago`, `  0.4.0/2-index    due       in db, before it starts; on shop_data`
+fn words(line: &Line) -> String {
+    let when = line.at.as_ref().and_then(|at| at.parse().ok()).map(|at| ago(at, Timestamp::now()));
+    let place = line.unit.as_ref().map(|unit| match line.stage {
+        Some(Stage::Post) => format!("in {unit}, when it is well"),
+        _ => format!("in {unit}, before it starts"),
+    });
+    let on = (!line.touches.is_empty()).then(|| format!("; on {}", line.touches.join(", ")));
+    let rest = match when {
+        Some(when) => when,
+        None => format!("{}{}", place.unwrap_or_default(), on.unwrap_or_default()),
+    };
+    let why = line.why.as_ref().map(|why| format!("\n      {why}")).unwrap_or_default();
+    format!("  {:<28}  {:<8}  {rest}{why}", line.id, line.standing)
+}
+
+/// What is due, in the words of a plan.
+pub(super) fn plan_words(planned: &Planned) -> String {
+    let (id, unit) = (&planned.id, &planned.unit);
+    match (planned.due, planned.stage) {
+        (Due::Cover, _) => format!("note that the data has {id}"),
+        (Due::Ask, _) => format!("migrate {id} in {unit}, if its check says that it was not"),
+        (Due::Run, Stage::Pre) => format!("migrate {id} in the place of {unit}"),
+        (Due::Run, Stage::Post) => format!("migrate {id} in {unit}"),
+    }
+}
+
+impl From<MigrationError> for Failure {
+    fn from(error: MigrationError) -> Self {
+        Self::new(Exit::Manifest, "migrations", error.to_string()).hint(error.hint())
+    }
+}

@@ -1,0 +1,188 @@
+//! The ledger of migrations: what was applied to which data, and what is due on it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::migration::{Migration, MigrationError, MigrationId, Stage};
+use super::upgrade::Lane;
+use super::version::Version;
+use crate::names::UnitName;
+
+/// In the place of a volume's name: what migrations did that touch none.
+pub const NO_VOLUME: &str = "";
+
+/// How far a migration came on some data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// It was begun.
+    Begun,
+    /// It was done.
+    Done,
+    /// The data had it when it came here: nobody has run it.
+    Covered,
+}
+
+/// A migration as it was applied to some data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Which.
+    pub id: MigrationId,
+    /// The SHA-256 of its text, in hex.
+    pub sha256: String,
+    /// How far it came.
+    pub progress: Progress,
+}
+
+/// A volume that migrations touch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Whether it was there before.
+    pub is_there: bool,
+    /// What was applied to its data.
+    pub applied: Vec<Applied>,
+}
+
+/// The data that migrations run on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// The volumes as they are declared; [`NO_VOLUME`] for what touches none.
+    pub volumes: BTreeMap<String, Touched>,
+    /// Whether it is copied before, which is thrown away if one fails.
+    pub lane: Lane,
+    /// The version that has worked on it until now.
+    pub version: Option<&'a Version>,
+    /// The version up to which data has them all that no ledger tells of.
+    pub baseline: Option<&'a Version>,
+}
+
+/// What is to be done about a migration that is not in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Due {
+    /// It is run.
+    Run,
+    /// It is run if its check says that it was not applied.
+    Ask,
+    /// It is only noted: the data has it.
+    Cover,
+}
+
+/// How a migration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in the ledger.
+    Applied(Progress),
+    /// Something is to be done.
+    Due(Due),
+}
+
+/// A migration that is due, with what an upgrade has to know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Which.
+    pub id: MigrationId,
+    /// The SHA-256 of its text, in hex.
+    pub sha256: String,
+    /// The service that it runs in.
+    pub unit: UnitName,
+    /// When.
+    pub stage: Stage,
+    /// What is done about it.
+    pub due: Due,
+    /// The volumes whose ledger has it from then on, as they are declared.
+    pub touches: Vec<String>,
+}
+
+/// How a migration stands that touches these volumes.
+///
+/// # Errors
+/// Why what was applied and what is declared do not belong together.
+pub fn standing(
+    migration: &Migration,
+    touches: &[String],
+    data: &Data<'_>,
+) -> Result<Standing, MigrationError> {
+    let id = || migration.id.to_string();
+    let none = Touched::default();
+    let volumes: Vec<(&String, &Touched)> =
+        touches.iter().map(|name| (name, data.volumes.get(name).unwrap_or(&none))).collect();
+    let row = |of: &Touched| of.applied.iter().find(|was| was.id == migration.id).cloned();
+    let rows: Vec<Option<Applied>> = volumes.iter().map(|(_, of)| row(of)).collect();
+    if let Some(was) = rows.iter().flatten().find(|was| was.sha256 != migration.sha256) {
+        let (was, is) = (was.sha256.clone(), migration.sha256.clone());
+        return Err(MigrationError::Changed { id: id(), was, is });
+    }
+    let ended = |row: &Option<Applied>| row.as_ref().is_some_and(|was| was.progress != Progress::Begun);
+    let is_copied = data.lane == Lane::Breaking && touches.iter().all(|name| name != NO_VOLUME);
+    if rows.iter().all(ended) {
+        let is_covered = rows.iter().flatten().all(|was| was.progress == Progress::Covered);
+        return Ok(Standing::Applied(if is_covered { Progress::Covered } else { Progress::Done }));
+    }
+    if let (Some(to), Some(not_to)) = (rows.iter().position(ended), rows.iter().position(|row| !ended(row))) {
+        let name = |at: usize| volumes[at].0.clone();
+        return Err(MigrationError::Partly { id: id(), to: name(to), not_to: name(not_to) });
+    }
+    if rows.iter().any(Option::is_some) {
+        return match migration.idempotent {
+            true => Ok(Standing::Due(Due::Run)),
+            false => Err(MigrationError::HalfApplied { id: id() }),
+        };
+    }
+    let version = migration.id.version();
+    let is_new = || volumes.iter().all(|(_, of)| !of.is_there);
+    let has_ledger = || volumes.iter().any(|(_, of)| !of.applied.is_empty());
+    let due = if data.baseline.is_some_and(|baseline| version <= baseline) {
+        Due::Cover
+    } else if is_new() || has_ledger() || data.version.is_some_and(|now| version > now) {
+        Due::Run
+    } else if migration.check.is_some() {
+        Due::Ask
+    } else {
+        return Err(MigrationError::Unverified { id: id() });
+    };
+    if due != Due::Cover && !is_copied && !migration.idempotent && !is_new() {
+        return Err(MigrationError::NotRepeatable { id: id() });
+    }
+    Ok(Standing::Due(due))
+}
+
+/// What is to be done on some data, in order. Each migration comes with the volumes that it touches.
+///
+/// # Errors
+/// Why what was applied and what is declared do not belong together.
+pub fn due(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> Result<Vec<Planned>, MigrationError> {
+    let mut declared: Vec<&(Migration, Vec<String>)> = declared.iter().collect();
+    declared.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
+    if let Some(pair) = declared.windows(2).find(|pair| pair[0].0.id.same_place(&pair[1].0.id)) {
+        let (one, other) = (pair[0].0.id.to_string(), pair[1].0.id.to_string());
+        return Err(MigrationError::SamePlace { one, other });
+    }
+    let is_declared = |id: &MigrationId| declared.iter().any(|(migration, _)| migration.id == *id);
+    let applied = data.volumes.values().flat_map(|of| &of.applied);
+    if let Some(unknown) = applied.map(|was| &was.id).find(|id| !is_declared(id)) {
+        return Err(MigrationError::Unknown { id: unknown.to_string() });
+    }
+    let mut last = None;
+    let mut planned: Vec<Planned> = Vec::new();
+    for (migration, touches) in declared {
+        match standing(migration, touches, data)? {
+            Standing::Applied(_) => last = Some(&migration.id),
+            Standing::Due(due) => planned.push(Planned {
+                id: migration.id.clone(),
+                sha256: migration.sha256.clone(),
+                unit: migration.r#in.clone(),
+                stage: migration.stage,
+                due,
+                touches: touches.clone(),
+            }),
+        }
+    }
+    match (planned.first(), last) {
+        (Some(first), Some(later)) if *later > first.id => {
+            Err(MigrationError::Gap { id: first.id.to_string(), later: later.to_string() })
+        }
+        _ => Ok(planned),
+    }
+}

@@ -1,0 +1,170 @@
+use super::ledger::{Applied, Data, Due, NO_VOLUME, Planned, Progress, Standing, Touched, due, standing};
+use super::migration::{Defaults, Migration, MigrationError, MigrationId, Stage};
+use super::upgrade::Lane;
+use super::version::Version;
+use crate::names::UnitName;
+
+fn id(text: &str) -> MigrationId {
+    MigrationId::try_from(text.to_owned()).unwrap()
+}
+
+fn parse(path: &str, text: &str, defaults: &Defaults) -> Result<Option<Migration>, MigrationError> {
+    Migration::parse(path, text, "c0ffee".to_owned(), defaults)
+}
+
+/// A migration in `db`, whose checksum is its name, and which touches `data`.
+fn migration(text: &str) -> (Migration, Vec<String>) {
+    let path = format!("migrations/{text}.sh");
+    let found = Migration::parse(&path, "# setpoint: in = \"db\"\n", text.to_owned(), &Defaults::default());
+    (found.unwrap().unwrap(), vec!["data".to_owned()])
+}
+
+fn applied(text: &str, progress: Progress) -> Applied {
+    Applied { id: id(text), sha256: text.to_owned(), progress }
+}
+
+/// Data that is there, with this ledger.
+fn data(done: &[&str]) -> Data<'static> {
+    let applied = done.iter().map(|text| applied(text, Progress::Done)).collect();
+    let volumes = [("data".to_owned(), Touched { is_there: true, applied })].into();
+    Data { volumes, lane: Lane::Breaking, version: None, baseline: None }
+}
+
+fn names(planned: &[Planned]) -> Vec<(String, Due)> {
+    planned.iter().map(|planned| (planned.id.to_string(), planned.due)).collect()
+}
+
+#[test]
+fn a_path_says_version_place_and_name() {
+    let (found, ending) = MigrationId::of("migrations/v0.4.0/10-orders-by-day.sql").unwrap().unwrap();
+    assert_eq!((found.to_string().as_str(), ending), ("0.4.0/10-orders-by-day", "sql"));
+    assert!(id("0.4.0/2-b") < id("0.4.0/10-a") && id("0.9.0/1-a") < id("0.10.0/1-a"));
+    for elsewhere in
+        ["migrations/0001_initial.py", "migrations/x/1-a.sql", "src/0.4.0/1-a.sql", "migrations/0.4.0/.keep"]
+    {
+        assert_eq!(MigrationId::of(elsewhere), Ok(None), "{elsewhere}");
+    }
+    for bad in ["a.sql", "1.sql", "1-a", "x/1-a.sh", "1-a b.sh", "1-a.up.sh", "-1-a.sh"] {
+        let path = format!("migrations/0.4.0/{bad}");
+        let found = MigrationId::of(&path);
+        assert!(matches!(found, Err(MigrationError::Path { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn a_head_says_how_it_runs() {
+    let text = "#!/bin/sh\n# Orders.\n# setpoint: in = \"web\"\n# setpoint: idempotent = true\n\necho\n# setpoint: in = \"no\"\n";
+    let read = parse("migrations/1.0.0/1-a.sh", text, &Defaults::default()).unwrap().unwrap();
+    assert_eq!((read.r#in.as_str(), read.idempotent, read.stage), ("web", true, Stage::Pre));
+    assert_eq!(read.run, ["/bin/sh"]);
+    let defaults = Defaults {
+        r#in: Some(UnitName::new("db").unwrap()),
+        stage: Some(Stage::Post),
+        run: [("sql".to_owned(), vec!["psql".to_owned(), "-f".to_owned()])].into(),
+        ..Defaults::default()
+    };
+    let sql = |text: &str| parse("migrations/1.0.0/1-a.sql", text, &defaults);
+    let read = sql("-- setpoint: check = \"test -e /x\"\n-- setpoint: timeout = \"5s\"\nSELECT 1;\n")
+        .unwrap()
+        .unwrap();
+    assert_eq!((read.run.join(" "), read.stage), ("psql -f".to_owned(), Stage::Post));
+    assert_eq!(
+        (read.check.unwrap().join(" "), read.timeout.as_secs()),
+        ("/bin/sh -c test -e /x".to_owned(), 5)
+    );
+    for (text, says) in [
+        ("-- setpoint: inn = 1\n", "unknown field"),
+        ("-- setpoint: in = \"X\"\n", "lower-case"),
+        ("-- setpoint: timeout = \"5\"\n", "not a duration"),
+        ("-- setpoint: stage = \"now\"\n", "unknown variant"),
+        ("-- setpoint: check = []\n", "no program"),
+    ] {
+        let error = sql(text).unwrap_err().to_string();
+        assert!(error.contains(says) && error.starts_with("migrations/1.0.0/1-a.sql:1:"), "{error}");
+    }
+    let nobody = parse("migrations/1.0.0/1-a.sql", "", &Defaults::default());
+    assert!(nobody.unwrap_err().to_string().contains("in which service"));
+}
+
+#[test]
+fn what_was_not_applied_runs_in_order() {
+    let declared = ["0.2.0/1-b", "0.1.0/2-x", "0.1.0/1-a", "0.10.0/1-z"].map(migration);
+    let run = |names: &[&str]| names.iter().map(|&name| (name.to_owned(), Due::Run)).collect::<Vec<_>>();
+    let mut fresh = data(&[]);
+    fresh.volumes.clear();
+    let all = names(&due(&declared, &fresh).unwrap());
+    assert_eq!(all, run(&["0.1.0/1-a", "0.1.0/2-x", "0.2.0/1-b", "0.10.0/1-z"]));
+    let rest = due(&declared, &data(&["0.1.0/1-a", "0.1.0/2-x"])).unwrap();
+    assert_eq!(names(&rest), run(&["0.2.0/1-b", "0.10.0/1-z"]));
+    assert!(
+        due(&declared, &data(&["0.1.0/1-a", "0.1.0/2-x", "0.2.0/1-b", "0.10.0/1-z"])).unwrap().is_empty()
+    );
+}
+
+#[test]
+fn what_does_not_belong_together_is_named() {
+    let declared = ["0.1.0/1-a", "0.2.0/1-b"].map(migration);
+    let gap = MigrationError::Gap { id: "0.1.0/1-a".to_owned(), later: "0.2.0/1-b".to_owned() };
+    assert_eq!(due(&declared, &data(&["0.2.0/1-b"])), Err(gap));
+    let unknown = MigrationError::Unknown { id: "0.3.0/1-c".to_owned() };
+    assert_eq!(due(&declared, &data(&["0.1.0/1-a", "0.3.0/1-c"])), Err(unknown));
+    let mut other = data(&["0.1.0/1-a"]);
+    other.volumes.get_mut("data").unwrap().applied[0].sha256 = "other".to_owned();
+    let changed = MigrationError::Changed {
+        id: "0.1.0/1-a".to_owned(),
+        was: "other".to_owned(),
+        is: "0.1.0/1-a".to_owned(),
+    };
+    assert_eq!(due(&declared, &other), Err(changed));
+    let same = ["0.1.0/1-a", "0.1.0/1-b"].map(migration);
+    assert!(matches!(due(&same, &data(&[])), Err(MigrationError::SamePlace { .. })));
+    let (both, _) = migration("0.1.0/1-a");
+    let touches = ["data".to_owned(), "files".to_owned()];
+    let found = standing(&both, &touches, &data(&["0.1.0/1-a"]));
+    assert!(matches!(found, Err(MigrationError::Partly { not_to, .. }) if not_to == "files"));
+}
+
+#[test]
+fn data_that_no_ledger_tells_of_is_looked_at() {
+    let (old, new) = (Version::parse("0.1.0").unwrap(), Version::parse("0.2.0").unwrap());
+    let mut declared = ["0.2.0/1-b"].map(migration);
+    let due_on = |declared: &[(Migration, Vec<String>)], data: &Data<'_>| {
+        due(declared, data).map(|planned| planned[0].due)
+    };
+    // What comes after the version that has worked on it cannot have been applied.
+    assert_eq!(due_on(&declared, &Data { version: Some(&old), ..data(&[]) }), Ok(Due::Run));
+    let unverified = Err(MigrationError::Unverified { id: "0.2.0/1-b".to_owned() });
+    for version in [None, Some(&new)] {
+        assert_eq!(due_on(&declared, &Data { version, ..data(&[]) }), unverified);
+    }
+    assert_eq!(due_on(&declared, &Data { baseline: Some(&new), ..data(&[]) }), Ok(Due::Cover));
+    declared[0].0.check = Some(vec!["true".to_owned()]);
+    assert_eq!(due_on(&declared, &data(&[])), Ok(Due::Ask));
+}
+
+#[test]
+fn on_data_that_is_not_copied_only_what_may_be_repeated_runs() {
+    let mut declared = ["0.2.0/1-a", "0.1.0/1-x"].map(migration);
+    let shared = |progress: &[Applied]| {
+        let volumes = [("data".to_owned(), Touched { is_there: true, applied: progress.to_vec() })].into();
+        Data { volumes, lane: Lane::Compatible, version: None, baseline: None }
+    };
+    let before = applied("0.1.0/1-x", Progress::Done);
+    let begun = [before.clone(), applied("0.2.0/1-a", Progress::Begun)];
+    assert!(matches!(
+        due(&declared, &shared(std::slice::from_ref(&before))),
+        Err(MigrationError::NotRepeatable { .. })
+    ));
+    assert!(matches!(due(&declared, &shared(&begun)), Err(MigrationError::HalfApplied { .. })));
+    declared[0].0.idempotent = true;
+    assert_eq!(due(&declared, &shared(&begun)).unwrap().len(), 1);
+    // What touches no volume is on no copy either.
+    let (mut nowhere, _) = migration("0.2.0/1-a");
+    let touches = [NO_VOLUME.to_owned()];
+    let mut elsewhere = data(&[]);
+    elsewhere.volumes = [(NO_VOLUME.to_owned(), Touched { is_there: true, applied: vec![before] })].into();
+    let found = standing(&nowhere, &touches, &elsewhere);
+    assert!(matches!(found, Err(MigrationError::NotRepeatable { .. })));
+    nowhere.idempotent = true;
+    assert_eq!(standing(&nowhere, &touches, &elsewhere), Ok(Standing::Due(Due::Run)));
+}

@@ -1,0 +1,225 @@
+//! The migrations that a project declares, and how they stand on its data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use setpoint_model::names::UnitName;
+use setpoint_model::release::ledger::{self, Data, NO_VOLUME, Planned, Touched};
+use setpoint_model::release::migration::FOLDER;
+use setpoint_model::release::{Active, Lane, Migration, MigrationError, MigrationId, Version};
+use sha2::{Digest as _, Sha256};
+
+use crate::engine::{Engine, EngineError};
+use crate::project::Project;
+use crate::store::{LedgerOf, LedgerRow, Store, StoreError};
+
+/// Why it cannot be told which migrations there are.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationsError {
+    /// One is wrong, or does not belong to the data.
+    #[error(transparent)]
+    Bad(#[from] MigrationError),
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The state failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The migrations that a project declares, and how they stand on its data.
+#[derive(Debug, Clone, Default)]
+pub struct Migrations {
+    /// Each with the volumes that it touches, as they are declared, in order.
+    pub declared: Vec<(Migration, Vec<String>)>,
+    /// What is known of those volumes.
+    pub touched: BTreeMap<String, Touched>,
+    /// The ledger of the volumes that hold the data.
+    pub ledger: Vec<LedgerRow>,
+    baseline: Option<Version>,
+}
+
+impl Migrations {
+    /// Reads them. Data lies where a generation has it.
+    ///
+    /// # Errors
+    /// [`MigrationsError`] if one is wrong, or it cannot be told.
+    pub fn of(
+        project: &Project,
+        active: &Active,
+        engine: &dyn Engine,
+        store: &Store,
+    ) -> Result<Self, MigrationsError> {
+        let declared = declared(project)?;
+        if declared.is_empty() {
+            return Ok(Self::default());
+        }
+        let names: BTreeSet<&String> = declared.iter().flat_map(|(_, touches)| touches).collect();
+        let held: Vec<String> = names.iter().map(|name| active.volume(name).to_owned()).collect();
+        let ids = engine.volume_ids(&held)?;
+        let of = LedgerOf { project_root: &project.root, engine: engine.capabilities().engine };
+        let is_of = |row: &LedgerRow| row.volume == NO_VOLUME || ids.get(&row.volume) == Some(&row.volume_id);
+        let ledger: Vec<LedgerRow> = store.ledger(of)?.into_iter().filter(is_of).collect();
+        let touched = |name: &String| {
+            let held = active.volume(name);
+            let rows = ledger.iter().filter(|row| row.volume == held);
+            let is_there = name == NO_VOLUME || ids.contains_key(held);
+            (name.clone(), Touched { is_there, applied: rows.map(|row| row.applied.clone()).collect() })
+        };
+        let touched = names.into_iter().map(touched).collect();
+        let baseline = project.manifest.release.migrations.baseline.clone();
+        Ok(Self { declared, touched, ledger, baseline })
+    }
+
+    /// The data as these migrations find it.
+    pub fn on<T>(&self, version: Option<&str>, lane: Option<Lane>, ask: impl FnOnce(&Data<'_>) -> T) -> T {
+        let version = version.and_then(|version| Version::parse(version).ok());
+        ask(&Data {
+            volumes: self.touched.clone(),
+            lane: lane.unwrap_or(Lane::Breaking),
+            version: version.as_ref(),
+            baseline: self.baseline.as_ref(),
+        })
+    }
+
+    /// Whether a volume is there that is declared by this name, as far as one of them touches it.
+    pub(super) fn is_there(&self, volume: &str) -> bool {
+        self.touched.get(volume).is_some_and(|of| of.is_there)
+    }
+
+    /// What is to be done, in order, where a version has worked on the data until now.
+    ///
+    /// # Errors
+    /// Why what was applied and what is declared do not belong together.
+    pub fn due(&self, version: Option<&str>, lane: Option<Lane>) -> Result<Vec<Planned>, MigrationError> {
+        self.on(version, lane, |data| ledger::due(&self.declared, data))
+    }
+}
+
+/// Whether a project may have migrations: none is read.
+#[must_use]
+pub fn may_migrate(project: &Project) -> bool {
+    project.files.join(FOLDER).is_dir()
+}
+
+/// The migrations of a project, in order, each with the volumes that it touches, as they are declared.
+pub(crate) fn declared(project: &Project) -> Result<Vec<(Migration, Vec<String>)>, MigrationsError> {
+    let mut declared = Vec::new();
+    for (path, file) in files(project)? {
+        if let Some((migration, _)) = read(project, &path, &file)? {
+            let touches = touches(project, &migration)?;
+            declared.push((migration, touches));
+        }
+    }
+    declared.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
+    Ok(declared)
+}
+
+/// The files below the folder of migrations that may be some, by their paths from the project's folder.
+fn files(project: &Project) -> Result<Vec<(String, PathBuf)>, MigrationsError> {
+    let mut found = Vec::new();
+    for (version, folder) in entries(&project.files.join(FOLDER))? {
+        if Version::parse(&version).is_ok() && folder.is_dir() {
+            let within = entries(&folder)?.into_iter();
+            found.extend(within.map(|(file, path)| (format!("{FOLDER}/{version}/{file}"), path)));
+        }
+    }
+    Ok(found)
+}
+
+/// What is in a folder, by name; nothing if it is not there.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, MigrationsError> {
+    let failed = |source| MigrationsError::Io { path: folder.to_owned(), source };
+    let read = match fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        read => read.map_err(failed)?,
+    };
+    let named = |entry: io::Result<fs::DirEntry>| {
+        entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+    };
+    read.map(named).collect::<io::Result<_>>().map_err(failed)
+}
+
+/// A migration, and its text.
+fn read(project: &Project, path: &str, file: &Path) -> Result<Option<(Migration, String)>, MigrationsError> {
+    if MigrationId::of(path)?.is_none() {
+        return Ok(None);
+    }
+    let bytes = fs::read(file).map_err(|source| MigrationsError::Io { path: file.to_owned(), source })?;
+    let sha256 = format!("{:x}", Sha256::digest(&bytes));
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
+        MigrationsError::Io { path: file.to_owned(), source }
+    })?;
+    let migration = Migration::parse(path, &text, sha256, &project.manifest.release.migrations)?;
+    Ok(migration.map(|migration| (migration, text)))
+}
+
+/// A migration as it was planned, and its text.
+pub(super) fn planned(project: &Project, planned: &Planned) -> Result<(Migration, String), String> {
+    for (path, file) in files(project).map_err(|error| error.to_string())? {
+        let found = read(project, &path, &file).map_err(|error| error.to_string())?;
+        if let Some((migration, text)) = found.filter(|(migration, _)| migration.id == planned.id) {
+            return match migration.sha256 == planned.sha256 {
+                true => Ok((migration, text)),
+                false => Err(format!("{path} was edited meanwhile")),
+            };
+        }
+    }
+    Err("it is not there any more".to_owned())
+}
+
+/// The volumes that a migration touches, as they are declared.
+fn touches(project: &Project, migration: &Migration) -> Result<Vec<String>, MigrationError> {
+    let envs = &project.manifest.envs;
+    let nameless = |what: String, known: Vec<String>| MigrationError::Nameless {
+        id: migration.id.to_string(),
+        what,
+        known: known.join(", "),
+    };
+    let services = || envs.values().filter(|env| env.is_service()).map(|env| env.name.to_string()).collect();
+    if !envs.get(&migration.r#in).is_some_and(|env| env.is_service()) {
+        return Err(nameless(format!("the service {}", migration.r#in), services()));
+    }
+    let of = |name: &UnitName| envs.get(name).and_then(|env| env.service.as_ref());
+    let mut found = BTreeSet::new();
+    match &migration.touches {
+        Some(named) => {
+            let all = envs.values().filter_map(|env| env.service.as_ref()).flat_map(|of| &of.volumes);
+            let known: BTreeSet<&String> = all.map(|volume| &volume.name).collect();
+            let prefix = format!("{}_", project.manifest.project.name);
+            for name in named {
+                let full = format!("{prefix}{name}");
+                let is = known.iter().find(|volume| **volume == name || **volume == &full);
+                let shown = || known.iter().map(|name| name.trim_start_matches(&prefix).to_owned()).collect();
+                found.insert((**is.ok_or_else(|| nameless(format!("the volume {name}"), shown()))?).clone());
+            }
+        }
+        None => {
+            let mut left = vec![&migration.r#in];
+            let mut met = BTreeSet::new();
+            while let Some(name) = left.pop() {
+                if let (true, Some(service)) = (met.insert(name), of(name)) {
+                    found.extend(service.volumes.iter().map(|volume| volume.name.clone()));
+                    left.extend(service.depends_on.keys());
+                }
+            }
+        }
+    }
+    if found.is_empty() {
+        found.insert(NO_VOLUME.to_owned());
+    }
+    Ok(found.into_iter().collect())
+}
