@@ -46,10 +46,7 @@ services:
     command: ["sh", "-c", "exit 7"]
 "#;
 
-const MANIFEST: &str = r#"
-setpoint = 1
-[stack]
-compose = "compose.yaml"
+const PIPELINE: &str = r#"
 [pipeline.ci.step.build]
 run = "echo compiling"
 [pipeline.ci.step.slow]
@@ -63,7 +60,7 @@ run = "echo both"
 "#;
 
 fn project() -> Project {
-    let project = Project::new(MANIFEST);
+    let project = Project::new(&format!("{}{PIPELINE}", stacks::HEAD));
     let image = stacks::image(&project, "page");
     project.write("compose.yaml", &STACK.replace("IMAGE", &image.to_string_lossy()));
     project
