@@ -1,12 +1,12 @@
 //! The one file that says which generation of a project is in effect.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use setpoint_model::release::Active;
 
-use crate::paths::{Roots, project_key};
+use crate::paths::{Roots, make_lasting_folder, project_key, sync_folder};
 
 /// Where these files lie: one for each project.
 const FOLDER: &str = "active/v1";
@@ -60,9 +60,10 @@ pub(crate) fn write(roots: &Roots, project_root: &Path, active: &Active) -> Resu
         move |source| ActiveError::Io { what, path, source }
     };
     let text = serde_json::to_vec_pretty(active).map_err(|error| failed("write")(error.into()))?;
-    crate::secrets::write_private(&path, &text, false).map_err(failed("write"))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))
+    make_lasting_folder(folder).map_err(failed("make the folder of"))?;
+    crate::secrets::write_private(&path, &text, false).map_err(failed("write"))?;
+    sync_folder(folder).map_err(failed("sync"))
 }
 
 /// Forgets where the data of a project is that has none any more: it is where it is declared from now on.
