@@ -5,7 +5,7 @@ use crate::browser::Browser;
 use crate::docker::Scenario;
 use crate::harness::{Project, finish, until};
 use crate::place::{Place, is_here};
-use crate::stacks;
+use crate::{stacks, versions};
 use std::fs;
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
@@ -19,8 +19,8 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
 
 /// Whether this is one of them, and there is no browser to try it with.
 pub fn is_missing(name: &str) -> bool {
-    ON_THE_EMBEDDED_ENGINE.iter().any(|(ours, _)| *ours == name)
-        && !(is_here("chromium") && is_here("chromedriver"))
+    let all = [ON_THE_EMBEDDED_ENGINE, versions::ON_A_PAGE].concat();
+    all.iter().any(|(ours, _)| *ours == name) && !(is_here("chromium") && is_here("chromedriver"))
 }
 
 const STACK: &str = r#"
@@ -67,7 +67,7 @@ fn project() -> Project {
 }
 
 /// A daemon with an address, and a browser that was let in.
-fn begin<'a>(project: &'a Project, units: &[&str]) -> (String, Daemon<'a>, Browser) {
+pub fn begin<'a>(project: &'a Project, units: &[&str]) -> (String, Daemon<'a>, Browser) {
     if !units.is_empty() {
         project.run(&[&["up", "--no-daemon"], units].concat()).exits(0);
     }

@@ -70,7 +70,7 @@ command = "trap 'exit 0' TERM; sleep 100000 & wait $!"
 stop_grace = "2s"
 "#;
 
-fn project(place: &Place, kind: Kind) -> Project {
+pub fn project(place: &Place, kind: Kind) -> Project {
     place.engine(kind);
     let mut manifest = MANIFEST.replace("ENGINE", kind.name());
     if kind == Kind::Podman {
@@ -96,7 +96,7 @@ fn project(place: &Place, kind: Kind) -> Project {
     project
 }
 
-fn declare(project: &Project, from: &str, to: &str) {
+pub fn declare(project: &Project, from: &str, to: &str) {
     let text = project.read("setpoint.toml");
     project.write("setpoint.toml", &text.replace(&format!("./{from}"), &format!("./{to}")));
 }
@@ -106,7 +106,7 @@ fn upgrade(project: &Project) -> Outcome {
 }
 
 /// What the database has written down, which tells that it runs, too.
-fn log(project: &Project) -> String {
+pub fn log(project: &Project) -> String {
     let outcome = project.run(&["exec", "db", "--", "cat", "/data/log"]);
     if outcome.code == 0 { outcome.stdout.replace('\n', " ").trim().to_owned() } else { outcome.to_string() }
 }
@@ -119,7 +119,7 @@ fn states(project: &Project) -> BTreeMap<String, String> {
     units.iter().map(|unit| (text(unit, "unit"), text(unit, "state"))).collect()
 }
 
-fn all_run(project: &Project) -> bool {
+pub fn all_run(project: &Project) -> bool {
     let states = states(project);
     states.len() == 2 && states.values().all(|state| state.starts_with("running"))
 }

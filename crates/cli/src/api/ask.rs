@@ -31,6 +31,15 @@ impl Api {
         self: &Arc<Self>,
         question: impl FnOnce(&Self) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Problem> {
+        self.ask_within(DEADLINE, question).await
+    }
+
+    /// As [`Api::ask`], with another deadline.
+    pub(super) async fn ask_within<T: Send + 'static>(
+        self: &Arc<Self>,
+        deadline: Duration,
+        question: impl FnOnce(&Self) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Problem> {
         let place =
             Arc::clone(&self.asked).try_acquire_owned().map_err(|_| Problem::busy("questions", ASKED))?;
         let (answer, answered) = oneshot::channel();
@@ -44,7 +53,7 @@ impl Api {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "no-answer", "the engine gives no answer")
                 .hint("`setpoint doctor` says what is wrong with it")
         };
-        let answered = tokio::time::timeout(DEADLINE, answered).await.map_err(|_| late())?;
+        let answered = tokio::time::timeout(deadline, answered).await.map_err(|_| late())?;
         let answer = answered.map_err(|_| Problem::internal("the question came to no end"))?;
         answer.map_err(|why| Problem::new(StatusCode::BAD_GATEWAY, "engine", why))
     }

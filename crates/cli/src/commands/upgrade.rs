@@ -54,6 +54,9 @@ struct Report<'a> {
     /// How long nobody could reach what was stopped.
     outage_seconds: Option<f64>,
     seconds: Option<f64>,
+    /// What would be done, in words, of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<&'a str>,
 }
 
 impl UpgradeCommand {
@@ -106,13 +109,12 @@ impl UpgradeCommand {
         let planned = upgrade::upgrade(&units, &gone, from, target)?;
         let Some(planned) = planned else {
             context.output.note(format!("{}: nothing to do", title(&project)));
-            tell(context, false, None, None);
+            tell(context, false, None, None, None);
             return Ok(SUCCESS);
         };
         refuse_adopted(engine.as_ref(), &project, &planned)?;
         if self.dry_run {
-            context.output.note(words(&title(&project), &planned, &services));
-            tell(context, false, Some(&planned), None);
+            would(context, &planned, &words(&title(&project), &planned, &services), "setpoint upgrade");
             return Ok(SUCCESS);
         }
         let patience = Patience::of(release);
@@ -139,7 +141,13 @@ pub(super) fn done(context: &Context, project: &Project, planned: &Upgrade, chan
     };
     let (to, took, outage) = (shown(&planned.to), span(changed.took), outage(changed.outage));
     context.output.note(format!("{} is {at} {to} after {took}{outage}", title(project)));
-    tell(context, true, Some(planned), Some(changed));
+    tell(context, true, Some(planned), Some(changed), None);
+}
+
+/// Says what would be done, and by what.
+pub(super) fn would(context: &Context, planned: &Upgrade, words: &str, by: &str) {
+    context.output.note(format!("{words}\nNext: {by}"));
+    tell(context, false, Some(planned), None, Some(words));
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
@@ -255,7 +263,13 @@ fn who() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string())
 }
 
-fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Option<Changed>) {
+fn tell(
+    context: &Context,
+    changed: bool,
+    upgrade: Option<&Upgrade>,
+    done: Option<Changed>,
+    words: Option<&str>,
+) {
     if context.output.json {
         context.output.value(&Report {
             setpoint: json::VERSION,
@@ -263,6 +277,7 @@ fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Optio
             upgrade,
             outage_seconds: done.map(|done| done.outage.as_secs_f64()),
             seconds: done.map(|done| done.took.as_secs_f64()),
+            words,
         });
     }
 }
@@ -273,12 +288,12 @@ fn services(project: &Project) -> Vec<&Env> {
     plan::with_dependencies(project, all)
 }
 
-fn title(project: &Project) -> String {
+pub(super) fn title(project: &Project) -> String {
     project.manifest.project.name.to_string()
 }
 
 /// A generation, as people are told.
-fn shown(generation: &Active) -> String {
+pub(crate) fn shown(generation: &Active) -> String {
     match &generation.version {
         Some(version) => format!("{version} (generation {})", generation.generation),
         None => format!("generation {}", generation.generation),
@@ -323,7 +338,6 @@ fn words(title: &str, planned: &Upgrade, services: &[&Env]) -> String {
     if planned.lane == Lane::Breaking {
         lines.push("After commit, going back discards new writes, and has to be asked for.".to_owned());
     }
-    lines.push("Next: setpoint upgrade".to_owned());
     lines.join("\n")
 }
 

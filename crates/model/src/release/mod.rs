@@ -4,6 +4,7 @@
 mod active;
 pub mod bundle;
 mod lock;
+mod offer;
 mod pin;
 #[cfg(test)]
 mod pin_tests;
@@ -17,6 +18,7 @@ mod version;
 pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, Migration, PinnedImage};
 pub use lock::lock;
+pub use offer::{Offer, Standing, offers};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};

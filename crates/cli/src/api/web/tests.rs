@@ -21,6 +21,7 @@ fn seen(text: &str, state: &'static str) -> Seen {
     let unit = UnitShown {
         id: "web-1".to_owned(),
         project: text(),
+        project_id: text(),
         version: Some(text()),
         project_root: text(),
         name: text(),
