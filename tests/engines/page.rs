@@ -241,7 +241,7 @@ fn no_session(_: &Place) {
     until("web runs", || labels(&browser, "web") == ["Stop"]);
     browser.forget();
     until("the page is shut", || browser.text("main").contains("setpoint open"));
-    for place in ["/", "/runs", "/operations", "/units/web-1", "/open?link=wrong", "/nonsense"] {
+    for place in ["/", "/versions", "/runs", "/operations", "/units/web-1", "/open?link=wrong", "/nonsense"] {
         browser.open(&format!("{address}{place}"));
         let text = browser.text("main");
         assert!(text.contains("setpoint open"), "{place}: {text}");

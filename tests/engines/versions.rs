@@ -20,7 +20,7 @@ pub const ON_A_PAGE: &[Scenario] = &[
     ("the_page_shows_the_versions_that_a_release_can_follow", a_release),
 ];
 
-/// A project whose next version begins only when somebody lets it, and one that lets it.
+/// A project whose next version is well only when somebody lets it, and one that lets it.
 fn held(place: &Place) -> (Project, impl Fn(&Project, bool)) {
     let project = project(place, Kind::Embedded);
     fs::create_dir(project.root.join("hold")).unwrap();
@@ -31,15 +31,14 @@ fn held(place: &Place) -> (Project, impl Fn(&Project, bool)) {
     (project, lets)
 }
 
-/// Declares a next version, which waits before it does anything.
+/// Declares a next version, which waits before it is well.
 fn next(project: &Project) {
     declare(project, "one", "two");
-    let waits = "while test ! -e /hold/open; do sleep 0.1; done; cat /note >>";
     project
         .declare("1.0.0", "2.0.0")
         .declare("verify = \"5s\"", "verify = \"60s\"")
         .declare("start_period = \"10s\"", "start_period = \"60s\"")
-        .declare("cat /note >>", waits)
+        .declare("exec = \"test -e /data/log\"", "exec = \"test -e /hold/open\"")
         .declare("[service.web]", "mounts = [{ source = \"hold\", target = \"/hold\" }]\n[service.web]");
 }
 

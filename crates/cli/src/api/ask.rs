@@ -9,7 +9,7 @@ use setpoint_model::reconcile::Situation;
 use setpoint_runtime::reconciler::control;
 use setpoint_runtime::store::Unit;
 use setpoint_runtime::{engine, reconciler};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::problem::Problem;
 use super::{ASKED, Api};
@@ -31,17 +31,18 @@ impl Api {
         self: &Arc<Self>,
         question: impl FnOnce(&Self) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.ask_within(DEADLINE, question).await
+        self.ask_within(&self.asked, ("questions", ASKED), DEADLINE, question).await
     }
 
-    /// As [`Api::ask`], with another deadline.
+    /// As [`Api::ask`], where there are so many places for questions of another kind, and with another deadline.
     pub(super) async fn ask_within<T: Send + 'static>(
         self: &Arc<Self>,
+        places: &Arc<Semaphore>,
+        (what, most): (&str, usize),
         deadline: Duration,
         question: impl FnOnce(&Self) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Problem> {
-        let place =
-            Arc::clone(&self.asked).try_acquire_owned().map_err(|_| Problem::busy("questions", ASKED))?;
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| Problem::busy(what, most))?;
         let (answer, answered) = oneshot::channel();
         let api = Arc::clone(self);
         thread("api-ask", move || {

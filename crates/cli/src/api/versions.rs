@@ -26,6 +26,8 @@ use crate::json;
 
 /// How long it may take to say what would be done: a release may have to be fetched for that.
 const PLAN: Duration = Duration::from_secs(60);
+/// How much later than that nobody waits for the answer any more.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The projects that have versions.
 #[derive(Debug, Serialize, ToSchema)]
@@ -341,7 +343,9 @@ pub(super) async fn planned(
     let mut arguments = vec!["--json".to_owned()];
     arguments.extend(arguments_of(offer, &whole.project, wish));
     arguments.insert(2, "--dry-run".to_owned());
-    let answer = api.ask_within(PLAN, move |api| api.answer(&root, &arguments, PLAN)).await?;
+    let commands = ("commands", CHILDREN);
+    let question = move |api: &Api| api.answer(&root, &arguments, PLAN);
+    let answer = api.ask_within(&api.children, commands, PLAN + LATE, question).await?;
     answer.map_err(|refusal| {
         let problem = Problem::new(StatusCode::CONFLICT, "plan", refusal.message);
         match refusal.hint {
