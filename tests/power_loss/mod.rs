@@ -242,8 +242,9 @@ fn a_loss_of_power_leaves_the_old_generation_or_the_new_one_and_all_that_was_pro
         }
     }
     disk.lose(&Loss::NONE, whole.path());
-    for name in ["state.v5.db", "state.v5.db-wal"] {
-        let file = |place: &Path| fs::read(state(place).join(name)).unwrap();
+    let database = fs::read_link(project.state().join("state.db")).unwrap().display().to_string();
+    for name in [format!("{database}-wal"), database] {
+        let file = |place: &Path| fs::read(state(place).join(&name)).unwrap();
         assert!(file(whole.path()) == file(&project.at("")), "{name} is not as the recording has it");
     }
     let end = says(whole.path(), &project.root).unwrap();

@@ -6,6 +6,7 @@
 mod act;
 mod ask;
 mod cancel;
+mod change;
 mod child;
 pub(crate) mod client;
 mod door;
@@ -146,7 +147,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/projects/{id}", get(versions::one))
         .route("/v1/projects/{id}/releases", get(versions::releases))
         .route("/v1/projects/{id}/changes/{number}", get(versions::change))
-        .route("/v1/projects/{id}/{action}", get(versions::plan).post(versions::act))
+        .route("/v1/projects/{id}/{action}", get(change::plan).post(change::act))
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}", get(operations::one))
         .route("/v1/operations/{id}/cancel", post(cancel::cancel))

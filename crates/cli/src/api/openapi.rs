@@ -4,7 +4,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
 
-use super::{act, cancel, events, logs, metrics, operations, problem, runs, session, units, versions};
+use super::{
+    act, cancel, change, events, logs, metrics, operations, problem, runs, session, units, versions,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,8 +26,8 @@ use super::{act, cancel, events, logs, metrics, operations, problem, runs, sessi
         versions::one,
         versions::change,
         versions::releases,
-        versions::plan,
-        versions::act,
+        change::plan,
+        change::act,
         operations::list,
         operations::one,
         cancel::cancel,

@@ -9,8 +9,9 @@ use super::unit::Whole;
 use super::units::Seen;
 use super::versions::Planned;
 use super::*;
+use crate::api::change::Wish;
 use crate::api::drift::Drift;
-use crate::api::versions::{AskedShown, OfferShown, ProjectShown, ProjectWhole, Wish};
+use crate::api::versions::{AskedShown, OfferShown, ProjectShown, ProjectWhole};
 use crate::api::wire::{ButtonShown, OperationShown, StateShown, UnitShown};
 use crate::commands::history::{Change, Step as HistoryStep};
 

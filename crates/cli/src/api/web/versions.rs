@@ -7,12 +7,13 @@ use axum::http::HeaderMap;
 use axum::response::{Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
-use setpoint_model::release::{Active, Offer};
+use setpoint_model::release::{Active, Offer, Version};
 
 use super::{Frame, page, words};
 use crate::api::Api;
+use crate::api::change::{self, Wish};
 use crate::api::problem::{Asked, Problem};
-use crate::api::versions::{self, OfferShown, ProjectShown, ProjectWhole, Wish};
+use crate::api::versions::{self, OfferShown, ProjectShown, ProjectWhole};
 use crate::commands::history::Change;
 use crate::commands::upgrade::shown;
 
@@ -63,7 +64,7 @@ pub(super) async fn plan(
     Asked(wish): Asked<Wish>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let answer = versions::planned(&api, id.clone(), &action, &wish).await;
+    let answer = change::planned(&api, id.clone(), &action, &wish).await;
     // Where there is nothing of this name, there is no page of it.
     let answer = match answer {
         Err(problem) if problem.status == 404 => return Err(problem),
@@ -75,7 +76,7 @@ pub(super) async fn plan(
         // A registry that gives no answer takes nothing from what is known.
         Offer::Upgrade => {
             let known = versions::versions(&api, whole.project.release.clone()).await.unwrap_or_default();
-            known.into_iter().rev().map(|version| (version.clone(), version)).collect()
+            later(&known, whole.project.version.as_deref())
         }
         _ => earlier(&whole.changes),
     };
@@ -90,8 +91,16 @@ pub(super) async fn act(
     Path((id, action)): Path<(String, String)>,
     Form(wish): Form<Wish>,
 ) -> Result<Redirect, Problem> {
-    versions::ask_for(&api, id.clone(), &action, &wish).await?;
+    change::ask_for(&api, id.clone(), &action, &wish).await?;
     Ok(Redirect::to(&format!("/versions/{id}")))
+}
+
+/// The versions that come after one, the latest first.
+fn later(known: &[String], now: Option<&str>) -> Vec<(String, String)> {
+    let parsed = |text: &str| Version::parse(text).ok();
+    let now = now.and_then(parsed);
+    let later = known.iter().rev().filter(|version| parsed(version) > now);
+    later.map(|version| (version.clone(), version.clone())).collect()
 }
 
 /// The generations that were in effect before, the newest first, by their numbers.
@@ -340,7 +349,7 @@ pub(super) fn would(frame: &Frame, planned: &Planned) -> Markup {
             }
         }
         @if planned.others.len() > 1 {
-            h2 { "Other versions" }
+            h2 { (if planned.offer == Offer::RollBack { "Earlier versions" } else { "Later versions" }) }
             ul { @for (asked, shown) in &planned.others {
                 li { a href={ (address) "?version=" (asked) } { (shown) } }
             } }
