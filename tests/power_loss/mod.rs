@@ -171,39 +171,61 @@ struct Outcome {
     violations: Vec<String>,
 }
 
-/// Lets the power go at many points of a recording, without the syncs of some paths.
-fn try_points(root: &Path, events: &[Event], seed: u64, is_ignored: impl Fn(&Path) -> bool) -> Outcome {
-    // Memory, where there is such a place: nothing of it need be on any disk.
-    let memory = Path::new("/dev/shm");
-    let place = if memory.is_dir() { memory } else { Path::new("/var/tmp") };
-    let place = tempfile::Builder::new().prefix("setpoint-power-").tempdir_in(place).unwrap();
-    let read = |disk: &Disk, loss: &Loss| {
-        let after = place.path().join("after");
+/// Where what is left after a loss lies while it is read.
+struct After<'a> {
+    place: tempfile::TempDir,
+    root: &'a Path,
+}
+
+impl<'a> After<'a> {
+    fn new(root: &'a Path) -> Self {
+        // Memory, where there is such a place: nothing of it need be on any disk.
+        let memory = Path::new("/dev/shm");
+        let place = if memory.is_dir() { memory } else { Path::new("/var/tmp") };
+        Self { place: tempfile::Builder::new().prefix("setpoint-power-").tempdir_in(place).unwrap(), root }
+    }
+
+    fn read(&self, disk: &Disk, loss: &Loss) -> (Result<Says, String>, Lost) {
+        let after = self.place.path().join("after");
         let _ = fs::remove_dir_all(&after);
         let lost = disk.lose(loss, &after);
-        (says(&after, root), lost)
-    };
-    // What a state says at each commit with all that was done before: what it takes to be there from then on.
-    let mut disk = Disk::new();
-    let mut promises = vec![read(&disk, &Loss::NONE).0.unwrap()];
+        (says(&after, self.root), lost)
+    }
+}
+
+/// What a state says at each commit with all that was done before: what it takes to be there from then on.
+fn promises(root: &Path, events: &[Event]) -> Vec<Says> {
+    let (after, mut disk) = (After::new(root), Disk::new());
+    let mut promises = vec![after.read(&disk, &Loss::NONE).0.unwrap()];
     for event in events {
         match event {
             Event::Changed(change) => disk.change(change),
-            Event::Committed => promises.push(read(&disk, &Loss::NONE).0.unwrap()),
+            Event::Committed => promises.push(after.read(&disk, &Loss::NONE).0.unwrap()),
             Event::SyncedAll => {}
         }
     }
-    let mut rng = Rng::with_seed(seed);
-    let mut points: Vec<usize> = (0..POINTS).map(|_| rng.usize(0..=events.len())).collect();
+    promises
+}
+
+/// Lets the power go at so many points of a recording, without the syncs of some paths.
+fn try_points(
+    root: &Path,
+    events: &[Event],
+    promises: &[Says],
+    points: usize,
+    is_ignored: impl Fn(&Path) -> bool,
+) -> Outcome {
+    let (after, mut rng) = (After::new(root), Rng::with_seed(seed()));
+    let mut points: Vec<usize> = (0..points).map(|_| rng.usize(0..=events.len())).collect();
     points.sort_unstable();
     let mut points = points.into_iter().peekable();
     let (mut disk, mut commits, mut outcome) = (Disk::new(), 0, Outcome::default());
     for at in 0..=events.len() {
         while points.next_if_eq(&at).is_some() {
             let loss = if rng.u8(0..4) == 0 { Loss::ALL } else { Loss::any(&mut rng) };
-            let now = read(&disk, &Loss::NONE).0.unwrap();
+            let now = after.read(&disk, &Loss::NONE).0.unwrap();
             let truth = Truth { promised: promises[commits].clone(), now };
-            let (found, lost) = read(&disk, &loss);
+            let (found, lost) = after.read(&disk, &loss);
             match judge(found, &truth, promises.get(commits + 1)) {
                 Err(why) => outcome.violations.push(format!("at {at} of {}, {loss:?}: {why}", events.len())),
                 Ok(says) => {
@@ -260,7 +282,8 @@ fn a_loss_of_power_leaves_the_old_generation_or_the_new_one_and_all_that_was_pro
     let synced: Vec<usize> = steps.map(|step| step.iter().filter(is_sync).count()).collect();
     assert!(synced.len() == 3 && synced.iter().all(|times| *times > 0), "{synced:?}");
 
-    let outcome = try_points(&project.root, &recording.events, seed(), |_| false);
+    let promises = promises(&project.root, &recording.events);
+    let outcome = try_points(&project.root, &recording.events, &promises, POINTS, |_| false);
     eprintln!("{POINTS} losses of power at {changes} changes, seed {}", seed());
     eprintln!("{:<20} {:>6} {:>14} {:>12}", "then", "times", "lost sectors", "lost names");
     for (says, (times, lost)) in &outcome.table {
@@ -285,9 +308,11 @@ fn a_sync_that_is_missing_is_noticed() {
         ("the folder of that", &is_folder_of_active),
         ("the folder of the database", &is_folder_of_database),
     ];
+    let promises = promises(&project.root, &recording.events);
     for (what, is_ignored) in cases {
-        let outcome = try_points(&project.root, &recording.events, seed(), is_ignored);
-        eprintln!("without syncs of {what}: {} of {POINTS} losses do harm", outcome.violations.len());
+        let points = POINTS / 10;
+        let outcome = try_points(&project.root, &recording.events, &promises, points, is_ignored);
+        eprintln!("without syncs of {what}: {} of {points} losses do harm", outcome.violations.len());
         assert!(!outcome.violations.is_empty(), "without syncs of {what}, nothing is lost");
     }
 }
