@@ -17,6 +17,7 @@ mod maker;
 mod matrix;
 mod mistakes;
 mod pipelines;
+mod power_loss;
 mod python;
 #[path = "../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]

@@ -8,6 +8,7 @@ use crate::daemon::{kill_daemon, project};
 use crate::docker::Scenario;
 use crate::harness::{Project, finish, until};
 use crate::place::{Kind, Place};
+use crate::stacks;
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("a_fault_that_needs_a_person_is_told_once", a_fault_that_needs_a_person),
@@ -27,9 +28,6 @@ services:
 "#;
 
 const ALERTS: &str = r#"
-setpoint = 1
-[stack]
-compose = "compose.yaml"
 [secret.hook]
 env = "HOOK"
 [alerts]
@@ -54,7 +52,7 @@ fn taken(listener: &TcpListener) -> (String, serde_json::Value) {
 
 fn a_fault_that_needs_a_person(place: &Place) {
     let project = project(place, Kind::Embedded, STACK);
-    project.write("setpoint.toml", ALERTS);
+    project.write("setpoint.toml", &format!("{}{ALERTS}", stacks::HEAD));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let up = |hook: &str| {

@@ -52,7 +52,7 @@ services:
 "#;
 
 fn project() -> Project {
-    let project = Project::new("setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n");
+    let project = Project::new(stacks::HEAD);
     let image = stacks::image(&project, "asked");
     project.write("compose.yaml", &STACK.replace("IMAGE", &image.to_string_lossy()));
     project
@@ -95,6 +95,12 @@ impl<'a> Daemon<'a> {
         let answer = self.try_get(path).unwrap();
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
+    }
+
+    /// What is answered, whatever that is.
+    pub fn ask(&self, method: &str, path: &str) -> (u16, Value) {
+        let answer = Answer::to(self.connect().unwrap(), &request(method, path, &[])).unwrap();
+        (answer.status, answer.json())
     }
 
     /// Asks for something to be done to a unit, and gives the operation.

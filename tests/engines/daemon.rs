@@ -127,8 +127,8 @@ fn after_a_restart_of_the_machine(place: &Place) {
 }
 
 pub fn project(place: &Place, kind: Kind, stack: &str) -> Project {
-    let head = format!("[engine]\ndefault = \"{}\"\n", kind.name());
-    let mut project = Project::new(&format!("setpoint = 1\n{head}[stack]\ncompose = \"compose.yaml\"\n"));
+    let engine = format!("[engine]\ndefault = \"{}\"\n", kind.name());
+    let mut project = Project::new(&format!("{}{engine}", stacks::HEAD));
     match kind {
         Kind::Docker => project.set("DOCKER_HOST", &place.host(kind)),
         Kind::Podman => project.set("CONTAINER_HOST", &place.host(kind)),

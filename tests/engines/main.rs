@@ -59,6 +59,7 @@ mod steps;
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;
 mod upgrades;
+mod versions;
 mod web;
 
 use std::process::ExitCode;
@@ -130,6 +131,8 @@ fn main() -> ExitCode {
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
                 page::ON_THE_EMBEDDED_ENGINE,
+                versions::ON_THE_EMBEDDED_ENGINE,
+                versions::ON_A_PAGE,
                 step_services::ON_THE_EMBEDDED_ENGINE,
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),

@@ -5,7 +5,7 @@ use crate::browser::Browser;
 use crate::docker::Scenario;
 use crate::harness::{Project, finish, until};
 use crate::place::{Place, is_here};
-use crate::stacks;
+use crate::{stacks, versions};
 use std::fs;
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
@@ -19,8 +19,8 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
 
 /// Whether this is one of them, and there is no browser to try it with.
 pub fn is_missing(name: &str) -> bool {
-    ON_THE_EMBEDDED_ENGINE.iter().any(|(ours, _)| *ours == name)
-        && !(is_here("chromium") && is_here("chromedriver"))
+    let all = [ON_THE_EMBEDDED_ENGINE, versions::ON_A_PAGE].concat();
+    all.iter().any(|(ours, _)| *ours == name) && !(is_here("chromium") && is_here("chromedriver"))
 }
 
 const STACK: &str = r#"
@@ -46,10 +46,7 @@ services:
     command: ["sh", "-c", "exit 7"]
 "#;
 
-const MANIFEST: &str = r#"
-setpoint = 1
-[stack]
-compose = "compose.yaml"
+const PIPELINE: &str = r#"
 [pipeline.ci.step.build]
 run = "echo compiling"
 [pipeline.ci.step.slow]
@@ -63,14 +60,14 @@ run = "echo both"
 "#;
 
 fn project() -> Project {
-    let project = Project::new(MANIFEST);
+    let project = Project::new(&format!("{}{PIPELINE}", stacks::HEAD));
     let image = stacks::image(&project, "page");
     project.write("compose.yaml", &STACK.replace("IMAGE", &image.to_string_lossy()));
     project
 }
 
 /// A daemon with an address, and a browser that was let in.
-fn begin<'a>(project: &'a Project, units: &[&str]) -> (String, Daemon<'a>, Browser) {
+pub fn begin<'a>(project: &'a Project, units: &[&str]) -> (String, Daemon<'a>, Browser) {
     if !units.is_empty() {
         project.run(&[&["up", "--no-daemon"], units].concat()).exits(0);
     }
@@ -244,7 +241,7 @@ fn no_session(_: &Place) {
     until("web runs", || labels(&browser, "web") == ["Stop"]);
     browser.forget();
     until("the page is shut", || browser.text("main").contains("setpoint open"));
-    for place in ["/", "/runs", "/operations", "/units/web-1", "/open?link=wrong", "/nonsense"] {
+    for place in ["/", "/versions", "/runs", "/operations", "/units/web-1", "/open?link=wrong", "/nonsense"] {
         browser.open(&format!("{address}{place}"));
         let text = browser.text("main");
         assert!(text.contains("setpoint open"), "{place}: {text}");

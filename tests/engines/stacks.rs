@@ -454,6 +454,9 @@ pub fn an_environment_of_its_own(_: &Place) {
     project.run(&["down"]).exits(0);
 }
 
+/// The head of a manifest whose units are those of a compose file beside it.
+pub const HEAD: &str = "setpoint = 1\n[stack]\ncompose = \"compose.yaml\"\n";
+
 /// An image of busybox that lies beside a project.
 pub fn image(project: &Project, note: &str) -> std::path::PathBuf {
     let mut blobs = Blobs::default();

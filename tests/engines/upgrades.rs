@@ -75,7 +75,7 @@ stop_grace = "2s"
 "#;
 
 /// A project that stands.
-fn project(place: &Place, kind: Kind) -> Project {
+pub fn project(place: &Place, kind: Kind) -> Project {
     let project = declared_only(place, kind);
     project.run(&["up", "--no-daemon"]).exits(0);
     project
@@ -107,7 +107,7 @@ pub fn declared_only(place: &Place, kind: Kind) -> Project {
     project
 }
 
-fn declare(project: &Project, from: &str, to: &str) {
+pub fn declare(project: &Project, from: &str, to: &str) {
     let text = project.read("setpoint.toml");
     project.write("setpoint.toml", &text.replace(&format!("./{from}"), &format!("./{to}")));
 }

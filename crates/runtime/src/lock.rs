@@ -142,7 +142,17 @@ fn take(
 /// nothing behind.
 #[must_use]
 pub fn holder(roots: &Roots, project_root: &Path, unit: &UnitName) -> Option<Holder> {
-    let file = File::open(lock_path(roots, project_root, Some(unit))).ok()?;
+    held_by(&lock_path(roots, project_root, Some(unit)))
+}
+
+/// As [`holder`], of the lock of a project.
+#[must_use]
+pub fn project_holder(roots: &Roots, project_root: &Path) -> Option<Holder> {
+    held_by(&lock_path(roots, project_root, None))
+}
+
+fn held_by(path: &Path) -> Option<Holder> {
+    let file = File::open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => read_holder(&file),
         _ => None,

@@ -95,6 +95,19 @@ pub(crate) fn make_private_folder(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// As [`make_private_folder`]; a folder that was not there has its name on the disk when this returns.
+pub(crate) fn make_lasting_folder(path: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    make_private_folder(path)?;
+    let above = missing.iter().filter_map(|folder| folder.parent());
+    above.filter(|folder| !folder.as_os_str().is_empty()).try_for_each(sync_folder)
+}
+
+/// Waits until the names in a folder are on the disk.
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
 /// A path of the manifest with the home in place of a leading `~`.
 #[must_use]
 pub fn expand_home(path: &str, home: Option<&Path>) -> PathBuf {

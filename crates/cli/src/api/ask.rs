@@ -9,7 +9,7 @@ use setpoint_model::reconcile::Situation;
 use setpoint_runtime::reconciler::control;
 use setpoint_runtime::store::Unit;
 use setpoint_runtime::{engine, reconciler};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::problem::Problem;
 use super::{ASKED, Api};
@@ -31,8 +31,18 @@ impl Api {
         self: &Arc<Self>,
         question: impl FnOnce(&Self) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Problem> {
-        let place =
-            Arc::clone(&self.asked).try_acquire_owned().map_err(|_| Problem::busy("questions", ASKED))?;
+        self.ask_within(&self.asked, ("questions", ASKED), DEADLINE, question).await
+    }
+
+    /// As [`Api::ask`], where there are so many places for questions of another kind, and with another deadline.
+    pub(super) async fn ask_within<T: Send + 'static>(
+        self: &Arc<Self>,
+        places: &Arc<Semaphore>,
+        (what, most): (&str, usize),
+        deadline: Duration,
+        question: impl FnOnce(&Self) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| Problem::busy(what, most))?;
         let (answer, answered) = oneshot::channel();
         let api = Arc::clone(self);
         thread("api-ask", move || {
@@ -44,7 +54,7 @@ impl Api {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "no-answer", "the engine gives no answer")
                 .hint("`setpoint doctor` says what is wrong with it")
         };
-        let answered = tokio::time::timeout(DEADLINE, answered).await.map_err(|_| late())?;
+        let answered = tokio::time::timeout(deadline, answered).await.map_err(|_| late())?;
         let answer = answered.map_err(|_| Problem::internal("the question came to no end"))?;
         answer.map_err(|why| Problem::new(StatusCode::BAD_GATEWAY, "engine", why))
     }

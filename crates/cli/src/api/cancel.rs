@@ -123,19 +123,32 @@ impl Api {
         }
     }
 
+    /// Interrupts a command of this daemon's, by its name, or whoever has this process id, once; says whether that could be.
+    pub(super) fn interrupt_once(&self, name: &TxId, pid: Option<u32>) -> bool {
+        match self.led.find(name, pid.unwrap_or_default()) {
+            Some(process) => pidfd_send_signal(process, Signal::INT).is_ok(),
+            None => pid.is_some_and(ask_once),
+        }
+    }
+
     /// Interrupts the process that leads an operation: a command of this daemon's until it has ended, somebody else's once.
     fn interrupt(&self, operation: &TxId, pid: u32) -> Result<bool, Problem> {
         if let Some(process) = self.led.find(operation, pid) {
             ask::thread("api-cancel", move || end(&process))?;
             return Ok(true);
         }
-        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
-        if pid == rustix::process::getpid() {
-            return Ok(false);
-        }
-        let process = pidfd_open(pid, PidfdFlags::empty());
-        Ok(process.is_ok_and(|process| pidfd_send_signal(process, Signal::INT).is_ok()))
+        Ok(ask_once(pid))
     }
+}
+
+/// Interrupts somebody else's process; says whether that could be.
+fn ask_once(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    if pid == rustix::process::getpid() {
+        return false;
+    }
+    let process = pidfd_open(pid, PidfdFlags::empty());
+    process.is_ok_and(|process| pidfd_send_signal(process, Signal::INT).is_ok())
 }
 
 /// Asks a process to stop, then to stop at once, and kills it if it does neither.

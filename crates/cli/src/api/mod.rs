@@ -6,6 +6,7 @@
 mod act;
 mod ask;
 mod cancel;
+mod change;
 mod child;
 pub(crate) mod client;
 mod door;
@@ -23,6 +24,7 @@ mod runs;
 mod serve;
 mod session;
 mod units;
+mod versions;
 mod web;
 mod wire;
 
@@ -86,6 +88,7 @@ pub(crate) struct Api {
     children: Arc<Semaphore>,
     asked: Arc<Semaphore>,
     drifts: drift::Drifts,
+    wishes: versions::Wishes,
     led: cancel::Led,
 }
 
@@ -97,10 +100,24 @@ impl Api {
         let store = Mutex::new(store);
         let (roots, variables) = (context.roots.clone(), context.variables.clone());
         let cancel = context.cancel.clone();
-        let drifts = drift::Drifts::default();
+        let (drifts, wishes) = (drift::Drifts::default(), versions::Wishes::default());
         let led = cancel::Led::default();
         let door = door.map(OnceLock::from).unwrap_or_default();
-        Self { roots, variables, cancel, hub, store, door, streams, followed, children, asked, drifts, led }
+        Self {
+            roots,
+            variables,
+            cancel,
+            hub,
+            store,
+            door,
+            streams,
+            followed,
+            children,
+            asked,
+            drifts,
+            wishes,
+            led,
+        }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -126,6 +143,11 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/units/{id}/why", get(units::why))
         .route("/v1/units/{id}/logs", get(logs::logs))
         .route("/v1/units/{id}/{action}", post(act::act))
+        .route("/v1/projects", get(versions::list))
+        .route("/v1/projects/{id}", get(versions::one))
+        .route("/v1/projects/{id}/releases", get(versions::releases))
+        .route("/v1/projects/{id}/changes/{number}", get(versions::change))
+        .route("/v1/projects/{id}/{action}", get(change::plan).post(change::act))
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}", get(operations::one))
         .route("/v1/operations/{id}/cancel", post(cancel::cancel))

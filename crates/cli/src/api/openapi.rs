@@ -4,7 +4,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
 
-use super::{act, cancel, events, logs, metrics, operations, problem, runs, session, units};
+use super::{
+    act, cancel, change, events, logs, metrics, operations, problem, runs, session, units, versions,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +22,12 @@ use super::{act, cancel, events, logs, metrics, operations, problem, runs, sessi
         units::why,
         logs::logs,
         act::act,
+        versions::list,
+        versions::one,
+        versions::change,
+        versions::releases,
+        change::plan,
+        change::act,
         operations::list,
         operations::one,
         cancel::cancel,

@@ -1,17 +1,19 @@
 //! The units, and one of them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path as Of, State};
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use setpoint_model::import::compose::RestartPolicy;
 use setpoint_model::reconcile::{Health, History, Intent, Observed, Rules, Seen, Situation, Wish};
-use setpoint_runtime::store::{NewUnit, Store, StoreError, Unit, UnitId};
+use setpoint_runtime::store::{Store, StoreError, Unit, UnitId};
 use setpoint_runtime::{engine, record, upgrade};
 use utoipa::ToSchema;
 
@@ -179,7 +181,7 @@ fn unknown() -> Situation {
 /// Tells all of one unit.
 #[utoipa::path(get, path = "/v1/units/{id}", params(("id" = String, Path)),
     responses((status = 200, body = One), (status = 404, body = Problem)))]
-pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<One>, Problem> {
+pub(super) async fn one(State(api): State<Arc<Api>>, Of(id): Of<String>) -> Result<Json<One>, Problem> {
     let row = find(&api, id).await?;
     let situation = situation(&api, &row).await;
     let operations = operations(&api, &row).await?;
@@ -193,10 +195,11 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
     responses((status = 200, body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn why(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Of(id): Of<String>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     let unit = find(&api, id).await?.unit;
-    let answer = api.ask(move |api| api.asked(&unit.unit, &["--json", "why", unit.unit.name.as_str()]));
+    let answer =
+        api.ask(move |api| api.asked(&unit.unit.project_root, &["--json", "why", unit.unit.name.as_str()]));
     let answer = answer.await?;
     answer.map(Json).map_err(|why| Problem::new(StatusCode::CONFLICT, "why", why))
 }
@@ -205,10 +208,20 @@ impl Api {
     /// Has the command line look at the project: what it takes for that is given back with its end.
     pub(super) fn asked(
         &self,
-        unit: &NewUnit,
+        root: &Path,
         arguments: &[&str],
     ) -> Result<Result<serde_json::Value, String>, String> {
-        let mut command = self.command(unit);
+        Ok(self.answer(root, arguments, WHY)?.map_err(|refusal| refusal.message))
+    }
+
+    /// As [`Api::asked`], with what to do next where it is refused, and with another patience.
+    pub(super) fn answer(
+        &self,
+        root: &Path,
+        arguments: &[impl AsRef<OsStr>],
+        patience: Duration,
+    ) -> Result<Result<serde_json::Value, Refusal>, String> {
+        let mut command = self.command(root);
         command.args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let words = |error: std::io::Error| error.to_string();
@@ -219,7 +232,7 @@ impl Api {
         ];
         let began = Instant::now();
         while child.try_wait().map_err(words)?.is_none() {
-            if began.elapsed() > WHY {
+            if began.elapsed() > patience {
                 let _ = child.kill();
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -227,10 +240,15 @@ impl Api {
         let [said, errors] =
             outputs.map(|output| output.and_then(|read| read.join().ok()).unwrap_or_default());
         Ok(serde_json::from_str(&said).map_err(|_| {
-            match serde_json::from_str::<serde_json::Value>(&errors) {
-                Ok(error) => error["message"].as_str().unwrap_or("no reason was given").to_owned(),
-                Err(_) => "the project gives no answer".to_owned(),
-            }
+            let none = Refusal { message: "the project gives no answer".to_owned(), hint: None };
+            serde_json::from_str(&errors).unwrap_or(none)
         }))
     }
+}
+
+/// Why the command line gives no answer.
+#[derive(Debug, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
 }

@@ -5,8 +5,8 @@ use serde::Serialize;
 use setpoint_model::reconcile::{Button, Does, Health, Seen, Situation, State, StoppedBy, Time, Wish};
 use setpoint_model::reconcile::{button, displayed, second};
 use setpoint_runtime::engine::UnitId;
-use setpoint_runtime::reconciler;
 use setpoint_runtime::store::{Operation, OperationOutcome, Unit};
+use setpoint_runtime::{reconciler, runs};
 use utoipa::ToSchema;
 
 use super::drift::Drift;
@@ -24,6 +24,8 @@ pub(super) struct UnitShown {
     /// Its name among all units of all projects.
     pub(super) id: String,
     pub(super) project: String,
+    /// Its project's name among all projects, as `GET /v1/projects/{id}` takes it.
+    pub(super) project_id: String,
     /// The version of its project that is in effect, if it has one that was released or upgraded to.
     pub(super) version: Option<String>,
     /// The folder of its project.
@@ -140,7 +142,7 @@ pub(super) struct Accepted {
 /// What happened.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct EventShown {
-    /// `deed`, `state`, `drift`, `operation`, `output`, `left`, `gap`.
+    /// `deed`, `state`, `drift`, `operation`, `version`, `output`, `left`, `gap`.
     #[serde(rename = "type")]
     pub(super) kind: &'static str,
     pub(super) at: String,
@@ -150,7 +152,7 @@ pub(super) struct EventShown {
     pub(super) project: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
-    /// `deed`: what was done, or is waited for, and why; `output`: a line of what works on it.
+    /// `deed`: what was done, or is waited for, and why; `output`: a line of what works on it; `version`: what was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) what: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,7 +161,7 @@ pub(super) struct EventShown {
     pub(super) drift: Option<Drift>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) operation: Option<String>,
-    /// `operation`: as in an operation.
+    /// `operation`: as in an operation; `version`: how it goes with what was asked for about the version of the project.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) outcome: Option<&'static str>,
 }
@@ -200,6 +202,7 @@ pub(super) fn unit(
     let beside = second(&state, differs, false).map(|button| shown_button(button, &id));
     UnitShown {
         project: unit.unit.project_name.clone(),
+        project_id: runs::project_id(&unit.unit.project_root),
         version: None,
         project_root: unit.unit.project_root.display().to_string(),
         name: unit.unit.name.to_string(),

@@ -45,12 +45,14 @@ fn words(event: &Value) -> String {
         "state" => state(&event["state"]),
         "drift" => drift_words(&event["drift"]),
         "operation" => format!("operation {} {}", text("operation"), text("outcome")),
+        "version" => format!("{} {}", text("what"), text("outcome")),
         "left" => "is not kept any more".to_owned(),
         "gap" => "what happened before this is not kept any more".to_owned(),
         _ => text("what").to_owned(),
     };
     let at = text("at").split('.').next().unwrap_or_default().trim_end_matches('Z');
-    bare(&format!("{at}Z  {}/{}  {what}", text("project"), text("name")))
+    let name = event["name"].as_str().map_or_else(String::new, |name| format!("/{name}"));
+    bare(&format!("{at}Z  {}{name}  {what}", text("project")))
 }
 
 fn state(state: &Value) -> String {

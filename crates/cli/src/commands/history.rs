@@ -3,7 +3,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use setpoint_model::release::{Active, Kind};
 use setpoint_runtime::project::Project;
-use setpoint_runtime::store::{Store, UpgradeRow, UpgradeStep};
+use setpoint_runtime::store::{StoreError, UpgradeRow, UpgradeStep};
+use utoipa::ToSchema;
 
 use super::SUCCESS;
 use crate::context::Context;
@@ -26,32 +27,34 @@ struct Changes {
 }
 
 /// A change of versions.
-#[derive(Debug, Serialize)]
-struct Change {
-    number: i64,
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Change {
+    pub(crate) number: i64,
     /// `upgrade`, `rollback`.
-    what: &'static str,
-    from: Active,
-    to: Active,
-    who: String,
-    began_at: String,
-    ended_at: Option<String>,
+    pub(crate) what: &'static str,
+    #[schema(value_type = Object)]
+    pub(crate) from: Active,
+    #[schema(value_type = Object)]
+    pub(crate) to: Active,
+    pub(crate) who: String,
+    pub(crate) began_at: String,
+    pub(crate) ended_at: Option<String>,
     /// `committed`, `rolled-back`, `dropped`, `needs-operator`; nothing for one that goes on or was cut off.
-    outcome: Option<&'static str>,
-    detail: Option<String>,
+    pub(crate) outcome: Option<&'static str>,
+    pub(crate) detail: Option<String>,
     /// What was done; of a single one only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// A line of its journal.
-#[derive(Debug, Serialize)]
-struct Step {
-    step: String,
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Step {
+    pub(crate) step: String,
     /// `intent`, `done`, `failed`.
-    kind: &'static str,
-    at: String,
-    note: Option<String>,
+    pub(crate) kind: &'static str,
+    pub(crate) at: String,
+    pub(crate) note: Option<String>,
 }
 
 impl History {
@@ -68,7 +71,11 @@ impl History {
             }
         }
         if context.output.json {
-            let changes = rows.iter().map(|row| self.change(&store, row)).collect::<Result<_, Failure>>()?;
+            let changes = rows.iter().map(|row| {
+                let steps = self.number.map(|_| store.upgrade_steps(&row.txid)).transpose()?;
+                Ok(Change::new(row, steps.unwrap_or_default()))
+            });
+            let changes = changes.collect::<Result<_, StoreError>>()?;
             context.output.value(&Changes { setpoint: json::VERSION, changes });
             return Ok(SUCCESS);
         }
@@ -84,19 +91,18 @@ impl History {
         }
         Ok(SUCCESS)
     }
+}
 
-    fn change(&self, store: &Store, row: &UpgradeRow) -> Result<Change, Failure> {
-        let steps = match self.number {
-            Some(_) => store.upgrade_steps(&row.txid)?,
-            None => Vec::new(),
-        };
+impl Change {
+    /// As the journal has it.
+    pub(crate) fn new(row: &UpgradeRow, steps: Vec<UpgradeStep>) -> Self {
         let step = |of: UpgradeStep| Step {
             step: of.step,
             kind: of.kind.as_str(),
             at: of.at.to_string(),
             note: of.note,
         };
-        Ok(Change {
+        Self {
             number: row.seq,
             what: what(row),
             from: row.upgrade.from.clone(),
@@ -107,7 +113,7 @@ impl History {
             outcome: row.ended.map(|(outcome, _)| outcome.as_str()),
             detail: row.detail.clone(),
             steps: steps.into_iter().map(step).collect(),
-        })
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
-mod history;
+pub(crate) mod history;
 mod import;
 mod init;
 mod logs;
@@ -38,7 +38,7 @@ mod stop;
 mod trust;
 mod uninstall;
 mod up;
-mod upgrade;
+pub(crate) mod upgrade;
 mod version;
 mod why;
 

@@ -54,14 +54,17 @@ struct Report<'a> {
     /// How long nobody could reach what was stopped.
     outage_seconds: Option<f64>,
     seconds: Option<f64>,
+    /// What would be done, in words, of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<&'a str>,
 }
 
 /// What an upgrade came to.
 enum End {
     /// What is declared is in effect.
     Nothing,
-    /// It would be this, in words.
-    Planned(Upgrade, String),
+    /// It would be this: in words, and the command that does it.
+    Planned { planned: Upgrade, words: String, by: String },
     /// It was carried out.
     Done(Upgrade, Changed),
 }
@@ -73,12 +76,9 @@ impl UpgradeCommand {
         match end {
             End::Nothing => {
                 context.output.note(format!("{}: nothing to do", title(&project)));
-                tell(context, false, None, None);
+                tell(context, false, None, None, None);
             }
-            End::Planned(planned, words) => {
-                context.output.note(words);
-                tell(context, false, Some(&planned), None);
-            }
+            End::Planned { planned, words, by } => would(context, &planned, &words, &by),
             End::Done(planned, changed) => done(context, &project, &planned, changed),
         }
         Ok(SUCCESS)
@@ -145,9 +145,12 @@ impl UpgradeCommand {
         };
         refuse_adopted(engine.as_ref(), &project, &planned)?;
         if self.dry_run {
-            let named = before.iter().find_map(|_| planned.to.version.as_deref());
-            let words = words(&title(&project), &planned, &services, named);
-            return Ok((project.clone(), End::Planned(planned, words)));
+            let words = words(&title(&project), &planned, &services);
+            let mut by = "setpoint upgrade".to_owned();
+            if let (Some(_), Some(version)) = (&before, &planned.to.version) {
+                by.push_str(&format!(" {version}"));
+            }
+            return Ok((project.clone(), End::Planned { planned, words, by }));
         }
         let patience = Patience::of(release);
         // From here on its data is where the new one has it.
@@ -167,7 +170,7 @@ impl UpgradeCommand {
 /// Says what is in effect now.
 pub(super) fn done(context: &Context, project: &Project, planned: &Upgrade, changed: Changed) {
     context.output.note(ended(project, planned, changed));
-    tell(context, true, Some(planned), Some(changed));
+    tell(context, true, Some(planned), Some(changed), None);
 }
 
 fn ended(project: &Project, planned: &Upgrade, changed: Changed) -> String {
@@ -177,6 +180,12 @@ fn ended(project: &Project, planned: &Upgrade, changed: Changed) -> String {
     };
     let (to, took, outage) = (shown(&planned.to), span(changed.took), outage(changed.outage));
     format!("{} is {at} {to} after {took}{outage}", title(project))
+}
+
+/// Says what would be done, and by what.
+pub(super) fn would(context: &Context, planned: &Upgrade, words: &str, by: &str) {
+    context.output.note(format!("{words}\nNext: {by}"));
+    tell(context, false, Some(planned), None, Some(words));
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
@@ -282,7 +291,13 @@ fn who() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string())
 }
 
-fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Option<Changed>) {
+fn tell(
+    context: &Context,
+    changed: bool,
+    upgrade: Option<&Upgrade>,
+    done: Option<Changed>,
+    words: Option<&str>,
+) {
     if context.output.json {
         context.output.value(&Report {
             setpoint: json::VERSION,
@@ -290,6 +305,7 @@ fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Optio
             upgrade,
             outage_seconds: done.map(|done| done.outage.as_secs_f64()),
             seconds: done.map(|done| done.took.as_secs_f64()),
+            words,
         });
     }
 }
@@ -300,12 +316,12 @@ fn services(project: &Project) -> Vec<&Env> {
     plan::with_dependencies(project, all)
 }
 
-fn title(project: &Project) -> String {
+pub(super) fn title(project: &Project) -> String {
     project.manifest.project.name.to_string()
 }
 
 /// A generation, as people are told.
-fn shown(generation: &Active) -> String {
+pub(crate) fn shown(generation: &Active) -> String {
     match &generation.version {
         Some(version) => format!("{version} (generation {})", generation.generation),
         None => format!("generation {}", generation.generation),
@@ -316,8 +332,8 @@ fn outage(outage: Duration) -> String {
     if outage.is_zero() { String::new() } else { format!("; outage {}", span(outage)) }
 }
 
-/// What would be done; `named` is the version as the command has to name it.
-fn words(title: &str, planned: &Upgrade, services: &[&Env], named: Option<&str>) -> String {
+/// What would be done.
+fn words(title: &str, planned: &Upgrade, services: &[&Env]) -> String {
     let lane = match planned.lane {
         Lane::Breaking => "breaking",
         Lane::Compatible => "compatible",
@@ -354,8 +370,6 @@ fn words(title: &str, planned: &Upgrade, services: &[&Env], named: Option<&str>)
     if planned.lane == Lane::Breaking {
         lines.push("After commit, going back discards new writes, and has to be asked for.".to_owned());
     }
-    let named = named.map(|version| format!(" {version}")).unwrap_or_default();
-    lines.push(format!("Next: setpoint upgrade{named}"));
     lines.join("\n")
 }
 

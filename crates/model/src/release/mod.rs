@@ -8,6 +8,7 @@ mod lock;
 pub mod migration;
 #[cfg(test)]
 mod migration_tests;
+mod offer;
 mod pin;
 #[cfg(test)]
 mod pin_tests;
@@ -22,6 +23,7 @@ pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, PinnedImage};
 pub use lock::lock;
 pub use migration::{Migration, MigrationError, MigrationId};
+pub use offer::{Offer, Standing, offers};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};

@@ -119,10 +119,10 @@ fn go_is_understood() {
 
 #[test]
 fn vitest_is_understood_and_lists_what_it_skips() {
-    let listing = vitest::listing(recorded!("vitest-list.json"), "/work/vitest").unwrap();
+    let listing = vitest::listing(recorded!("vitest-list.json"), "/shop/vitest").unwrap();
     let all = ["a price (in euros) is $1.00", "cart > adds prices", "cart > is empty", "cart > is sold"];
     assert_eq!(targets(&listing), all.map(|name| format!("src/cart.test.js:{name}")));
-    let report = Report::parse(recorded!("vitest.json"), None, "/work/vitest/").unwrap();
+    let report = Report::parse(recorded!("vitest.json"), None, "/shop/vitest/").unwrap();
     passed(&report, "vitest:src/cart.test.js:a price (in euros) is $1.00");
     failed(&report, "vitest:src/cart.test.js:cart > adds prices", "expected 3 to be 4");
     skipped(&report, "vitest:src/cart.test.js:cart > is sold", "");

@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{Store, StoreError, migrate};
-use crate::paths::make_private_folder;
+use crate::paths::make_lasting_folder;
 
 /// The link to the current version of the database.
 pub(super) const LINK: &str = "state.db";
@@ -116,7 +116,7 @@ impl Presence {
         let path = folder.join("state.lock");
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_private_folder(folder).map_err(|error| StoreError::io(folder, error))?;
+                make_lasting_folder(folder).map_err(|error| StoreError::io(folder, error))?;
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
             }
             other => other,

@@ -17,6 +17,7 @@ use crate::failpoints;
 use crate::observe::Unit;
 use crate::reconciler::{self, Rules};
 use crate::store::{LedgerOf, Store, UpgradeOutcome, UpgradeRow};
+use crate::tree_copy;
 
 impl<'a> Change<'a> {
     /// Does a step. Each may be done again.
@@ -142,7 +143,15 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
+    /// What the generation is made of is on the disk before the file that says that it is in effect.
     fn commit(&mut self) -> Result<(), UpgradeError> {
+        let state = &self.place.roots.state;
+        tree_copy::sync(state)?;
+        // An engine of its own may keep volumes on another file system. One that cannot be seen from here is on
+        // another machine, or another user's.
+        if let Some(data) = self.place.engine.host()?.data.filter(|data| data != state && data.is_dir()) {
+            tree_copy::sync(&data)?;
+        }
         Ok(active::write(self.place.roots, &self.root, &self.upgrade.to)?)
     }
 

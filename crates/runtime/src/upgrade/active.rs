@@ -1,13 +1,13 @@
 //! The one file that says which generation of a project is in effect.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use setpoint_model::release::Active;
 
-use crate::paths::{Roots, project_key};
+use crate::paths::{Roots, make_lasting_folder, project_key, sync_folder};
 
 /// Where these files lie: one for each project.
 const FOLDER: &str = "active/v1";
@@ -61,9 +61,10 @@ pub(crate) fn write(roots: &Roots, project_root: &Path, active: &Active) -> Resu
         move |source| ActiveError::Io { what, path, source }
     };
     let text = serde_json::to_vec_pretty(active).map_err(|error| failed("write")(error.into()))?;
-    crate::secrets::write_private(&path, &text, false).map_err(failed("write"))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))
+    make_lasting_folder(folder).map_err(failed("make the folder of"))?;
+    crate::secrets::write_private(&path, &text, false).map_err(failed("write"))?;
+    sync_folder(folder).map_err(failed("sync"))
 }
 
 /// Notes the version of the generation in effect, if it still is that one. The caller holds the project's lock.

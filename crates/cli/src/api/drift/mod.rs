@@ -186,7 +186,7 @@ async fn look(api: &Arc<Api>, root: &PathBuf, project: &Project, watches: &mut W
             return Ok((Err(format!("there is no folder {} any more", folder.display())), None));
         }
         let status = api
-            .asked(&unit, &["--json", "status", "--tracked"])?
+            .asked(&unit.project_root, &["--json", "status", "--tracked"])?
             .and_then(|answer| serde_json::from_value::<Status>(answer).map_err(|error| error.to_string()));
         Ok(match status {
             Ok(Status { units, tracked }) => {

@@ -6,6 +6,7 @@ mod operations;
 mod runs;
 mod unit;
 mod units;
+mod versions;
 mod words;
 
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/", get(units::list))
         .route("/units/{id}", get(unit::one))
         .route("/units/{id}/{action}", post(act))
+        .route("/versions", get(versions::list))
+        .route("/versions/{id}", get(versions::one))
+        .route("/versions/{id}/{action}", get(versions::plan).post(versions::act))
         .route("/runs", get(runs::list))
         .route("/runs/{id}", get(runs::one))
         .route("/operations", get(operations::list))
@@ -53,7 +57,9 @@ async fn script() -> impl IntoResponse {
 /// Whether somebody asks for a page, and not for the API. A script that sends a form does not say that it takes pages.
 pub(super) fn is_page(path: &str, headers: &HeaderMap) -> bool {
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    !path.starts_with("/v1/") && (path.starts_with("/units/") || accepts.contains("text/html"))
+    !path.starts_with("/v1/")
+        && (["/units/", "/versions/"].iter().any(|place| path.starts_with(place))
+            || accepts.contains("text/html"))
 }
 
 /// Takes the token that a form carries where a script would send a header.
@@ -108,7 +114,8 @@ impl Frame {
 
 /// A page, in which the address `here` is the one that is shown.
 fn page(title: &str, here: &str, content: &Markup) -> Response {
-    let places = [("/", "Units"), ("/runs", "Runs"), ("/operations", "Operations")];
+    let places =
+        [("/", "Units"), ("/versions", "Versions"), ("/runs", "Runs"), ("/operations", "Operations")];
     let text = html! {
         (DOCTYPE)
         html lang="en" {

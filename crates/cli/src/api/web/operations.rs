@@ -37,7 +37,10 @@ pub(super) fn content(operations: &[OperationShown], names: &[(String, String)],
                 tbody { @for event in events {
                     tr {
                         td { (words::since(event["at"].as_str().unwrap_or_default(), " ago")) }
-                        td { (event["project"].as_str().unwrap_or_default()) "/" (event["name"].as_str().unwrap_or_default()) }
+                        td {
+                            (event["project"].as_str().unwrap_or_default())
+                            @if let Some(name) = event["name"].as_str() { "/" (name) }
+                        }
                         td.words { (what(event)) }
                     }
                 } }
@@ -53,6 +56,7 @@ fn what(event: &Value) -> String {
         "state" => format!("is {}", event["state"]["state"].as_str().unwrap_or_default().replace('_', " ")),
         "drift" => drift::words(&event["drift"]),
         "operation" => format!("operation {}", text("outcome")),
+        "version" => format!("{} {}", text("what"), text("outcome")),
         "left" => "is not kept any more".to_owned(),
         _ => text("what").to_owned(),
     }

@@ -70,6 +70,8 @@
   }
 
   async function refresh() {
+    // What would be done is asked for once, and stays as it was read.
+    if (document.querySelector("main [data-once]")) return;
     if (asking || over) {
       again = asking;
       return;
@@ -117,7 +119,7 @@
       refresh();
       if (!retry) retry = setTimeout(connect, 1000);
     };
-    for (const kind of ["deed", "state", "drift", "operation", "left", "gap"]) stream.addEventListener(kind, happened);
+    for (const kind of ["deed", "state", "drift", "operation", "version", "left", "gap"]) stream.addEventListener(kind, happened);
   }
 
   function happened(event) {
@@ -203,6 +205,10 @@
     try {
       const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
       const now = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (answer.ok && "leads" in form.dataset && answer.url !== location.href) {
+        location.assign(answer.url);
+        return;
+      }
       if (!answer.ok) byId("said").textContent = now.querySelector("main")?.textContent ?? "It was refused.";
     } catch {
       lost(true);

@@ -2,12 +2,18 @@
 
 use serde_json::json;
 
+use setpoint_model::release::{Active, Offer};
+
 use super::graph::{Step, places};
 use super::unit::Whole;
 use super::units::Seen;
+use super::versions::Planned;
 use super::*;
+use crate::api::change::Wish;
 use crate::api::drift::Drift;
+use crate::api::versions::{AskedShown, OfferShown, ProjectShown, ProjectWhole};
 use crate::api::wire::{ButtonShown, OperationShown, StateShown, UnitShown};
+use crate::commands::history::{Change, Step as HistoryStep};
 
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'&";
 
@@ -21,6 +27,7 @@ fn seen(text: &str, state: &'static str) -> Seen {
     let unit = UnitShown {
         id: "web-1".to_owned(),
         project: text(),
+        project_id: text(),
         version: Some(text()),
         project_root: text(),
         name: text(),
@@ -67,6 +74,73 @@ fn whole(text: &str, state: &'static str) -> Whole {
     }
 }
 
+fn change(text: &str) -> Change {
+    let step =
+        |kind| HistoryStep { step: text.to_owned(), kind, at: text.to_owned(), note: Some(text.to_owned()) };
+    let active = || Active { version: Some(text.to_owned()), ..Active::default() };
+    Change {
+        number: 1,
+        what: "upgrade",
+        from: active(),
+        to: active(),
+        who: text.to_owned(),
+        began_at: text.to_owned(),
+        ended_at: None,
+        outcome: None,
+        detail: Some(text.to_owned()),
+        steps: vec![step("intent"), step("failed"), step("intent")],
+    }
+}
+
+fn versioned(text: &str, state: &'static str) -> ProjectShown {
+    let text = || text.to_owned();
+    let asked = AskedShown {
+        what: "upgrade",
+        began_at: text(),
+        ended_at: Some(text()),
+        outcome: "failed",
+        detail: Some(text()),
+    };
+    let offers = [("Roll back...", "rollback", Some(text())), ("Cancel", "cancel", None)];
+    ProjectShown {
+        id: "shop-1".to_owned(),
+        project: text(),
+        root: text(),
+        version: Some(text()),
+        generation: 1,
+        release: Some(text()),
+        since: Some(text()),
+        by: Some(text()),
+        state,
+        holder: Some(text()),
+        unreadable: Some(text()),
+        asked: Some(asked),
+        change: Some(change(&text())),
+        offers: offers.map(|(label, does, plan)| OfferShown { label, does, plan, post: text() }).into(),
+    }
+}
+
+fn planned(text: &str, offer: Offer, answer: Result<serde_json::Value, Problem>) -> Planned {
+    let wish = Wish { version: text.to_owned(), discard_writes: false };
+    let others = vec![(text.to_owned(), text.to_owned()); 2];
+    Planned { project: versioned(text, "settled"), offer, wish, answer, others }
+}
+
+#[test]
+fn what_would_be_lost_is_on_the_button_and_nowhere_else() {
+    let page = |offer, answer| versions::would(&frame(), &planned("1.0.0", offer, Ok(answer))).into_string();
+    let to = json!({ "generation": 3, "version": "1.0.0", "volumes": {} });
+    let loses = page(Offer::RollBack, json!({ "words": "words", "to": to, "lane": "breaking" }));
+    assert!(loses.contains("Go back to 1.0.0, and lose these writes"), "{loses}");
+    assert!(loses.contains("name=\"discard_writes\" value=\"true\""), "{loses}");
+    for (offer, lane) in [(Offer::RollBack, "compatible"), (Offer::Upgrade, "breaking")] {
+        let keeps = page(offer, json!({ "words": "words", "to": to, "lane": lane }));
+        assert!(!keeps.contains("lose") && !keeps.contains("discard_writes"), "{keeps}");
+    }
+    let nothing = page(Offer::Upgrade, json!({ "changed": false }));
+    assert!(nothing.contains("nothing to do") && !nothing.contains("<form"), "{nothing}");
+}
+
 #[test]
 fn what_units_and_their_lines_say_stays_text() {
     let names = [("web-1".to_owned(), HOSTILE.to_owned())];
@@ -89,6 +163,32 @@ fn what_units_and_their_lines_say_stays_text() {
         operations::content(&[operation(HOSTILE)], &names, &[event]),
         graph::picture(&[step]),
         runs::content(&[], &[HOSTILE.to_owned()]),
+        versions::content(&frame(), &[versioned(HOSTILE, "settled"), versioned(HOSTILE, "under_way")]),
+        versions::project(
+            &frame(),
+            &ProjectWhole {
+                setpoint: 1,
+                project: versioned(HOSTILE, "under_way"),
+                changes: vec![change(HOSTILE)],
+            },
+            Some(&change(HOSTILE)),
+        ),
+        versions::would(
+            &frame(),
+            &planned(
+                HOSTILE,
+                Offer::RollBack,
+                Ok(json!({ "words": HOSTILE, "to": { "generation": 1, "version": HOSTILE } })),
+            ),
+        ),
+        versions::would(
+            &frame(),
+            &planned(
+                HOSTILE,
+                Offer::Upgrade,
+                Err(Problem::new(StatusCode::CONFLICT, "plan", HOSTILE).hint(HOSTILE)),
+            ),
+        ),
     ];
     for page in pages {
         let page = page.into_string();
@@ -127,6 +227,7 @@ fn a_button_is_a_form_with_the_token_or_leads_somewhere_or_only_tells() {
 fn where_there_is_nothing_it_says_what_to_type() {
     assert!(units::content(&frame(), &[]).into_string().contains("setpoint init"));
     assert!(runs::content(&[], &[]).into_string().contains("setpoint run"));
+    assert!(versions::content(&frame(), &[]).into_string().contains("setpoint up"));
 }
 
 #[test]

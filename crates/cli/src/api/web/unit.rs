@@ -68,7 +68,8 @@ async fn whole(api: &Arc<Api>, id: String, search: String) -> Result<Whole, Prob
 /// Each change of what is declared, in words.
 async fn changes(api: &Arc<Api>, unit: &NewUnit) -> Vec<String> {
     let unit = unit.clone();
-    let answer = api.ask(move |api| api.asked(&unit, &["--json", "why", unit.name.as_str()])).await;
+    let answer =
+        api.ask(move |api| api.asked(&unit.project_root, &["--json", "why", unit.name.as_str()])).await;
     let Ok(Ok(why)) = answer else { return Vec::new() };
     let texts = |list: &serde_json::Value, of: fn(&serde_json::Value) -> Option<String>| {
         list.as_array().into_iter().flatten().filter_map(of).collect::<Vec<_>>()
@@ -104,7 +105,8 @@ pub(super) fn content(frame: &Frame, whole: &Whole) -> Markup {
         (operations::table(&whole.operations, &[]))
         h2 { "About it" }
         dl {
-            dt { "Project" } dd { (words::project(unit)) }
+            dt { "Project" }
+            dd { @if unit.kept { a href={ "/versions/" (unit.project_id) } { (words::project(unit)) } } @else { (words::project(unit)) } }
             dt { "Folder" } dd { (unit.project_root) }
             dt { "Engine" } dd { (unit.engine) }
             dt { "Made" } dd { (words::since(&unit.created_at, " ago")) }

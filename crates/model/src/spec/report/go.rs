@@ -2,28 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
+use super::super::runner::go::events;
 use super::{Case, Outcome, ReportError};
 
-/// What happened.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Event {
-    action: String,
-    #[serde(default)]
-    package: String,
-    test: Option<String>,
-    #[serde(default)]
-    output: String,
-}
-
-/// The tests of a report. Lines that are no events are what the tool says beside them.
+/// The tests of a report.
 pub(super) fn cases(text: &str) -> Result<Vec<Case>, ReportError> {
     let mut said: BTreeMap<String, String> = BTreeMap::new();
     let mut cases = Vec::new();
-    let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
-    for event in events {
+    for event in events(text) {
         let Some(test) = event.test else { continue };
         let key = format!("{}::{test}", event.package);
         match event.action.as_str() {

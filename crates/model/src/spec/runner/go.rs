@@ -13,21 +13,30 @@ pub const RUN: &[&str] = &["test", "-json", "-count=1"];
 /// All packages of the module.
 pub const ALL: &str = "./...";
 
+/// What `go test -json` says, in a list and in a report.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Event {
-    action: String,
+pub(in crate::spec) struct Event {
+    /// What happened: `output`, `pass`, `fail`, `skip`...
+    pub(in crate::spec) action: String,
     #[serde(default)]
-    package: String,
+    pub(in crate::spec) package: String,
+    /// The test that it happened to; nothing where it is the package as a whole.
+    pub(in crate::spec) test: Option<String>,
     #[serde(default)]
-    output: String,
+    pub(in crate::spec) output: String,
+}
+
+/// The events, one a line. Lines that are none are what the tool says beside them.
+pub(in crate::spec) fn events(text: &str) -> impl Iterator<Item = Event> + '_ {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
 }
 
 /// The tests that it lists.
 #[must_use]
 pub fn listing(text: &str) -> Listing {
     let mut listing = Listing::default();
-    for event in text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
+    for event in events(text) {
         let name = event.output.trim_end();
         let is_test = ["Test", "Example", "Fuzz"].iter().any(|kind| name.starts_with(kind));
         if event.action == "output" && is_test && !name.contains(char::is_whitespace) {
