@@ -34,6 +34,7 @@ use setpoint_model::container::Health;
 pub(crate) use bundle::Bundle;
 pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
+pub(crate) use manifest::{architectures, architectures_of};
 pub use remote::Remote;
 pub use source::Source;
 pub(crate) use source::missing;
@@ -75,6 +76,9 @@ pub struct Config {
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Where it keeps its data; nothing is known of what an earlier version fetched.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// Bounds on what is unpacked and waited for.
