@@ -44,6 +44,8 @@ pub(crate) enum Exit {
     State = 8,
     /// A pipeline ran out of time.
     TimedOut = 9,
+    /// The doctor found what is not to be built on.
+    Refused = 10,
     /// The program is there and cannot be executed, as in a shell.
     CannotExecute = 126,
     /// There is no such program, as in a shell.
@@ -54,17 +56,24 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// All codes, with what they mean: the table in `docs/reference/exit-codes.md`.
-    pub(crate) const TABLE: [(Self, &'static str); 13] = [
+    pub(crate) const TABLE: [(Self, &'static str); 14] = [
         (Self::Success, "done, or nothing to do"),
         (Self::Failed, "a hook, a pack, a check, a step of a pipeline or a criterion failed"),
         (Self::Usage, "the command line is wrong"),
-        (Self::Drift, "something is to be done (`plan --exit-code`, `status --exit-code`)"),
+        (
+            Self::Drift,
+            "something is to be done (`plan --exit-code`, `status --exit-code`) or to be repaired (`doctor`)",
+        ),
         (Self::Manifest, "the manifest or a spec is wrong; nothing was touched"),
         (Self::NotFound, "there is no such project, unit, hook, pipeline, run, log or spec"),
         (Self::Consent, "consent is needed and there is nobody to ask; nothing was done"),
         (Self::Engine, "the engine, the kernel, a registry or the disk failed"),
         (Self::State, "the state is damaged, or was written by a newer version"),
         (Self::TimedOut, "a step of a pipeline, or a run, ran out of time"),
+        (
+            Self::Refused,
+            "`doctor` found what `init`, `upgrade` and `release` do not build on, and they refuse; nothing was done",
+        ),
         (Self::CannotExecute, "`exec`: the program cannot be executed"),
         (Self::NoProgram, "`exec`: there is no such program"),
         (Self::Interrupted, "stopped on request (Ctrl-C)"),
@@ -172,7 +181,7 @@ impl From<ReconcilerError> for Failure {
 impl From<ActiveError> for Failure {
     fn from(error: ActiveError) -> Self {
         let failure = Self::new(Exit::State, "active", error.to_string());
-        failure.hint("it says which data is the project's; put it back from a backup, or see docs/runbook.md")
+        failure.hint("it says which data is the project's; put it back from a backup, or see docs/runbook.md#active-damaged")
     }
 }
 
@@ -198,7 +207,7 @@ impl From<UpgradeError> for Failure {
             UpgradeError::NeedsOperator { .. } => {
                 let message = format!("{message}\nNeither version is whole. All data is kept.");
                 Self::new(Exit::State, "needs-operator", message).hint(
-                    "mend what is in the way and run `setpoint recover`; docs/runbook.md#an-upgrade-that-needs-a-person",
+                    "mend what is in the way and run `setpoint recover`; docs/runbook.md#needs-operator",
                 )
             }
             UpgradeError::Active(error) => error.into(),

@@ -142,7 +142,17 @@ fn take(
 /// nothing behind.
 #[must_use]
 pub fn holder(roots: &Roots, project_root: &Path, unit: &UnitName) -> Option<Holder> {
-    let file = File::open(lock_path(roots, project_root, Some(unit))).ok()?;
+    held(&lock_path(roots, project_root, Some(unit)))
+}
+
+/// Who holds a project's lock now, as [`holder`] tells it of a unit.
+#[must_use]
+pub fn holder_of_project(roots: &Roots, project_root: &Path) -> Option<Holder> {
+    held(&lock_path(roots, project_root, None))
+}
+
+fn held(path: &Path) -> Option<Holder> {
+    let file = File::open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => read_holder(&file),
         _ => None,

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
 use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
@@ -14,7 +15,7 @@ use setpoint_runtime::store::Store;
 use setpoint_runtime::upgrade::{self, Changed, Declared, Patience, Place, Refused, Target};
 
 use super::release::registry;
-use super::{SUCCESS, daemon, plan, up};
+use super::{SUCCESS, daemon, doctor, plan, up};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -110,6 +111,8 @@ impl UpgradeCommand {
             return Ok(SUCCESS);
         };
         refuse_adopted(engine.as_ref(), &project, &planned)?;
+        let (root, state) = (&project.root, Some(&store));
+        doctor::refuse(context, Purpose::Upgrade, engine.as_ref(), root, &project, state)?;
         if self.dry_run {
             context.output.note(words(&title(&project), &planned, &services));
             tell(context, false, Some(&planned), None);

@@ -41,7 +41,8 @@ pub fn images(seen: &SeenImage) -> Vec<Finding> {
         }
         Name::Tag(_) => {}
     }
-    if seen.is_here && seen.digests.is_empty() {
+    // What came in a file has no digest of a registry, and is what its own says all the same.
+    if seen.is_here && seen.digests.is_empty() && name(reference) != Name::Digest {
         let what =
             format!("{reference} is here, and came from no registry: nobody knows what it was made of");
         let fix = "build it by `build` in the manifest, or push it and pull it by its digest; `docker save` keeps it until then";
@@ -160,7 +161,8 @@ mod tests {
     fn an_image_that_was_made_here_is_of_unknown_origin() {
         let made = SeenImage { digests: Vec::new(), ..seen("shop:1.0") };
         assert_eq!(rows(&made), ["unknown-image"]);
-        assert_eq!(rows(&SeenImage { is_here: false, ..made }), [""; 0]);
+        assert_eq!(rows(&SeenImage { is_here: false, ..made.clone() }), [""; 0]);
+        assert_eq!(rows(&SeenImage { reference: "r.example/shop@sha256:aa".to_owned(), ..made }), [""; 0]);
     }
 
     #[test]

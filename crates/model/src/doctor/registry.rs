@@ -16,6 +16,8 @@ pub enum Answer {
     LoginRefused,
     /// It knows who asks, and does not give it to him.
     Forbidden,
+    /// The login cannot be used, in these words; it was not asked.
+    LoginUnusable(String),
     /// It does not answer, in these words.
     Unreachable(String),
 }
@@ -46,6 +48,9 @@ pub fn registry(host: &str, asked: &str, answer: &Answer, is_missing: bool) -> O
             format!("{host} refuses the login that is saved for it, and gives {asked} to whoever has none"),
             format!("`docker logout {host}` takes the login away that has expired"),
         ),
+        Answer::LoginUnusable(why) => {
+            (Row::RegistryLogin, why.clone(), format!("mend that login, or make another: {login}"))
+        }
         Answer::Unreachable(why) => {
             let what = format!("{host} does not answer ({why})");
             if !is_missing {
@@ -75,6 +80,7 @@ mod tests {
             (Answer::LoginRefused, false, Some("registry-private")),
             (Answer::Forbidden, false, Some("registry-private")),
             (Answer::LoginInTheWay, false, Some("registry-login")),
+            (Answer::LoginUnusable("half a login".to_owned()), false, Some("registry-login")),
             (unreachable(), true, Some("registry-unreachable")),
             (unreachable(), false, Some("good to know")),
         ] {

@@ -66,6 +66,8 @@ pub enum Row {
     UnitDamaged,
     /// A unit whose project is gone.
     OrphanUnit,
+    /// A unit of this folder that is declared nowhere.
+    UndeclaredUnit,
     /// Units of several versions.
     MixedVersions,
     /// The manifest says what cannot be.
@@ -136,7 +138,7 @@ const ALL: &[Purpose] = &[Purpose::Init, Purpose::Upgrade, Purpose::Release];
 
 impl Row {
     /// All rows, in the order in which they are told.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::StateDamaged,
         Self::ActiveDamaged,
         Self::ActiveMissing,
@@ -147,6 +149,7 @@ impl Row {
         Self::StuckLock,
         Self::UnitDamaged,
         Self::OrphanUnit,
+        Self::UndeclaredUnit,
         Self::MixedVersions,
         Self::Manifest,
         Self::TwoModes,
@@ -257,8 +260,14 @@ impl Row {
             Self::OrphanUnit => of(
                 "orphan-unit",
                 Repairable,
+                NEVER,
+                "a unit on the engine belongs to a folder without a project",
+            ),
+            Self::UndeclaredUnit => of(
+                "undeclared-unit",
+                Repairable,
                 INIT,
-                "a unit on the engine belongs to a folder without a manifest, or to nothing that is declared there",
+                "a unit on the engine belongs to this folder, and nothing here declares it",
             ),
             Self::MixedVersions => {
                 of("mixed-versions", Repairable, NEVER, "units of the project are of several versions")
@@ -314,7 +323,7 @@ impl Row {
             Self::DirtyTree => of(
                 "dirty-tree",
                 Info,
-                &[Purpose::Init, Purpose::Release],
+                INIT,
                 "the project's folder is a clone of a repository, with changes that are in no commit",
             ),
             Self::AnonymousVolume => of(
@@ -357,7 +366,7 @@ impl Row {
                 "registry-login",
                 Repairable,
                 NEVER,
-                "a registry refuses the login that is saved, and needs none",
+                "a registry refuses the login that is saved, and needs none; or that login cannot be used",
             ),
             Self::RegistryUnreachable => of(
                 "registry-unreachable",

@@ -62,20 +62,21 @@ pub fn stuck(of: &str, holder: &str, pid: u32, state: char) -> Option<Finding> {
     Some(Finding::of(Row::StuckLock, of, format!("{of} is locked by {holder}, which {why}"), fix))
 }
 
-/// A unit on the engine that no project declares: of this folder, which has no manifest, or none with it.
+/// A unit on the engine that nothing declares: of another folder, or of the one that is looked at.
 #[must_use]
-pub fn orphan(unit: &str, root: &str, has_manifest: bool) -> Finding {
-    let what = match has_manifest {
-        true => format!("`{unit}` is on the engine, and the manifest of {root} declares it no more"),
-        false => format!("`{unit}` belongs to {root}, where no setpoint.toml is"),
-    };
-    let fix = match has_manifest {
-        true => format!("`setpoint down {unit}` removes it with its own files; its volumes stay"),
-        false => format!(
-            "bring the project back, and `setpoint -C {root} down {unit}` removes it; `setpoint uninstall` removes all \
-             that there are"
-        ),
-    };
+pub fn orphan(unit: &str, root: &str, is_here: bool) -> Finding {
+    if is_here {
+        let what = format!("`{unit}` is on the engine as one of {root}, and nothing declares it there");
+        let fix = format!(
+            "declare it again, and `setpoint down {unit}` removes it with its own files; its volumes stay"
+        );
+        return Finding::of(Row::UndeclaredUnit, "units", what, fix);
+    }
+    let what = format!("`{unit}` belongs to {root}, where no project is");
+    let fix = format!(
+        "bring the project back, and `setpoint -C {root} down {unit}` removes it; `setpoint uninstall` removes all that \
+         there are"
+    );
     Finding::of(Row::OrphanUnit, "units", what, fix)
 }
 

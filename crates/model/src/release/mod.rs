@@ -16,7 +16,7 @@ mod version;
 
 pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, Migration, PinnedImage};
-pub use lock::lock;
+pub use lock::{lock, locked};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};

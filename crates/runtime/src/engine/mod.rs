@@ -452,6 +452,8 @@ pub struct HostFacts {
     /// The processors whose programs it runs, as images have them: its own first, then those that it emulates. Empty where
     /// that cannot be told.
     pub architectures: Vec<String>,
+    /// Whether its units are processes of this machine, with its ports and disks.
+    pub is_here: bool,
     /// What its clock says, where that is another than ours.
     pub clock: Option<Timestamp>,
 }

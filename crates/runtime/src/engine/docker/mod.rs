@@ -369,6 +369,7 @@ impl Engine for Docker {
         let architecture = info.architecture.as_deref().filter(|_| is_here);
         Ok(HostFacts {
             architectures: architecture.map(architectures_of).unwrap_or_default(),
+            is_here,
             clock: info.system_time.and_then(|at| at.parse().ok()),
             data: info.docker_root_dir.map(PathBuf::from),
             gpus: info.runtimes.is_some_and(|runtimes| runtimes.contains_key(GRAPHIC_RUNTIME)),

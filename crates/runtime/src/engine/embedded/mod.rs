@@ -501,7 +501,8 @@ impl Engine for Embedded {
 
     fn host(&self) -> Result<HostFacts, EngineError> {
         let architectures = crate::image::architectures();
-        Ok(HostFacts { data: Some(self.roots.state.clone()), gpus: false, architectures, clock: None })
+        let data = Some(self.roots.state.clone());
+        Ok(HostFacts { data, gpus: false, architectures, is_here: true, clock: None })
     }
 
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
@@ -514,7 +515,7 @@ impl Engine for Embedded {
             user: image.config.user.unwrap_or_default(),
             volumes: image.config.volumes,
             digests: match base {
-                BaseSource::Image { reference } => vec![format!("{reference}@{}", image.digest)],
+                BaseSource::Image { reference } => vec![format!("{reference}@{}", image.named)],
                 _ => Vec::new(),
             },
             architecture: String::new(),
