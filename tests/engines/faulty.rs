@@ -13,8 +13,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, HeldVolume, Hold, HostFacts, ImageFacts, Labels,
-    OwnChanges, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    Account, BaseSource, Engine, EngineError, ExecSpec, Hold, HostFacts, ImageFacts, Labels, OwnChanges,
+    Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, UnitVolumes, Watch,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -98,7 +98,7 @@ impl Engine for Faulty {
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
         self.again(|| self.inner.volumes(project_root))
     }
-    fn volumes_of(&self, unit: &UnitId) -> Result<Vec<HeldVolume>, EngineError> {
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError> {
         self.again(|| self.inner.volumes_of(unit))
     }
     fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {

@@ -23,6 +23,7 @@ mod browser;
 mod build_secrets;
 mod daemon;
 mod docker;
+mod doctor;
 mod examples;
 mod faults;
 mod faulty;
@@ -150,6 +151,7 @@ fn main() -> ExitCode {
                     replacements::ON_DOCKER,
                     releases::ON_DOCKER,
                     secrets::ON_DOCKER,
+                    doctor::ON_DOCKER,
                     upgrades::ON_DOCKER,
                     step_services::ON_DOCKER,
                     adoption::ON_DOCKER,
@@ -166,6 +168,7 @@ fn main() -> ExitCode {
                 replacements::ON_PODMAN,
                 rootless::ON_PODMAN,
                 step_services::ON_PODMAN,
+                doctor::ON_PODMAN,
                 upgrades::ON_PODMAN,
                 &[build_secrets::ON_PODMAN],
             ]

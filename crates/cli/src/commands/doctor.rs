@@ -82,7 +82,7 @@ fn state(context: &Context) -> Option<Result<Store, StoreError>> {
         store.check()?;
         Ok(store)
     };
-    context.roots.state.exists().then(opened)
+    Store::is_there(&context.roots).then(opened)
 }
 
 /// The folder that is looked at.
@@ -239,6 +239,7 @@ fn of_failure(failure: Failure) -> Vec<Finding> {
 }
 
 fn of_problem(problem: &setpoint_model::manifest::Problem) -> Finding {
-    let fix = problem.hint.clone().unwrap_or_else(|| "mend that line".to_owned());
+    let mut problem = problem.clone();
+    let fix = problem.hint.take().unwrap_or_else(|| "mend that line".to_owned());
     Finding::of(Row::Manifest, SUBJECT, problem.to_string(), fix)
 }

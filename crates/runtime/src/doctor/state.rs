@@ -123,7 +123,7 @@ impl Patient<'_> {
 
     /// The volumes that a unit has of a declared one, at any generation: the one that is declared, and the one that it has.
     fn held(&self, unit: &crate::observe::Unit<'_>) -> Vec<(String, String)> {
-        let has = self.engine.volumes_of(&unit.id).unwrap_or_default();
+        let has = self.engine.volumes_of(&unit.id).unwrap_or_default().held;
         let of = |mount: &setpoint_model::container::ContainerMount| {
             let MountSource::Volume { name: Some(declared), .. } = &mount.source else { return None };
             let has =

@@ -6,7 +6,7 @@ use setpoint_model::container::MountSource;
 use setpoint_model::doctor::{Finding, Kept, SeenVolumes, volumes};
 
 use super::{Patient, engine};
-use crate::engine::{EngineError, HeldVolume, Seen};
+use crate::engine::{EngineError, HeldVolume, Seen, UnitVolumes};
 use crate::observe::Unit;
 
 impl Patient<'_> {
@@ -23,21 +23,23 @@ impl Patient<'_> {
     fn data_of(&self, unit: &Unit<'_>) -> Result<Option<SeenVolumes>, EngineError> {
         let seen = self.engine.observe(&unit.id)?;
         let Some(labels) = seen.labels().filter(|_| seen != Seen::Absent) else { return Ok(None) };
-        let held = self.engine.volumes_of(&unit.id)?;
+        let UnitVolumes { held, wanted } = self.engine.volumes_of(&unit.id)?;
         let named = |held: &HeldVolume| Some((held.target.display().to_string(), held.name.clone()?));
         Ok(Some(SeenVolumes {
             unit: unit.env.name.to_string(),
-            kept: self.kept(unit, &held)?,
+            kept: self.kept(unit, &held, wanted)?,
             named: held.iter().filter_map(named).collect(),
             emptied: self.emptied(unit, &labels.instance)?,
         }))
     }
 
     /// The paths at which the image of a unit keeps its data.
-    fn kept(&self, unit: &Unit<'_>, held: &[HeldVolume]) -> Result<Vec<Kept>, EngineError> {
-        // What a declaration is built on cannot be told while something of it is missing; that is told elsewhere.
-        let Ok(base) = unit.base() else { return Ok(Vec::new()) };
-        let paths = self.engine.image(&base)?.map(|image| image.volumes).unwrap_or_default();
+    fn kept(
+        &self,
+        unit: &Unit<'_>,
+        held: &[HeldVolume],
+        paths: Vec<PathBuf>,
+    ) -> Result<Vec<Kept>, EngineError> {
         let of_volumes = held.iter().filter(|held| held.name.is_some()).map(|held| held.target.clone());
         let of_others = unit.env.container.mounts.iter().filter_map(|mount| {
             let is_volume = matches!(mount.source, MountSource::Volume { .. });
@@ -45,13 +47,13 @@ impl Patient<'_> {
         });
         let of_host = unit.env.mounts.iter().map(|mount| PathBuf::from(&mount.target));
         let mounts: Vec<PathBuf> = of_volumes.chain(of_others).chain(of_host).collect();
-        let one = |path: String| {
-            let is_held = mounts.iter().any(|mount| Path::new(&path).starts_with(mount));
+        let one = |path: PathBuf| {
+            let is_held = mounts.iter().any(|mount| path.starts_with(mount));
             let is_empty = match is_held {
                 true => None,
-                false => self.engine.is_empty(&unit.id, Path::new(&path))?,
+                false => self.engine.is_empty(&unit.id, &path)?,
             };
-            Ok(Kept { path, is_held, is_empty })
+            Ok(Kept { path: path.display().to_string(), is_held, is_empty })
         };
         paths.into_iter().map(one).collect()
     }

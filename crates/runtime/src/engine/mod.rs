@@ -181,12 +181,19 @@ pub struct ImageFacts {
     pub labels: BTreeMap<String, String>,
     /// Who its processes run as; empty is root.
     pub user: String,
-    /// Where it keeps its data: paths inside, each of which wants a volume.
-    pub volumes: Vec<String>,
     /// What registries call it: `postgres@sha256:...`; none of one that was made on the engine.
     pub digests: Vec<String>,
     /// The processors that it is for, as images have it: `amd64`; empty where every image that is here fits.
     pub architecture: String,
+}
+
+/// Where an instance of a unit has its data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitVolumes {
+    /// The volumes that it was made with.
+    pub held: Vec<HeldVolume>,
+    /// The paths inside at which its image keeps data.
+    pub wanted: Vec<PathBuf>,
 }
 
 /// A volume that an instance of a unit was made with.
@@ -508,11 +515,11 @@ pub trait Engine: Send + Sync {
     /// If the engine cannot be asked.
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError>;
 
-    /// The volumes that an instance of a unit was made with; none of a unit that is not there.
+    /// Where an instance of a unit has its data; nowhere for a unit that is not there.
     ///
     /// # Errors
     /// If the engine cannot be asked.
-    fn volumes_of(&self, unit: &UnitId) -> Result<Vec<HeldVolume>, EngineError>;
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError>;
 
     /// Whether nothing is in a folder of a unit: in the volume that appears there, else in what the unit itself wrote there.
     /// Nothing where there is no such unit.

@@ -52,8 +52,8 @@ use setpoint_model::pipeline::key;
 
 use super::adoption::Adoption;
 use super::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, HeldVolume, Hold, HostFacts,
-    ImageFacts, Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
+    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, UnitVolumes, Watch,
     checks, ports,
 };
 use crate::accounts;
@@ -316,9 +316,14 @@ impl Engine for Docker {
         resources::volumes(self.connected()?, project_root)
     }
 
-    fn volumes_of(&self, unit: &UnitId) -> Result<Vec<HeldVolume>, EngineError> {
-        let mounts = self.inspect(unit)?.and_then(|found| found.mounts).unwrap_or_default();
-        Ok(mounts.into_iter().filter_map(resources::held).collect())
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError> {
+        let Some(found) = self.inspect(unit)? else { return Ok(UnitVolumes::default()) };
+        let connected = self.connected()?;
+        let image = found.image.unwrap_or_default();
+        let image = connected.find("look at an image", connected.api.inspect_image(&image))?;
+        let wanted = image.and_then(|image| image.config?.volumes).unwrap_or_default();
+        let held = found.mounts.unwrap_or_default().into_iter().filter_map(resources::held);
+        Ok(UnitVolumes { held: held.collect(), wanted: wanted.into_iter().map(PathBuf::from).collect() })
     }
 
     fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {
@@ -392,7 +397,6 @@ impl Engine for Docker {
             ImageFacts {
                 labels: config.labels.unwrap_or_default().into_iter().collect(),
                 user: config.user.unwrap_or_default(),
-                volumes: config.volumes.unwrap_or_default(),
                 digests: image.repo_digests.unwrap_or_default(),
                 architecture: image.architecture.unwrap_or_default(),
             }

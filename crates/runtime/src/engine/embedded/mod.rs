@@ -30,9 +30,9 @@ use setpoint_model::pipeline::key;
 use setpoint_sandbox as sandbox;
 
 use super::{
-    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, HeldVolume, Hold,
-    HostFacts, ImageFacts, Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec,
-    UnitId, UnitSpec, Watch, checks, kept, ports,
+    Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts,
+    ImageFacts, Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId,
+    UnitSpec, UnitVolumes, Watch, checks, kept, ports,
 };
 use started::{STARTED_AS, StartedAs};
 
@@ -468,8 +468,10 @@ impl Engine for Embedded {
         volumes::of_project(&self.roots.state, project_root)
     }
 
-    fn volumes_of(&self, unit: &UnitId) -> Result<Vec<HeldVolume>, EngineError> {
-        Ok(self.unit_file(unit)?.map(|file| volumes::held(&file.container)).unwrap_or_default())
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError> {
+        let Some(file) = self.unit_file(unit)? else { return Ok(UnitVolumes::default()) };
+        let held = volumes::held(&file.container);
+        Ok(UnitVolumes { held, wanted: file.image.volumes.into_iter().map(PathBuf::from).collect() })
     }
 
     fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {
@@ -513,7 +515,6 @@ impl Engine for Embedded {
         let facts = |image: Image| ImageFacts {
             labels: image.config.labels,
             user: image.config.user.unwrap_or_default(),
-            volumes: image.config.volumes,
             digests: match base {
                 BaseSource::Image { reference } => vec![format!("{reference}@{}", image.named)],
                 _ => Vec::new(),
