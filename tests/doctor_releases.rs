@@ -1,6 +1,8 @@
 //! What the doctor finds of releases and registries, and what `init` does not go on over.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::Value;
@@ -117,25 +119,36 @@ fn git_of(machine: &Project, words: &[&str]) {
 }
 
 /// A service on an image of a registry.
-fn on(registry: &Server) -> Project {
-    Project::new(&format!(
-        "setpoint = 1\n[service.web]\nimage = \"{}/acme/web:1\"\ncommand = \"sleep 1000\"\nnetwork = \"host\"\nuser = \"root\"\n",
-        registry.address
-    ))
+struct Shop {
+    // It ends first: a project looks at what is left when it is the last.
+    registry: Server,
+    project: Project,
 }
 
-fn push(registry: &Server, note: &str) -> String {
-    let mut blobs = Blobs::default();
-    let entry = blobs.image(&[(busybox(note), gzip)]);
-    registry.push(&blobs, &[&entry], "acme/web:1");
-    entry["digest"].as_str().unwrap().to_owned()
+impl Shop {
+    fn of(registry: Server) -> Self {
+        let manifest = format!(
+            "setpoint = 1\n[service.web]\nimage = \"{}/acme/web:1\"\ncommand = \"sleep 1000\"\nnetwork = \"host\"\nuser = \
+             \"root\"\n",
+            registry.address
+        );
+        let shop = Self { project: Project::new(&manifest), registry };
+        shop.push("one");
+        shop
+    }
+
+    /// Has the tag mean another image.
+    fn push(&self, note: &str) -> String {
+        let mut blobs = Blobs::default();
+        let entry = blobs.image(&[(busybox(note), gzip)]);
+        self.registry.push(&blobs, &[&entry], "acme/web:1");
+        entry["digest"].as_str().unwrap().to_owned()
+    }
 }
 
 #[test]
 fn each_way_in_which_a_registry_says_no_is_told() {
-    let registry = Server::with_login();
-    push(&registry, "one");
-    let mut project = on(&registry);
+    let Shop { registry, mut project } = Shop::of(Server::with_login());
     doctor(&project).exits(3).says("registry-private").says("only to who logs in, and there is no login");
     logged_in(&mut project, "wrong");
     doctor(&project)
@@ -147,31 +160,71 @@ fn each_way_in_which_a_registry_says_no_is_told() {
     doctor(&project).exits(0);
     project.set("SETPOINT_REGISTRY_PASSWORD", "both");
     doctor(&project).exits(3).says("registry-login");
+    drop((registry, project));
 
-    let open = Server::open();
-    push(&open, "one");
-    let mut project = on(&open);
+    // One that gives all to whoever comes without a login, and lets nobody in who comes with one that has expired.
+    let address = picky();
+    let mut project = Project::new(&format!("setpoint = 1\n[env.dev]\nimage = \"{address}/acme/web:1\"\n"));
     doctor(&project).exits(0);
-    project.set("SETPOINT_REGISTRY_USER", "ann");
-    project.set("SETPOINT_REGISTRY_PASSWORD", "expired");
-    // One that asks for no login takes any.
-    doctor(&project).exits(0);
+    logged_in(&mut project, "expired");
+    doctor(&project).exits(3).says("registry-login").says("to whoever has none").says("docker logout");
+}
 
-    let mut gone = Server::open();
-    push(&gone, "one");
-    let project = on(&gone);
-    gone.stop();
-    let began = std::time::Instant::now();
-    doctor(&project).exits(3).says("registry-unreachable").says("is not here");
-    assert!(began.elapsed().as_secs() < 30, "nobody waits for a registry for long");
-    project.run(&["doctor", "--offline"]).exits(0);
+#[test]
+fn a_registry_that_does_not_answer_is_told_and_not_waited_for() {
+    let Shop { mut registry, project } = Shop::of(Server::open());
+    project.run(&["up", "--no-daemon"]).exits(0);
+    registry.stop();
+    // All that is declared is here.
+    doctor(&project).exits(0).says("does not answer").says("all that is declared is here");
+    project.declare("acme/web:1", "acme/web:2");
+    doctor(&project).exits(3).says("registry-unreachable").says("acme/web:2 is not here");
+    project.run(&["doctor", "--offline"]).exits(0).says_not("does not answer");
+    // One that takes connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    project.declare(&registry.address, &silent.local_addr().unwrap().to_string());
+    doctor(&project).exits(3).says("registry-unreachable");
+}
+
+/// A registry of that kind, as far as it is asked whether it gives something; it ends with the tests.
+fn picky() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let own = address.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let has = |what: &str| head.iter().any(|line| line.to_lowercase().starts_with(what));
+            let asks_token = head.first().is_some_and(|line| line.contains("/token"));
+            let (status, more, body) = match (asks_token, has("authorization: bearer")) {
+                (true, _) if has("authorization: basic") => ("401 Unauthorized", String::new(), "{}"),
+                (true, _) => ("200 OK", String::new(), "{\"token\":\"of-anybody\"}"),
+                (false, true) => {
+                    let digest = format!("Docker-Content-Digest: sha256:{}\r\n", "0".repeat(64));
+                    ("200 OK", digest, "")
+                }
+                (false, false) => {
+                    let to = format!(
+                        "WWW-Authenticate: Bearer realm=\"http://{own}/token\",service=\"picky\"\r\n"
+                    );
+                    ("401 Unauthorized", to, "")
+                }
+            };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\n{more}Content-Length: {length}\r\nConnection: close");
+            let _ = write!(stream, "{head}\r\n\r\n{body}");
+        }
+    });
+    address
 }
 
 #[test]
 fn a_tag_that_has_moved_since_the_release_is_told() {
-    let registry = Server::open();
-    let first = push(&registry, "one");
-    let project = on(&registry);
+    let shop = Shop::of(Server::open());
+    let (registry, project) = (&shop.registry, &shop.project);
+    let first = shop.push("one");
     project.run(&["up", "--no-daemon"]).exits(0);
     let lock = |digest: &str| {
         let image = format!("{}/acme/web@{digest}", registry.address);
@@ -181,10 +234,10 @@ fn a_tag_that_has_moved_since_the_release_is_told() {
         );
     };
     lock(&first);
-    finds(&project, &[]);
-    let second = push(&registry, "two");
+    finds(project, &[]);
+    let second = shop.push("two");
     lock(&second);
-    finds(&project, &["unlocked-tag"]);
+    finds(project, &["unlocked-tag"]);
     let told: Value = project.run(&["doctor", "--json"]).json();
     let finding =
         told["findings"].as_array().unwrap().iter().find(|one| one["id"] == "unlocked-tag").unwrap();

@@ -1,6 +1,6 @@
 //! Asking registries, each beside the others, and none for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ impl Patient<'_> {
 
 /// Asks registries, all at once. Those that have not answered in time are told so; nobody waits for them.
 #[must_use]
-pub fn ask(state: &Path, asked: Vec<Asked>, variables: &BTreeMap<String, String>) -> Vec<Finding> {
+pub fn ask(state: &Path, mut asked: Vec<Asked>, variables: &BTreeMap<String, String>) -> Vec<Finding> {
     let (send, answers) = mpsc::channel();
     for one in &asked {
         let (send, one) = (send.clone(), one.clone());
@@ -68,19 +68,16 @@ pub fn ask(state: &Path, asked: Vec<Asked>, variables: &BTreeMap<String, String>
     {
         told.insert(reference, answer);
     }
-    let mut found = Vec::new();
+    // Of a registry that does not answer one thing is told, and that is one that is missing, if one is.
+    asked.sort_by_key(|one| !one.is_missing);
+    let (mut found, mut silent) = (Vec::new(), BTreeSet::new());
     for one in asked {
         let late = || Answer::Unreachable(format!("nothing came within {} s", ALL.as_secs()));
         let answer = told.remove(&one.reference).unwrap_or_else(late);
         let host = Credentials::registry_of(&one.reference).map(|(host, _)| host).unwrap_or_default();
-        found.extend(registry(&host, &one.reference, &answer, one.is_missing));
+        let is_told = !matches!(answer, Answer::Unreachable(_)) || silent.insert(host.clone());
+        found.extend(registry(&host, &one.reference, &answer, one.is_missing).filter(|_| is_told));
     }
-    // One registry that does not answer is told once, with something that is missing if something is.
-    found.sort_by(|a, b| b.level.cmp(&a.level));
-    let mut silent = std::collections::BTreeSet::new();
-    let head =
-        |finding: &Finding| finding.what.split(" does not answer").next().unwrap_or_default().to_owned();
-    found.retain(|finding| !finding.what.contains(" does not answer") || silent.insert(head(finding)));
     found
 }
 

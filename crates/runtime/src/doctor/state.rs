@@ -149,3 +149,97 @@ pub(super) fn committed(store: &Store, patient: &Patient<'_>) -> Result<Option<A
 fn shown(generation: &Active) -> String {
     generation.version.clone().unwrap_or_else(|| format!("generation {}", generation.generation))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::ToSpan as _;
+    use setpoint_model::manifest::EngineKind;
+    use setpoint_model::names::UnitName;
+
+    use super::*;
+    use crate::engine;
+    use crate::paths::Roots;
+    use crate::store::{NewUnit, TxId, UnitKind};
+
+    /// Looks at a state of which this is written, and gives the ids of what was found.
+    fn found(write: impl FnOnce(&mut Store, &std::path::Path)) -> Vec<&'static str> {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("project");
+        let roots = Roots { state: folder.path().join("state"), config: folder.path().join("config") };
+        let mut store = Store::open(&roots).unwrap();
+        write(&mut store, &root);
+        let variables = BTreeMap::new();
+        let engine = engine::open(EngineKind::Embedded, &roots, &variables);
+        let engine = engine.as_ref();
+        let (roots, variables) = (&roots, &variables);
+        let patient =
+            Patient { roots, engine, root: &root, project: None, store: Some(&store), variables, home: None };
+        patient.state(engine.host().ok().as_ref()).iter().filter_map(|one| Some(one.row?.id())).collect()
+    }
+
+    fn unit(root: &std::path::Path) -> NewUnit {
+        NewUnit {
+            project_root: root.to_owned(),
+            project_name: "shop".to_owned(),
+            name: UnitName::new("web").unwrap(),
+            kind: UnitKind::Env,
+            engine: "embedded".to_owned(),
+            instance: None,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn began(store: &mut Store, root: &std::path::Path, at: Timestamp) {
+        store
+            .write(|writer| {
+                let unit = writer.insert_unit(&unit(root), at)?;
+                let txid = TxId::new("1");
+                writer.begin(&txid, unit, "setpoint up web", at)?;
+                writer.finish(&txid, crate::store::OperationOutcome::Succeeded, None, at)
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_told() {
+        let now = Timestamp::now();
+        assert_eq!(found(|store, root| began(store, root, now)), [""; 0]);
+        assert_eq!(found(|store, root| began(store, root, now + 30.hours())), ["clock"]);
+    }
+
+    #[test]
+    fn an_upgrade_that_needs_a_person_is_told() {
+        use setpoint_model::release::{Lane, Upgrade};
+        let upgrade = Upgrade {
+            kind: Kind::Upgrade,
+            lane: Lane::Breaking,
+            engine: "embedded".to_owned(),
+            from: Active::default(),
+            to: Active { generation: 1, ..Active::default() },
+            parts: Vec::new(),
+            copies: Vec::new(),
+            keep: 1,
+        };
+        let with = |outcome: Option<UpgradeOutcome>| {
+            found(|store, root| {
+                let (txid, now) = (TxId::new("1"), Timestamp::now());
+                store
+                    .write(|writer| {
+                        writer.begin_upgrade(&txid, root, &upgrade, "ann", now)?;
+                        outcome.map_or(Ok(()), |outcome| {
+                            writer.finish_upgrade(&txid, outcome, Some("put-back web: no"), now)
+                        })
+                    })
+                    .unwrap();
+            })
+        };
+        assert_eq!(with(None), ["open-transaction"]);
+        assert_eq!(with(Some(UpgradeOutcome::NeedsOperator)), ["needs-operator"]);
+        assert_eq!(with(Some(UpgradeOutcome::RolledBack)), [""; 0]);
+        // It was committed, and the file that says so is not there.
+        assert_eq!(with(Some(UpgradeOutcome::Committed)), ["active-missing"]);
+    }
+}
