@@ -92,15 +92,9 @@ fn images(project: &Project) {
         let links =
             programs.iter().fold(Tar::default(), |tar, name| tar.link(&format!("bin/{name}"), "busybox"));
         let accounts = links.dir("data/", 0o755).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
-        let config = json!({
-            "architecture": ARCHITECTURE, "os": "linux",
-            "config": {"Env": ["PATH=/bin"], "Volumes": {"/data": {}}},
-            "rootfs": {"type": "layers", "diff_ids": [digest(&root), digest(&accounts)]},
-        });
-        let config =
-            blobs.add(serde_json::to_vec(&config).unwrap(), "application/vnd.oci.image.config.v1+json");
-        let layers = [root, accounts].map(|layer| blobs.add(layer, "application/vnd.oci.image.layer.v1.tar"));
-        let entry = blobs.manifest(&config, &layers);
+        let layers = [root, accounts].map(|layer| (layer.clone(), digest(&layer)));
+        let settings = json!({"Env": ["PATH=/bin"], "Volumes": {"/data": {}}});
+        let entry = blobs.configured(&layers, ARCHITECTURE, &settings);
         blobs.layout(&entry, &project.root.join(name));
     }
 }

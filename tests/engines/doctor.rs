@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::docker::Scenario;
 use crate::harness::{Outcome, Project};
 use crate::place::{Kind, Place};
-use crate::support::{Blobs, Tar, busybox, digest};
+use crate::support::{ARCHITECTURE, Blobs, Tar, busybox, digest};
 
 macro_rules! on {
     ($kind:expr; $($name:ident),+ $(,)?) => {
@@ -63,14 +63,9 @@ fn image(project: &Project, name: &str) {
     let programs = ["sleep", "cat", "touch", "rm"];
     let links = programs.iter().fold(Tar::default(), |tar, name| tar.link(&format!("bin/{name}"), "busybox"));
     let accounts = links.dir("data/", 0o755).file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n").end();
-    let config = json!({
-        "architecture": crate::support::ARCHITECTURE, "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Volumes": {"/data": {}}},
-        "rootfs": {"type": "layers", "diff_ids": [digest(&root), digest(&accounts)]},
-    });
-    let config = blobs.add(serde_json::to_vec(&config).unwrap(), "application/vnd.oci.image.config.v1+json");
-    let layers = [root, accounts].map(|layer| blobs.add(layer, "application/vnd.oci.image.layer.v1.tar"));
-    let entry = blobs.manifest(&config, &layers);
+    let layers = [root, accounts].map(|layer| (layer.clone(), digest(&layer)));
+    let settings = json!({"Env": ["PATH=/bin"], "Volumes": {"/data": {}}});
+    let entry = blobs.configured(&layers, ARCHITECTURE, &settings);
     blobs.layout(&entry, &project.root.join(name));
 }
 

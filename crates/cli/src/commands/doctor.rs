@@ -139,7 +139,8 @@ impl From<RepairError> for Failure {
 /// All that there is to say.
 fn look(context: &Context, asks_registries: bool) -> Result<Vec<Finding>, Failure> {
     let root = root(context)?;
-    let (project, failure) = match context.declared() {
+    // What has to be fetched to complete a devcontainer.json is left as it is declared.
+    let (project, failure) = match context.project().or_else(|_| context.declared()) {
         Ok(project) => (Some(project), None),
         Err(failure) => (None, Some(failure)),
     };
@@ -174,7 +175,6 @@ fn look(context: &Context, asks_registries: bool) -> Result<Vec<Finding>, Failur
     }
     let patient = patient(context, engine.as_ref(), &root, declared, store.as_ref());
     findings.extend(patient.examine());
-    findings.extend(patient.drift());
     if asks_registries {
         findings.extend(ask(&context.roots.state, patient.registries(), &context.variables));
     }

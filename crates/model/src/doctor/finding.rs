@@ -78,9 +78,3 @@ impl Finding {
         self.row.is_some_and(|row| row.about().refuses.contains(&purpose))
     }
 }
-
-/// The findings over which something is not done.
-#[must_use]
-pub fn refusing(findings: &[Finding], purpose: Purpose) -> Vec<&Finding> {
-    findings.iter().filter(|finding| finding.refuses(purpose)).collect()
-}

@@ -18,7 +18,7 @@ mod volumes;
 mod reference_tests;
 
 pub use files::{edited, readable};
-pub use finding::{Finding, Level, refusing};
+pub use finding::{Finding, Level};
 pub use images::{SeenImage, images};
 pub use machine::{Clock, Space, clock, space};
 pub use ports::{Listener, WantedPort, listeners, ports};

@@ -1,5 +1,6 @@
 //! The engine: whether it answers, and where it keeps its files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use setpoint_model::doctor::{Finding, Row};
@@ -36,7 +37,7 @@ impl Patient<'_> {
             Err(error) => return vec![silent(self.engine.capabilities().engine, &error)],
         };
         let name = project.manifest.project.name.as_str();
-        let mut stacks: std::collections::BTreeMap<&str, Vec<&str>> = std::collections::BTreeMap::new();
+        let mut stacks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for one in candidates.iter().filter(|one| one.running && one.unit.is_none()) {
             let Some(compose) = &one.compose else { continue };
             if compose.project == name || compose.folder.as_deref() == Some(self.root) {

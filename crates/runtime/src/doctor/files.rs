@@ -8,10 +8,10 @@ use crate::project::MANIFEST;
 use crate::release::manifest_of;
 
 impl Patient<'_> {
-    /// Files that were edited by hand.
-    pub(super) fn files(&self) -> Vec<Finding> {
-        let mut found: Vec<Finding> = self.manifest().into_iter().collect();
-        let Some(store) = self.store else { return found };
+    /// Files of services that were edited by hand.
+    pub(super) fn templates(&self) -> Vec<Finding> {
+        let Some(store) = self.store else { return Vec::new() };
+        let mut found = Vec::new();
         for unit in self.declared().into_iter().filter(|unit| unit.env.is_service()) {
             // What cannot be looked at is told with its drift.
             let Ok(look) = unit.look(store, &Options::default()) else { continue };
@@ -27,7 +27,8 @@ impl Patient<'_> {
         found
     }
 
-    fn manifest(&self) -> Option<Finding> {
+    /// The manifest of a project that comes from a release, if it was edited by hand.
+    pub(super) fn manifest(&self) -> Option<Finding> {
         let from = self.project?.from.as_ref()?;
         let found = std::fs::read_to_string(self.root.join(MANIFEST)).ok()?;
         let again = "`setpoint doctor --fix edited-file`; what is this machine's own belongs into setpoint.local.toml";

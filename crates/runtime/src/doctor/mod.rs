@@ -20,7 +20,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use setpoint_model::doctor::Finding;
+use setpoint_model::doctor::{Finding, Purpose};
 use setpoint_model::manifest::Env;
 
 pub use machine::{disk, of_features};
@@ -53,9 +53,22 @@ pub struct Patient<'a> {
 }
 
 impl Patient<'_> {
-    /// Looks at everything but drift and registries. What cannot be looked at is a finding of its own.
+    /// Looks at everything but registries. What cannot be looked at is a finding of its own.
     #[must_use]
     pub fn examine(&self) -> Vec<Finding> {
+        self.look(true)
+    }
+
+    /// What this is not done over.
+    #[must_use]
+    pub fn refusals(&self, purpose: Purpose) -> Vec<Finding> {
+        let mut found = self.look(false);
+        found.retain(|finding| finding.refuses(purpose));
+        found
+    }
+
+    /// Looks; also at what nothing is ever refused over, and that takes its time.
+    fn look(&self, is_thorough: bool) -> Vec<Finding> {
         let mut found = Vec::new();
         found.extend(disk(&self.roots.state, "point SETPOINT_STATE at another disk"));
         let host = self.host(&mut found);
@@ -68,8 +81,13 @@ impl Patient<'_> {
             found.extend(self.others());
         }
         found.extend(self.secrets());
-        found.extend(self.files());
+        found.extend(self.manifest());
         found.extend(self.repository());
+        // An engine that does not answer was told already.
+        if is_thorough && host.is_some() {
+            found.extend(self.templates());
+            found.extend(self.drift());
+        }
         found
     }
 

@@ -11,6 +11,8 @@ use crate::observe::Unit;
 
 /// Where the kernel lists who listens.
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+/// What engines publish ports by.
+const PROXIES: [&str; 4] = ["docker-proxy", "rootlessport", "conmon", "pasta"];
 /// The hidden command whose process holds the ports of units.
 const OURS: &str = "__ports";
 
@@ -27,14 +29,24 @@ impl Patient<'_> {
             return Vec::new();
         }
         let tables = TABLES.map(|path| std::fs::read_to_string(path).unwrap_or_default());
-        ports(&wanted, &listeners(&tables.concat()), who)
+        let goes = self.has_undeclared();
+        ports(&wanted, &listeners(&tables.concat()), |listener| who(listener, goes))
+    }
+
+    /// Whether there are units of this folder that the project declares no more: what they publish is free once they
+    /// are gone.
+    fn has_undeclared(&self) -> bool {
+        let units = self.engine.units().unwrap_or_default();
+        let is_declared = |unit| self.project.is_some_and(|project| project.manifest.envs.contains_key(unit));
+        units.iter().any(|(_, labels)| labels.project_root == self.root && !is_declared(&labels.unit))
     }
 }
 
-/// Who listens; nothing for what holds ports of units.
-fn who(listener: &Listener) -> Option<String> {
+/// Who listens; nothing for what holds ports of units, nor for what an engine publishes ports by, where units are going.
+fn who(listener: &Listener, goes: bool) -> Option<String> {
     match processes::with_socket(listener.inode) {
         Some(process) if process.arguments.iter().any(|argument| argument == OURS) => None,
+        Some(process) if goes && PROXIES.contains(&process.name.as_str()) => None,
         Some(process) => Some(format!("{} (process {})", process.name, process.pid)),
         None => Some("another process".to_owned()),
     }

@@ -67,7 +67,7 @@ impl Patient<'_> {
     }
 
     fn cut(&self, row: &UpgradeRow) -> Cut {
-        let (from, to) = (shown(&row.upgrade.from), shown(&row.upgrade.to));
+        let (from, to) = (upgrade::shown(&row.upgrade.from), upgrade::shown(&row.upgrade.to));
         let what = match row.upgrade.kind {
             Kind::Upgrade => format!("the upgrade {from} -> {to}"),
             Kind::Rollback => format!("the rollback {from} -> {to}"),
@@ -143,11 +143,6 @@ pub(super) fn committed(store: &Store, patient: &Patient<'_>) -> Result<Option<A
     let rows = store.upgrades(patient.root)?.into_iter();
     let mut committed = rows.filter(|row| matches!(row.ended, Some((UpgradeOutcome::Committed, _))));
     Ok(committed.next().map(|row| row.upgrade.to))
-}
-
-/// A generation, as people are told.
-fn shown(generation: &Active) -> String {
-    generation.version.clone().unwrap_or_else(|| format!("generation {}", generation.generation))
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use crate::{failpoints, random};
 pub(crate) use active::write as set_active;
 pub use active::{ActiveError, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
+pub(crate) use plan::shown;
 pub use plan::{Refused, Target, rollback, upgrade};
 pub use recover::{Recovered, recover};
 

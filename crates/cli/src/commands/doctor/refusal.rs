@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use setpoint_model::doctor::{Finding, Purpose, Row, refusing};
+use setpoint_model::doctor::{Finding, Purpose, Row};
 use setpoint_runtime::engine::Engine;
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::Store;
@@ -21,15 +21,13 @@ pub(in crate::commands) fn refuse(
     project: &Project,
     store: Option<&Store>,
 ) -> Result<(), Failure> {
-    let mut findings = of_machine(Some(project), project.manifest.engine);
-    findings.extend(patient(context, engine, root, Some(project), store).examine());
-    match refusing(&findings, purpose).as_slice() {
-        [] => Ok(()),
-        found => Err(refused(purpose, found)),
-    }
+    let mut found = of_machine(Some(project), project.manifest.engine);
+    found.retain(|finding| finding.refuses(purpose));
+    found.extend(patient(context, engine, root, Some(project), store).refusals(purpose));
+    if found.is_empty() { Ok(()) } else { Err(refused(purpose, &found)) }
 }
 
-fn refused(purpose: Purpose, found: &[&Finding]) -> Failure {
+fn refused(purpose: Purpose, found: &[Finding]) -> Failure {
     let command = purpose.as_str();
     let mut lines = vec![format!("`{command}` does not go on over this; nothing was changed")];
     for finding in found {
