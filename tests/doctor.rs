@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -491,4 +492,41 @@ fn too_little_room_is_told() {
     found("size=16m").exits(10).says("disk-space").says("0.0 GiB free").says("docs/runbook.md#disk-space");
     found("size=4g,nr_inodes=500").exits(10).says("disk-inodes").says("the inodes are used up");
     found("size=4g").exits(0).says("Nothing is wrong.");
+}
+
+#[test]
+fn what_the_kernel_refuses_to_a_user_is_told() {
+    // Only root makes a namespace in which there may be no others.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let project = Project::of_user(4242, "setpoint = 1\n[env.dev]\n[env.dev.limits]\nmemory = \"64m\"\n");
+    finds(&project, &["cgroup-controllers"]);
+    doctor(&project).exits(10).says("the declared limits on memory cannot be kept");
+
+    let mut holder = Command::new("unshare")
+        .args(["--user", "sh", "-c", "echo ready; exec sleep 1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", holder.id()), "0 0 65536").unwrap();
+    }
+    let usual = project.command(&["doctor", "--offline"]);
+    let words: Vec<_> = std::iter::once(usual.get_program()).chain(usual.get_args()).collect();
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let variables = usual.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let mut command = Command::new("nsenter");
+    command.env_clear().envs(variables).current_dir(&project.root);
+    command.arg(format!("--target={}", holder.id()));
+    command.args(["--user", "--setuid=0", "--setgid=0", "sh", "-c", script, "sh"]).args(words);
+    let told = finish(project.start(&mut command));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    told.exits(10)
+        .says("user-namespaces")
+        .says("docs/runbook.md#user-namespaces")
+        .says("max_user_namespaces=10000");
 }

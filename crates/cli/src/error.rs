@@ -118,11 +118,12 @@ impl From<ProjectError> for Failure {
             }
             ProjectError::Io { .. } => Self::new(Exit::Manifest, "manifest-unreadable", message),
             ProjectError::NoRelease { from, .. } => {
-                let hint = format!("`setpoint init {}:VERSION` fetches one", from.address());
+                let hint = format!("`setpoint init {}:VERSION` fetches one; docs/runbook.md#two-modes", from.address());
                 Self::new(Exit::State, "no-release", message).hint(hint)
             }
             ProjectError::NotPinned { .. } => Self::new(Exit::Manifest, "two-modes", message).hint(
-                "what is this machine's own stands in setpoint.local.toml; `setpoint init oci://... --force` writes what was here",
+                "what is this machine's own stands in setpoint.local.toml; `setpoint init oci://... --force` writes what was here; \
+                 docs/runbook.md#two-modes",
             ),
             ProjectError::Active(error) => error.into(),
             ProjectError::Release(error) => (*error).into(),
@@ -160,8 +161,12 @@ impl From<EngineError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::new(Exit::State, "state", error.to_string());
+        let more = match error {
+            StoreError::Damaged { .. } | StoreError::Newer { .. } => "; docs/runbook.md#state-damaged",
+            _ => "",
+        };
         match error.hint() {
-            Some(hint) => failure.hint(hint),
+            Some(hint) => failure.hint(format!("{hint}{more}")),
             None => failure,
         }
     }
@@ -245,7 +250,10 @@ impl From<ReleaseError> for Failure {
             ReleaseError::Refused { .. } => (Exit::Engine, "refused"),
             ReleaseError::Signature { .. } => (Exit::Engine, "signature"),
             ReleaseError::Key { .. } => (Exit::Usage, "key"),
-            ReleaseError::Missing { .. } => (Exit::State, "no-release"),
+            ReleaseError::Missing { .. } => {
+                let hint = hint.map(|hint| format!("{hint}; docs/runbook.md#no-release"));
+                return Self { hint, ..Self::new(Exit::State, "no-release", message) };
+            }
             ReleaseError::Image(_) => (Exit::Engine, "registry"),
             ReleaseError::Io { .. } => (Exit::State, "state"),
             ReleaseError::Git { .. }

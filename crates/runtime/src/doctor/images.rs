@@ -7,7 +7,7 @@ use setpoint_model::manifest::{Base, Env};
 use setpoint_model::release::{VERSION_VARIABLE, locked};
 
 use super::{Patient, engine};
-use crate::engine::{BaseSource, EngineError, HostFacts, Seen};
+use crate::engine::{EngineError, HostFacts, Seen};
 use crate::facts::image_source;
 use crate::release::LOCK;
 
@@ -21,7 +21,7 @@ pub(super) fn of_registry(env: &Env) -> Option<&str> {
 
 impl Patient<'_> {
     /// The images of services, by what they are declared as and what is here.
-    pub(super) fn images(&self, host: &HostFacts) -> Vec<Finding> {
+    pub(super) fn images(&self, host: Option<&HostFacts>) -> Vec<Finding> {
         let Some(project) = self.project else { return Vec::new() };
         // What comes from a release is fixed in the release.
         let lock = project.root.join(LOCK);
@@ -37,7 +37,6 @@ impl Patient<'_> {
                 Err(error) => found.push(engine::silent(self.engine.capabilities().engine, &error)),
             }
         }
-        found.extend(self.versions());
         found
     }
 
@@ -45,21 +44,22 @@ impl Patient<'_> {
         &self,
         env: &Env,
         reference: &str,
-        host: &HostFacts,
+        host: Option<&HostFacts>,
         locked: Option<&String>,
     ) -> Result<SeenImage, EngineError> {
-        let base: BaseSource = image_source(reference, self.root);
-        let facts = self.engine.image(&base)?;
+        // What a name says is to be told also of an engine that does not answer.
+        let facts = host.map_or(Ok(None), |_| self.engine.image(&image_source(reference, self.root)))?;
         let (unit, reference) = (env.name.to_string(), reference.to_owned());
         let is_here = facts.is_some();
         let facts = facts.unwrap_or_default();
         let (digests, architecture) = (facts.digests, facts.architecture);
-        let (locked, runs) = (locked.cloned(), host.architectures.clone());
+        let runs = host.map(|host| host.architectures.clone()).unwrap_or_default();
+        let locked = locked.cloned();
         Ok(SeenImage { unit, reference, is_here, digests, locked, architecture, runs })
     }
 
     /// Whether what runs is of one version.
-    fn versions(&self) -> Option<Finding> {
+    pub(super) fn versions(&self) -> Option<Finding> {
         let project = self.project?;
         let version = |env: &Env| {
             let unit = self.unit(project, env);

@@ -75,11 +75,12 @@ impl Patient<'_> {
         found.extend(self.state(host.as_ref()));
         if let Some(host) = &host {
             found.extend(self.units());
-            found.extend(self.images(host));
+            found.extend(self.versions());
             found.extend(self.volumes());
             found.extend(self.ports(host));
             found.extend(self.others());
         }
+        found.extend(self.images(host.as_ref()));
         found.extend(self.secrets());
         found.extend(self.manifest());
         found.extend(self.repository());

@@ -1,7 +1,7 @@
 //! Files of a container, whether it runs or not.
 
 use std::io::Read;
-use std::path::Component;
+use std::path::{Component, Path};
 
 use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
 use futures_util::StreamExt;
@@ -54,11 +54,15 @@ pub(super) fn is_empty(connected: &Connected, container: &str, folder: &str) -> 
     }
     let mut archive = tar::Archive::new(archive.as_slice());
     let bad = |error: std::io::Error| DockerError::Refused { what, why: error.to_string() };
-    for entry in archive.entries().map_err(bad)? {
+    for (index, entry) in archive.entries().map_err(bad)?.enumerate() {
         let entry = entry.map_err(bad)?;
         let path = entry.path().map_err(bad)?;
-        let is_itself = path.components().all(|part| matches!(part, Component::CurDir))
-            || path.components().count() == 1 && folder.ends_with(&*path.to_string_lossy());
+        let mut names = path.components().filter(|part| *part != Component::CurDir);
+        // The archive begins with the folder itself: as `.`, or by its name.
+        let is_own_name =
+            names.next().is_none_or(|name| Path::new(folder).file_name() == Some(name.as_os_str()));
+        let is_itself =
+            index == 0 && is_own_name && names.next().is_none() && entry.header().entry_type().is_dir();
         // A file system of its own has this folder from the start.
         if !is_itself && !path.ends_with("lost+found") {
             return Ok(false);
