@@ -7,6 +7,8 @@ mod architecture;
 mod changes;
 mod concurrency;
 mod crashes;
+mod doctor;
+mod doctor_releases;
 mod examples;
 mod failures;
 mod harness;

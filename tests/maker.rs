@@ -1,7 +1,7 @@
 //! A project in git with a registry to release it to, and machines that have nothing but a token and a file of settings.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 use crate::harness::{Outcome, Project};
@@ -144,6 +144,7 @@ impl Maker {
 pub fn logged_in(project: &mut Project, password: &str) {
     let file = project.at("token");
     fs::write(&file, password).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     project.set("SETPOINT_REGISTRY_USER", USER.0);
     project.set("SETPOINT_REGISTRY_PASSWORD_FILE", &file.display().to_string());
 }

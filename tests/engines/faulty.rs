@@ -14,7 +14,7 @@ use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
     Account, BaseSource, Engine, EngineError, ExecSpec, Hold, HostFacts, ImageFacts, Labels, OwnChanges,
-    Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, UnitVolumes, Watch,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -97,6 +97,12 @@ impl Engine for Faulty {
     }
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError> {
         self.again(|| self.inner.volumes(project_root))
+    }
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError> {
+        self.again(|| self.inner.volumes_of(unit))
+    }
+    fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {
+        self.again(|| self.inner.is_empty(unit, folder))
     }
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         self.again(|| self.inner.volume_ids(names))

@@ -23,6 +23,7 @@ mod browser;
 mod build_secrets;
 mod daemon;
 mod docker;
+mod doctor;
 mod examples;
 mod faults;
 mod faulty;
@@ -155,6 +156,7 @@ fn main() -> ExitCode {
                     replacements::ON_DOCKER,
                     releases::ON_DOCKER,
                     secrets::ON_DOCKER,
+                    doctor::ON_DOCKER,
                     upgrades::ON_DOCKER,
                     migrations::ON_DOCKER,
                     step_services::ON_DOCKER,
@@ -172,6 +174,7 @@ fn main() -> ExitCode {
                 replacements::ON_PODMAN,
                 rootless::ON_PODMAN,
                 step_services::ON_PODMAN,
+                doctor::ON_PODMAN,
                 upgrades::ON_PODMAN,
                 migrations::ON_PODMAN,
                 &[build_secrets::ON_PODMAN],

@@ -9,7 +9,9 @@ use std::time::Duration;
 use setpoint_model::container::{Container, ContainerMount, Health, HealthTest, MountSource, NetworkMode};
 use setpoint_model::import::compose::Volume;
 use setpoint_runtime::cancel::Cancel;
-use setpoint_runtime::engine::{EngineError, FirstProcess, Health as Says, Mount, Progress, Seen};
+use setpoint_runtime::engine::{
+    EngineError, FirstProcess, Health as Says, Mount, Progress, Seen, UnitVolumes,
+};
 
 use crate::harness::until;
 use crate::place::Subject;
@@ -27,6 +29,7 @@ pub const RULES: &[Rule] = named![
     a_volume_that_two_units_have_stays_one_when_it_is_filled,
     what_lies_deeper_is_not_hidden,
     a_volume_without_a_name_goes_with_its_unit,
+    where_a_unit_has_its_data_is_told,
     a_volume_of_others_has_to_be_there,
     memory_is_empty_at_every_start,
 ];
@@ -296,6 +299,35 @@ fn a_volume_without_a_name_goes_with_its_unit(subject: &Subject) {
     let unit = unit.started();
     assert_eq!(unit.says("ls /data/a").0, "");
     assert_eq!(subject.engine.volumes(&unit.root).unwrap(), Vec::<String>::new());
+}
+
+fn where_a_unit_has_its_data_is_told(subject: &Subject) {
+    let engine = &subject.engine;
+    let unit = that_runs(subject, WAITS);
+    assert_eq!(engine.volumes_of(&unit.id).unwrap(), UnitVolumes::default());
+    assert_eq!(engine.is_empty(&unit.id, Path::new("/data")).unwrap(), None);
+    let name = volume_name(&unit.root);
+    let mut unit = with(unit, |c| c.mounts = vec![volume(Some(&name), "/named"), volume(None, "/loose")]);
+    unit.spec.volumes = vec![Volume { name: name.clone(), ..Volume::default() }];
+    let unit = unit.started();
+    let mut held = engine.volumes_of(&unit.id).unwrap().held;
+    held.sort_by(|a, b| a.target.cmp(&b.target));
+    let held: Vec<_> =
+        held.iter().map(|held| (held.target.to_str().unwrap(), held.name.as_deref())).collect();
+    assert_eq!(held, [("/loose", None), ("/named", Some(name.as_str()))]);
+    let is_empty = |folder: &str| engine.is_empty(&unit.id, Path::new(folder)).unwrap();
+    let folders = ["/named", "/loose", "/own/of/the/unit"];
+    assert_eq!(folders.map(is_empty), [Some(true); 3]);
+    // One file of the folder's own name, and one whose name needs a header of its own.
+    let long = "n".repeat(180);
+    unit.says(&format!(
+        "mkdir -p /own/of/the/unit; : > /named/named; : > /loose/{long}; : > /own/of/the/unit/x"
+    ));
+    assert_eq!(folders.map(is_empty), [Some(false); 3]);
+    unit.stop();
+    assert_eq!(folders.map(is_empty), [Some(false); 3], "also of one that is stopped");
+    engine.remove(&unit.id).unwrap();
+    engine.remove_volume(&name).unwrap();
 }
 
 fn a_volume_of_others_has_to_be_there(subject: &Subject) {

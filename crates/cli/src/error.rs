@@ -44,6 +44,8 @@ pub(crate) enum Exit {
     State = 8,
     /// A pipeline ran out of time.
     TimedOut = 9,
+    /// The doctor found what is not to be built on.
+    Refused = 10,
     /// The program is there and cannot be executed, as in a shell.
     CannotExecute = 126,
     /// There is no such program, as in a shell.
@@ -54,17 +56,24 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// All codes, with what they mean: the table in `docs/reference/exit-codes.md`.
-    pub(crate) const TABLE: [(Self, &'static str); 13] = [
+    pub(crate) const TABLE: [(Self, &'static str); 14] = [
         (Self::Success, "done, or nothing to do"),
         (Self::Failed, "a hook, a pack, a check, a step of a pipeline or a criterion failed"),
         (Self::Usage, "the command line is wrong"),
-        (Self::Drift, "something is to be done (`plan --exit-code`, `status --exit-code`)"),
+        (
+            Self::Drift,
+            "something is to be done (`plan --exit-code`, `status --exit-code`) or to be repaired (`doctor`)",
+        ),
         (Self::Manifest, "the manifest or a spec is wrong; nothing was touched"),
         (Self::NotFound, "there is no such project, unit, hook, pipeline, run, log or spec"),
         (Self::Consent, "consent is needed and there is nobody to ask; nothing was done"),
         (Self::Engine, "the engine, the kernel, a registry or the disk failed"),
         (Self::State, "the state is damaged, or was written by a newer version"),
         (Self::TimedOut, "a step of a pipeline, or a run, ran out of time"),
+        (
+            Self::Refused,
+            "`doctor` found what `init`, `upgrade` and `release` do not build on, and they refuse; nothing was done",
+        ),
         (Self::CannotExecute, "`exec`: the program cannot be executed"),
         (Self::NoProgram, "`exec`: there is no such program"),
         (Self::Interrupted, "stopped on request (Ctrl-C)"),
@@ -109,11 +118,12 @@ impl From<ProjectError> for Failure {
             }
             ProjectError::Io { .. } => Self::new(Exit::Manifest, "manifest-unreadable", message),
             ProjectError::NoRelease { from, .. } => {
-                let hint = format!("`setpoint init {}:VERSION` fetches one", from.address());
+                let hint = format!("`setpoint init {}:VERSION` fetches one; docs/runbook.md#two-modes", from.address());
                 Self::new(Exit::State, "no-release", message).hint(hint)
             }
             ProjectError::NotPinned { .. } => Self::new(Exit::Manifest, "two-modes", message).hint(
-                "what is this machine's own stands in setpoint.local.toml; `setpoint init oci://... --force` writes what was here",
+                "what is this machine's own stands in setpoint.local.toml; `setpoint init oci://... --force` writes what was here; \
+                 docs/runbook.md#two-modes",
             ),
             ProjectError::Active(error) => error.into(),
             ProjectError::Release(error) => (*error).into(),
@@ -151,8 +161,12 @@ impl From<EngineError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::new(Exit::State, "state", error.to_string());
+        let more = match error {
+            StoreError::Damaged { .. } | StoreError::Newer { .. } => "; docs/runbook.md#state-damaged",
+            _ => "",
+        };
         match error.hint() {
-            Some(hint) => failure.hint(hint),
+            Some(hint) => failure.hint(format!("{hint}{more}")),
             None => failure,
         }
     }
@@ -172,7 +186,7 @@ impl From<ReconcilerError> for Failure {
 impl From<ActiveError> for Failure {
     fn from(error: ActiveError) -> Self {
         let failure = Self::new(Exit::State, "active", error.to_string());
-        failure.hint("it says which data is the project's; put it back from a backup, or see docs/runbook.md")
+        failure.hint("it says which data is the project's; put it back from a backup, or see docs/runbook.md#active-damaged")
     }
 }
 
@@ -198,7 +212,7 @@ impl From<UpgradeError> for Failure {
             UpgradeError::NeedsOperator { .. } => {
                 let message = format!("{message}\nNeither version is whole. All data is kept.");
                 Self::new(Exit::State, "needs-operator", message).hint(
-                    "mend what is in the way and run `setpoint recover`; docs/runbook.md#an-upgrade-that-needs-a-person",
+                    "mend what is in the way and run `setpoint recover`; docs/runbook.md#needs-operator",
                 )
             }
             UpgradeError::Active(error) => error.into(),
@@ -248,7 +262,10 @@ impl From<ReleaseError> for Failure {
             ReleaseError::Refused { .. } => (Exit::Engine, "refused"),
             ReleaseError::Signature { .. } => (Exit::Engine, "signature"),
             ReleaseError::Key { .. } => (Exit::Usage, "key"),
-            ReleaseError::Missing { .. } => (Exit::State, "no-release"),
+            ReleaseError::Missing { .. } => {
+                let hint = hint.map(|hint| format!("{hint}; docs/runbook.md#no-release"));
+                return Self { hint, ..Self::new(Exit::State, "no-release", message) };
+            }
             ReleaseError::Image(_) => (Exit::Engine, "registry"),
             ReleaseError::Io { .. } => (Exit::State, "state"),
             ReleaseError::Git { .. }

@@ -11,6 +11,7 @@ pub mod desired;
 pub mod digest;
 pub mod dockerfile;
 pub mod dockerignore;
+pub mod doctor;
 pub mod explain;
 pub mod fingerprint;
 pub mod import;

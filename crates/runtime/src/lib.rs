@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod cas;
 pub mod compose;
 pub mod devcontainer;
+pub mod doctor;
 pub mod dsl;
 pub mod engine;
 pub mod events;

@@ -142,16 +142,16 @@ fn take(
 /// nothing behind.
 #[must_use]
 pub fn holder(roots: &Roots, project_root: &Path, unit: &UnitName) -> Option<Holder> {
-    held_by(&lock_path(roots, project_root, Some(unit)))
+    held(&lock_path(roots, project_root, Some(unit)))
 }
 
-/// As [`holder`], of the lock of a project.
+/// Who holds a project's lock now, as [`holder`] tells it of a unit.
 #[must_use]
-pub fn project_holder(roots: &Roots, project_root: &Path) -> Option<Holder> {
-    held_by(&lock_path(roots, project_root, None))
+pub fn holder_of_project(roots: &Roots, project_root: &Path) -> Option<Holder> {
+    held(&lock_path(roots, project_root, None))
 }
 
-fn held_by(path: &Path) -> Option<Holder> {
+fn held(path: &Path) -> Option<Holder> {
     let file = File::open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => read_holder(&file),

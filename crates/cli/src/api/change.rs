@@ -93,7 +93,7 @@ pub(super) async fn ask_for(api: &Arc<Api>, id: String, action: &str, wish: &Wis
     let project = whole.project;
     match offered(&project, action, |_| true)? {
         Offer::Cancel => {
-            let pid = lock::project_holder(&api.roots, &root).map(|holder| holder.pid);
+            let pid = lock::holder_of_project(&api.roots, &root).map(|holder| holder.pid);
             match api.interrupt_once(&led(&project.id), pid) {
                 true => Ok(()),
                 false => {

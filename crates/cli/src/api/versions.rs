@@ -158,7 +158,7 @@ fn show(
     let open = rows.iter().find(|row| row.is_open());
     let change = open.map(|row| Ok(Change::new(row, store.upgrade_steps(&row.txid)?))).transpose()?;
     let asked = api.wishes.known().get(&id).cloned().filter(|asked| !is_past(asked, rows.first()));
-    let holder = lock::project_holder(&api.roots, &root).map(|holder| holder.to_string());
+    let holder = lock::holder_of_project(&api.roots, &root).map(|holder| holder.to_string());
     let is_led = holder.is_some() || asked.as_ref().is_some_and(|asked| asked.ended_at.is_none());
     let is_committed = |row: &&UpgradeRow| matches!(row.ended, Some((UpgradeOutcome::Committed, _)));
     let standing = match open {

@@ -1,379 +1,245 @@
-use std::path::Path;
+mod refusal;
+mod shown;
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Serialize;
-use setpoint_model::fingerprint::Class;
-use setpoint_model::manifest::{Env, Limits};
-use setpoint_model::plan::Options;
+use setpoint_model::doctor::{Finding, Level, Row};
+use setpoint_model::manifest::{EngineKind, Limits};
+use setpoint_runtime::doctor::{Patient, RepairError, ask, of_features, repair, unreadable};
 use setpoint_runtime::engine::Engine;
 use setpoint_runtime::project::{MANIFEST, Project, ProjectError};
-use setpoint_runtime::store::Store;
-use setpoint_sandbox::Offer;
-use setpoint_sandbox::probe::{self, Features};
+use setpoint_runtime::store::{Store, StoreError};
+use setpoint_sandbox::probe;
 
-use super::SUCCESS;
+use super::{SUCCESS, recover};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
-use crate::json;
-use crate::output::{ERROR, GOOD, HINT, RESET};
+use crate::events::LiveList;
 
-const MIB: u64 = 1024 * 1024;
-/// Below this much free space nothing can be relied on.
-const TOO_LITTLE: u64 = 256 * MIB;
-/// Below this much the next image may not fit.
-const LITTLE: u64 = 2048 * MIB;
+pub(super) use refusal::refuse;
 
 /// Look at this machine, the state and the project, and say what is wrong and how to mend it
+///
+/// Nothing is changed, unless `--fix` asks for a repair. Each kind of trouble has an id; `init`, `upgrade` and `release` refuse
+/// over some of them. Exits with 3 where something is to be repaired, and with 10 where something is to be refused.
 #[derive(Debug, Args)]
-pub(crate) struct Doctor {}
-
-/// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Level {
-    Ok,
-    /// Good to know; nothing is wrong.
-    Info,
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Finding {
-    level: Level,
-    subject: String,
-    what: String,
+pub(crate) struct Doctor {
+    /// Do the repair of this id, if it has a safe one
+    #[arg(long, value_name = "ID")]
     fix: Option<String>,
-}
-
-/// `doctor`.
-#[derive(Debug, Serialize)]
-struct Findings {
-    setpoint: u32,
-    findings: Vec<Finding>,
-}
-
-impl Finding {
-    fn ok(subject: &str, what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, subject: subject.to_owned(), what: what.into(), fix: None }
-    }
-
-    fn info(subject: &str, what: impl Into<String>) -> Self {
-        Self { level: Level::Info, ..Self::ok(subject, what) }
-    }
-
-    fn problem(subject: &str, what: impl Into<String>) -> Self {
-        Self { level: Level::Problem, ..Self::ok(subject, what) }
-    }
-
-    fn fix(self, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..self }
-    }
-
-    fn of_failure(subject: &str, failure: Failure) -> Self {
-        Self { fix: failure.hint, ..Self::problem(subject, failure.message) }
-    }
+    /// Ask no registry
+    #[arg(long)]
+    offline: bool,
 }
 
 impl Doctor {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
-        let features = probe::features();
-        let project = Project::load(&context.roots, &context.folder, &context.assignments);
-        let envs: Vec<&Env> = project.iter().flat_map(|project| project.manifest.envs.values()).collect();
-        let limits: Vec<Limits> = envs.iter().map(|env| env.limits).collect();
-        let mut findings = of_machine(&features, &limits);
-        findings.push(of_disk(&context.roots.state));
-        let declared = project.as_ref().map(|project| project.manifest.engine).unwrap_or_default();
-        let engine = context.engine(declared);
-        let (finding, store) = of_state(context);
-        findings.push(finding);
-        findings.extend(of_units(engine.as_ref(), &context.roots.state));
-        findings.extend(of_manifest(&project));
-        if let (Ok(project), Some(store)) = (&project, &store) {
-            findings.extend(envs.iter().map(|env| of_drift(context, engine.as_ref(), store, project, env)));
-        }
-        let bad = findings.iter().filter(|finding| finding.level == Level::Problem).count();
-        if context.output.json {
-            context.output.value(&Findings { setpoint: json::VERSION, findings });
-        } else {
-            context.output.line(words(&findings));
-            context.output.note(match bad {
-                0 => "Nothing is wrong.".to_owned(),
-                1 => "1 problem".to_owned(),
-                many => format!("{many} problems"),
-            });
-        }
-        Ok(if bad == 0 { SUCCESS } else { Exit::Failed as u8 })
-    }
-}
-
-/// What the machine can do, and what the declared limits ask of it.
-fn of_machine(features: &Features, limits: &[Limits]) -> Vec<Finding> {
-    let mut findings = vec![match &features.seccomp {
-        Ok(()) => Finding::ok("kernel", features.kernel.clone()),
-        Err(why) => Finding::problem("kernel", format!("{}: {why}", features.kernel))
-            .fix("use a kernel with CONFIG_SECCOMP_FILTER, as every distribution's is"),
-    }];
-    findings.push(match &features.user_namespaces {
-        Ok(()) => Finding::ok("user namespaces", "they can be made"),
-        Err(why) if !features.rootless => {
-            Finding::info("user namespaces", format!("{why}; root does not need them"))
-        }
-        Err(why) => Finding::problem("user namespaces", why.clone()).fix(
-            "`sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000` and, on Ubuntu, \
-             `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
-        ),
-    });
-    if features.rootless && !features.newuidmap {
-        findings.push(
-            Finding::info("other users", "without newuidmap a rootless environment has one user only")
-                .fix("install the package uidmap (shadow-utils elsewhere)"),
-        );
-    }
-    findings.push(match &features.overlay {
-        Ok(()) => Finding::ok("overlay", "the kernel has it"),
-        Err(why) => Finding::problem("overlay", why.clone()).fix("`modprobe overlay`"),
-    });
-    findings.push(of_limits(&features.cgroup, limits));
-    findings.push(of_networks(features));
-    findings
-}
-
-/// Whether units can have networks of their own.
-fn of_networks(features: &Features) -> Finding {
-    let subject = "private networks";
-    match &features.packet_filter {
-        _ if features.rootless => Finding::info(subject, "none: they need the rights of root")
-            .fix("run setpoint as root, or use the host's network, or Docker"),
-        Some(program) => Finding::ok(subject, format!("with a way out by {program}")),
-        None => Finding::info(subject, "nothing leads out of them: there is neither iptables nor nft")
-            .fix("install the package iptables or nftables"),
-    }
-}
-
-fn of_limits(offer: &Offer, limits: &[Limits]) -> Finding {
-    let subject = "limits";
-    let (controllers, what) = match offer {
-        Offer::V1 { controllers } => (controllers.as_slice(), "cgroup version 1".to_owned()),
-        Offer::V2 { controllers } => (controllers.as_slice(), "cgroup version 2".to_owned()),
-        Offer::None { why } => (&[][..], why.clone()),
-    };
-    let lacks = |name: &&str| !controllers.iter().any(|controller| controller == name);
-    let missing: Vec<_> = ["memory", "cpu", "pids"].into_iter().filter(lacks).collect();
-    let needed = |name: &&&str| {
-        limits.iter().any(|limits| match **name {
-            "memory" => limits.memory.is_some(),
-            "cpu" => limits.cpus.is_some(),
-            _ => limits.pids.is_some(),
+        let row = self.fix.as_deref().map(row).transpose()?;
+        let fixed = row.map_or(Ok(Vec::new()), |row| mend(context, row))?;
+        let findings = look(context, !self.offline)?;
+        shown::tell(context.output, row, &fixed, &findings);
+        Ok(match findings.iter().map(|finding| finding.level).max() {
+            Some(Level::Refuse) => Exit::Refused as u8,
+            Some(Level::Repairable) => Exit::Drift as u8,
+            _ => SUCCESS,
         })
-    };
-    let declared: Vec<&str> = missing.iter().filter(needed).copied().collect();
-    let fix = "run setpoint in a session of systemd's that is delegated these controllers, or as root";
-    if missing.is_empty() {
-        Finding::ok(subject, format!("{what}: memory, cpu, pids"))
-    } else if declared.is_empty() {
-        let what = format!("{what}; no limits on {} can be kept (none is declared)", missing.join(", "));
-        Finding::info(subject, what).fix(fix)
-    } else {
-        let what = format!("{what}; the declared limits on {} cannot be kept", declared.join(", "));
-        Finding::problem(subject, what).fix(fix)
     }
 }
 
-/// The space where the state lies, or will lie.
-fn of_disk(state: &Path) -> Finding {
-    let subject = "disk";
-    let Some(folder) = state.ancestors().find(|folder| folder.exists()) else {
-        return Finding::problem(subject, format!("there is no {}", state.display()));
-    };
-    match rustix::fs::statvfs(folder) {
-        Ok(disk) => of_space(state, disk.f_bavail.saturating_mul(disk.f_frsize)),
-        Err(error) => Finding::problem(subject, format!("cannot look at {}: {error}", folder.display())),
+/// The row that is to be repaired.
+fn row(id: &str) -> Result<Row, Failure> {
+    let found = Row::named(id).ok_or_else(|| {
+        let near = setpoint_model::manifest::nearest(id, Row::ALL.iter().map(|row| row.id()));
+        let failure = Failure::new(Exit::Usage, "no-row", format!("the doctor has no row `{id}`"));
+        failure.hint(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                "`setpoint doctor --json` names those that it found; docs/reference/doctor.md has them all"
+                    .to_owned()
+            }
+        })
+    })?;
+    match found.about().repair {
+        Some(_) => Ok(found),
+        None => {
+            let with: Vec<_> =
+                Row::ALL.iter().filter(|row| row.about().repair.is_some()).map(|row| row.id()).collect();
+            let what = format!("{id} has no repair that is safe for everybody: a person has to choose");
+            let hint = match found.runbook() {
+                Some(anchor) => format!("{anchor} says how; these have one: {}", with.join(", ")),
+                None => format!("`setpoint doctor` says what to do; these have one: {}", with.join(", ")),
+            };
+            Err(Failure::new(Exit::Usage, "no-repair", what).hint(hint))
+        }
     }
 }
 
-fn of_space(state: &Path, free: u64) -> Finding {
-    let tenths = free * 10 / (1024 * MIB);
-    let what = format!("{}.{} GiB free for {}", tenths / 10, tenths % 10, state.display());
-    let fix = "free some space, or point SETPOINT_STATE at another disk";
-    match free {
-        0..TOO_LITTLE => Finding::problem("disk", what).fix(fix),
-        TOO_LITTLE..LITTLE => Finding::info("disk", what).fix(fix),
-        _ => Finding::ok("disk", what),
-    }
-}
-
-/// The state database. One that is not there yet is not made for the doctor.
-fn of_state(context: &Context) -> (Finding, Option<Store>) {
-    let subject = "state";
-    if !context.roots.state.exists() {
-        return (Finding::ok(subject, "there is none yet; the first `setpoint up` makes it"), None);
-    }
-    let opened = context.store().and_then(|store| {
+/// The state, if there is one. One that is not there yet is not made for the doctor.
+fn state(context: &Context) -> Option<Result<Store, StoreError>> {
+    let opened = || {
+        let store = Store::open(&context.roots)?;
         store.check()?;
         Ok(store)
-    });
-    match opened {
-        Ok(store) => (Finding::ok(subject, format!("{} is sound", store.path().display())), Some(store)),
-        Err(failure) => (Finding::of_failure(subject, failure), None),
-    }
-}
-
-/// The units of the engine, and those whose project is gone.
-fn of_units(engine: &dyn Engine, state: &Path) -> Vec<Finding> {
-    let subject = "environments";
-    let units = match engine.units() {
-        Ok(units) => units,
-        Err(error) => return vec![Finding::of_failure(subject, error.into())],
     };
-    // Those of a step of a pipeline belong to its run.
-    let is_lost = |folder: &Path| !folder.starts_with(state) && !folder.join(MANIFEST).is_file();
-    let lost = units.iter().filter(|(_, labels)| is_lost(&labels.project_root));
-    let mut findings: Vec<_> = lost
-        .map(|(_, labels)| {
-            let root = labels.project_root.display();
-            Finding::info(subject, format!("`{}` belongs to {root}, where no {MANIFEST} is", labels.unit))
-                .fix(format!(
-                    "bring the project back, and `setpoint -C {root} down {}` removes it; \
-                     `setpoint uninstall` removes all that there are",
-                    labels.unit
-                ))
-        })
-        .collect();
-    if findings.is_empty() {
-        findings.push(Finding::ok(subject, format!("{} on this engine, each with its project", units.len())));
-    }
-    findings
+    Store::is_there(&context.roots).then(opened)
 }
 
-fn of_manifest(project: &Result<Project, ProjectError>) -> Vec<Finding> {
-    let subject = "manifest";
-    match project {
-        Ok(project) => {
-            let mut findings = vec![Finding::ok(subject, project.root.join(MANIFEST).display().to_string())];
-            let notes = project.manifest.notes.iter();
-            findings.extend(notes.map(|note| Finding::info(subject, format!("{}: {}", note.at, note.text))));
-            findings
+/// The folder that is looked at.
+fn root(context: &Context) -> Result<PathBuf, Failure> {
+    let root = Project::find(&context.folder).or_else(|_| context.folder.canonicalize());
+    root.map_err(|error| {
+        let what = format!("cannot read {}: {error}", context.folder.display());
+        Failure::new(Exit::NotFound, "no-folder", what)
+    })
+}
+
+/// What is looked at, with what is known of it so far.
+fn patient<'a>(
+    context: &'a Context,
+    engine: &'a dyn Engine,
+    root: &'a Path,
+    project: Option<&'a Project>,
+    store: Option<&'a Store>,
+) -> Patient<'a> {
+    let (roots, variables, home) = (&context.roots, &context.variables, context.home.as_deref());
+    Patient { roots, engine, root, project, store, variables, home }
+}
+
+/// Does what is safe about a row, and says what that was.
+fn mend(context: &Context, row: Row) -> Result<Vec<String>, Failure> {
+    let list = LiveList::new(context.output);
+    let root = root(context)?;
+    let project = context.declared().ok();
+    let engine = context.engine(project.as_ref().map(|project| project.manifest.engine).unwrap_or_default());
+    let mut store = state(context).transpose()?;
+    let _lock = context.project_lock(&root, "doctor", &list)?;
+    if let (Row::OpenTransaction, Some(store)) = (row, &mut store) {
+        let recovered = context.recover(store, &root, &list)?;
+        return Ok(recovered.map(|recovered| recover::words(recovered).to_owned()).into_iter().collect());
+    }
+    Ok(repair(&patient(context, engine.as_ref(), &root, project.as_ref(), store.as_ref()), row)?)
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        let message = error.to_string();
+        match error {
+            RepairError::Store(error) => error.into(),
+            RepairError::Active(error) => error.into(),
+            RepairError::Engine(error) => error.into(),
+            RepairError::Release(error) => error.into(),
+            RepairError::Unsafe(_) => Self::new(Exit::Refused, "unsafe-repair", message)
+                .hint("nothing was changed; docs/runbook.md#active-missing says what a person can do"),
+            RepairError::Io { .. } => Self::new(Exit::Engine, "repair", message),
         }
-        Err(ProjectError::NotFound(_)) => {
-            vec![
-                Finding::info(subject, format!("there is no {MANIFEST} here"))
-                    .fix("`setpoint init` writes one"),
-            ]
-        }
-        Err(ProjectError::Problems(problems)) => {
-            problems.iter().map(|problem| Finding::problem(subject, problem.to_string())).collect()
-        }
-        Err(error) => vec![Finding::problem(subject, error.to_string())],
     }
 }
 
-/// Drift is never a problem: it is what `up` is there for.
-fn of_drift(context: &Context, engine: &dyn Engine, store: &Store, project: &Project, env: &Env) -> Finding {
-    let subject = env.name.as_str();
-    let look = match context.unit(engine, project, env).look(store, &Options::default()) {
-        Ok(look) => look,
-        Err(error) => return Finding::of_failure(subject, error.into()),
+/// All that there is to say.
+fn look(context: &Context, asks_registries: bool) -> Result<Vec<Finding>, Failure> {
+    let root = root(context)?;
+    // What has to be fetched to complete a devcontainer.json is left as it is declared.
+    let (project, failure) = match context.project().or_else(|_| context.declared()) {
+        Ok(project) => (Some(project), None),
+        Err(failure) => (None, Some(failure)),
     };
-    let changes =
-        look.report.differences.iter().filter(|difference| difference.class != Class::Report).count();
-    if !look.plan.is_drift() {
-        return Finding::ok(subject, "as declared");
-    }
-    let what = match changes {
-        0 => "something is left to do".to_owned(),
-        1 => "out of date: 1 change".to_owned(),
-        many => format!("out of date: {many} changes"),
+    let declared = project.as_ref();
+    let kind = declared.map(|project| project.manifest.engine).unwrap_or_default();
+    let engine = context.engine(kind);
+    let mut findings = of_machine(declared, kind);
+    let store = match state(context) {
+        None => {
+            findings.push(Finding::ok("state", "there is none yet; the first `setpoint up` makes it"));
+            None
+        }
+        Some(Ok(store)) => {
+            findings.push(Finding::ok("state", format!("{} is sound", store.path().display())));
+            Some(store)
+        }
+        Some(Err(error)) => {
+            findings.push(unreadable(&error));
+            None
+        }
     };
-    Finding::info(subject, what).fix(format!("`setpoint up {subject}`; `setpoint why {subject}` says more"))
-}
-
-/// Findings in words: what is wrong is easy to see, and has its fix below it.
-fn words(findings: &[Finding]) -> String {
-    let width = findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
-    let mut lines = Vec::new();
-    for finding in findings {
-        let (colour, level) = match finding.level {
-            Level::Ok => (GOOD, "ok"),
-            Level::Info => (HINT, "info"),
-            Level::Problem => (ERROR, "PROBLEM"),
-        };
-        let mut what = finding.what.lines();
-        let first = what.next().unwrap_or_default();
-        lines.push(format!("  {colour}{level:<7}{RESET}  {:<width$}  {first}", finding.subject));
-        let indent = width + 13;
-        lines.extend(what.map(|line| format!("{:indent$}{line}", "")));
-        lines.extend(finding.fix.iter().map(|fix| format!("{:indent$}fix: {fix}", "")));
-    }
-    lines.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn features() -> Features {
-        Features {
-            kernel: "6.8.0".to_owned(),
-            rootless: true,
-            user_namespaces: Ok(()),
-            overlay: Ok(()),
-            seccomp: Ok(()),
-            cgroup: Offer::V2 { controllers: ["memory", "cpu", "pids"].map(str::to_owned).to_vec() },
-            newuidmap: true,
-            packet_filter: Some("iptables".to_owned()),
+    match declared {
+        Some(project) => findings.extend(of_manifest(project)),
+        None => {
+            // What was completed would not say which kind of trouble it is.
+            let why = Project::load(&context.roots, &context.folder, &context.assignments).err();
+            findings.extend(why.iter().flat_map(of_trouble));
+            if let (None, Some(failure)) = (why, failure) {
+                findings.extend(of_failure(failure));
+            }
         }
     }
-
-    #[test]
-    fn a_good_machine_has_only_good_findings() {
-        let of_root = Features { rootless: false, ..features() };
-        assert!(of_machine(&of_root, &[]).iter().all(|finding| finding.level == Level::Ok));
+    let patient = patient(context, engine.as_ref(), &root, declared, store.as_ref());
+    findings.extend(patient.examine());
+    if asks_registries {
+        findings.extend(ask(&context.roots.state, patient.registries(), &context.variables));
     }
+    Ok(findings)
+}
 
-    #[test]
-    fn every_problem_of_a_machine_has_a_fix() {
-        let bad = Features {
-            user_namespaces: Err("Operation not permitted".to_owned()),
-            overlay: Err("no overlay".to_owned()),
-            seccomp: Err("no filters".to_owned()),
-            cgroup: Offer::None { why: "nothing is writable".to_owned() },
-            newuidmap: false,
-            packet_filter: None,
-            ..features()
-        };
-        let limits = Limits { pids: Some(10), ..Limits::default() };
-        let findings = of_machine(&bad, &[limits]);
-        assert_eq!(findings.iter().filter(|finding| finding.level == Level::Problem).count(), 4);
-        assert!(findings.iter().all(|finding| finding.fix.is_some()), "{findings:?}");
-    }
+/// What the machine can do, as far as the project needs it.
+fn of_machine(project: Option<&Project>, kind: EngineKind) -> Vec<Finding> {
+    let envs = project.iter().flat_map(|project| project.manifest.envs.values());
+    let limits: Vec<Limits> = envs.map(|env| env.limits).collect();
+    of_features(&probe::features(), &limits, kind == EngineKind::Embedded)
+}
 
-    #[test]
-    fn a_limit_that_cannot_be_kept_is_a_problem_only_where_it_is_declared() {
-        let offer = Offer::V2 { controllers: vec!["memory".to_owned()] };
-        let of = |limits: Limits| of_limits(&offer, &[limits]).level;
-        assert_eq!(of(Limits::default()), Level::Info);
-        assert_eq!(of(Limits { cpus: Some(1.5), ..Limits::default() }), Level::Problem);
-    }
+const SUBJECT: &str = "manifest";
 
-    #[test]
-    fn space_is_enough_little_or_too_little() {
-        let level = |free| of_space(Path::new("/s"), free).level;
-        assert_eq!(
-            [level(10 * MIB), level(1000 * MIB), level(5000 * MIB)],
-            [Level::Problem, Level::Info, Level::Ok]
-        );
-        assert_eq!(of_space(Path::new("/s"), 5120 * MIB).what, "5.0 GiB free for /s");
-    }
+fn of_manifest(project: &Project) -> Vec<Finding> {
+    let file = project.instead.as_deref().unwrap_or(MANIFEST);
+    let notes = project.manifest.notes.iter();
+    let notes = notes.map(|note| Finding::info(SUBJECT, format!("{}: {}", note.at, note.text)));
+    std::iter::once(Finding::ok(SUBJECT, project.root.join(file).display().to_string()))
+        .chain(notes)
+        .collect()
+}
 
-    #[test]
-    fn a_fix_stands_below_its_finding() {
-        let text =
-            words(&[Finding::ok("kernel", "6.8"), Finding::problem("overlay", "none").fix("modprobe")]);
-        let plain = [ERROR, HINT, GOOD, RESET].iter().fold(text, |text, colour| text.replace(colour, ""));
-        assert_eq!(
-            plain,
-            "  ok       kernel   6.8\n  PROBLEM  overlay  none\n                    fix: modprobe"
-        );
+/// Why there is no project.
+fn of_trouble(error: &ProjectError) -> Vec<Finding> {
+    let of = |row, fix: &str| vec![Finding::of(row, SUBJECT, error.to_string(), fix)];
+    match error {
+        ProjectError::NotFound(_) => {
+            let what = format!("there is no {MANIFEST} here");
+            vec![Finding::info(SUBJECT, what).fix("`setpoint init` writes one")]
+        }
+        ProjectError::Problems(problems) => problems.iter().map(of_problem).collect(),
+        ProjectError::NotPinned { .. } => of(
+            Row::TwoModes,
+            "what is this machine's own stands in setpoint.local.toml; `setpoint init oci://... --force` writes what was here",
+        ),
+        ProjectError::NoRelease { from, .. } => {
+            of(Row::TwoModes, &format!("`setpoint init {}:VERSION` fetches one", from.address()))
+        }
+        // What is in effect is looked at by itself.
+        ProjectError::Active(_) => Vec::new(),
+        ProjectError::Release(release) => {
+            let fix =
+                release.hint().unwrap_or_else(|| "fetch it again by `setpoint init oci://...`".to_owned());
+            of(Row::NoRelease, &fix)
+        }
+        ProjectError::Io { .. }
+        | ProjectError::NoUnits
+        | ProjectError::NoUnit { .. }
+        | ProjectError::Ambiguous { .. } => of(Row::Manifest, "mend that file"),
     }
+}
+
+/// What is wrong with the files of other tools that stand for a manifest.
+fn of_failure(failure: Failure) -> Vec<Finding> {
+    if failure.problems.is_empty() {
+        let fix = failure.hint.unwrap_or_else(|| "mend that file".to_owned());
+        return vec![Finding::of(Row::Manifest, SUBJECT, failure.message, fix)];
+    }
+    failure.problems.iter().map(of_problem).collect()
+}
+
+fn of_problem(problem: &setpoint_model::manifest::Problem) -> Finding {
+    let mut problem = problem.clone();
+    let fix = problem.hint.take().unwrap_or_else(|| "mend that line".to_owned());
+    Finding::of(Row::Manifest, SUBJECT, problem.to_string(), fix)
 }

@@ -24,6 +24,15 @@ struct Report {
     recovered: &'static str,
 }
 
+/// What became of it.
+pub(super) fn words(recovered: Recovered) -> &'static str {
+    match recovered {
+        Recovered::Dropped => "It had touched nothing.",
+        Recovered::RolledBack => "What ran before runs again, with its own data.",
+        Recovered::Committed => "The new version is in effect.",
+    }
+}
+
 impl Recover {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         context.stop_on_signals()?;
@@ -33,13 +42,13 @@ impl Recover {
         let _lock = context.project_lock(&root, "recover", &list)?;
         let recovered = context.recover(&mut store, &root, &list)?;
         reconciler::tell(&context.roots);
-        let (word, text) = match recovered {
-            None => ("nothing", "There is nothing to recover."),
-            Some(Recovered::Dropped) => ("dropped", "It had touched nothing."),
-            Some(Recovered::RolledBack) => ("rolled-back", "What ran before runs again, with its own data."),
-            Some(Recovered::Committed) => ("committed", "The new version is in effect."),
+        let word = match recovered {
+            None => "nothing",
+            Some(Recovered::Dropped) => "dropped",
+            Some(Recovered::RolledBack) => "rolled-back",
+            Some(Recovered::Committed) => "committed",
         };
-        context.output.note(text);
+        context.output.note(recovered.map_or("There is nothing to recover.", words));
         if context.output.json {
             context.output.value(&Report { setpoint: json::VERSION, recovered: word });
         }

@@ -2,12 +2,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use setpoint_model::doctor::Purpose;
 use setpoint_model::release::{Bundle, Repository, Version};
 use setpoint_runtime::observe::Unit;
 use setpoint_runtime::project::Project;
 use setpoint_runtime::release::{LOCK, Published, Publishing, Registry, SigningKey};
 
-use super::SUCCESS;
+use super::{SUCCESS, doctor};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -70,6 +71,7 @@ impl Release {
             return Err(Failure::new(Exit::NotFound, "no-service", "there is no service in this project")
                 .hint("a release carries services; declare one as `[service.NAME]`"));
         }
+        doctor::refuse(context, Purpose::Release, engine.as_ref(), &project.root, &project, None)?;
         let list = LiveList::new(context.output);
         let registry = registry(context, &list);
         let (version, repository, key) = (&version, &repository, key.as_ref());

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
 use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
@@ -14,7 +15,7 @@ use setpoint_runtime::store::Store;
 use setpoint_runtime::upgrade::{self, Changed, Declared, Migrations, Patience, Place, Refused, Target};
 
 use super::release::registry;
-use super::{SUCCESS, daemon, migrate, plan, up};
+use super::{SUCCESS, daemon, doctor, migrate, plan, up};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -144,6 +145,8 @@ impl UpgradeCommand {
             return Ok((project, End::Nothing));
         };
         refuse_adopted(engine.as_ref(), &project, &planned)?;
+        let (root, state) = (&project.root, Some(&store));
+        doctor::refuse(context, Purpose::Upgrade, engine.as_ref(), root, &project, state)?;
         if self.dry_run {
             let words = words(&title(&project), &planned, &services);
             let mut by = "setpoint upgrade".to_owned();

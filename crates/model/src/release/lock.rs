@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bundle::Bundle;
 
@@ -15,6 +15,17 @@ struct Lock<'a> {
     /// What services are built on, by their digests.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     image: BTreeMap<&'a str, &'a str>,
+}
+
+/// What the file says that units were built on, by their digests; nothing of a text that is no such file.
+#[must_use]
+pub fn locked(text: &str) -> BTreeMap<String, String> {
+    #[derive(Deserialize)]
+    struct Images {
+        #[serde(default)]
+        image: BTreeMap<String, String>,
+    }
+    toml::from_str::<Images>(text).map(|lock| lock.image).unwrap_or_default()
 }
 
 /// The text of the file that says what a release is made of.

@@ -21,7 +21,7 @@ mod version;
 
 pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, PinnedImage};
-pub use lock::lock;
+pub use lock::{lock, locked};
 pub use migration::{Migration, MigrationError, MigrationId};
 pub use offer::{Offer, Standing, offers};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};

@@ -11,7 +11,7 @@ use setpoint_model::template::Place;
 
 use super::prepare::ensure_source;
 use super::{Applier, ApplyError};
-use crate::engine::{EngineError, Mount};
+use crate::engine::{EngineError, Mount, Seen};
 use crate::facts::in_template;
 use crate::observe::{Look, Unit};
 use crate::paths::expand_home;
@@ -28,6 +28,19 @@ pub(super) struct Made {
     text: String,
     mode: u32,
     owner: String,
+}
+
+/// A file of a service that is not what was made of its template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EditedFile {
+    /// Where it is kept.
+    pub path: PathBuf,
+    /// Where it appears inside.
+    pub target: String,
+    /// What was made.
+    pub made: String,
+    /// What is there.
+    pub found: String,
 }
 
 impl Unit<'_> {
@@ -50,6 +63,37 @@ impl Unit<'_> {
             mounts.push(Mount { source, target: PathBuf::from(&file.target), read_only: true });
         }
         Ok(mounts)
+    }
+
+    /// The files that were made of templates and are not what was made, with what should be in them and what is. Secrets
+    /// are hidden. Those of a unit that is out of date are made anew anyway, and say nothing.
+    ///
+    /// # Errors
+    /// If a file or a kept secret cannot be read.
+    pub fn edited_files(&self, look: &Look) -> Result<Vec<EditedFile>, ApplyError> {
+        let files: Vec<_> = self.env.service.iter().flat_map(|of| &of.files).collect();
+        let is_template = |file: &&&ServiceFile| matches!(file.source, FileSource::Template { .. });
+        if look.plan.is_drift() || look.seen == Seen::Absent || !files.iter().any(|file| is_template(&file)) {
+            return Ok(Vec::new());
+        }
+        let values = self.secrets().kept_values(self.wanted_secrets(&look.facts))?;
+        let mask = Mask::new(&values);
+        let mut edited = Vec::new();
+        for file in files {
+            let FileSource::Template { path, .. } = &file.source else { continue };
+            let kept = self.path_of(file);
+            let made = self.filled_in(path, look, &values)?;
+            let found = match fs::read(&kept) {
+                Ok(found) => String::from_utf8_lossy(&found).into_owned(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(EngineError::io("read", &kept)(error).into()),
+            };
+            if made != found {
+                let (made, found) = (mask.apply(&made), mask.apply(&found));
+                edited.push(EditedFile { path: kept, target: file.target.clone(), made, found });
+            }
+        }
+        Ok(edited)
     }
 
     fn path_of(&self, file: &ServiceFile) -> PathBuf {

@@ -181,6 +181,28 @@ pub struct ImageFacts {
     pub labels: BTreeMap<String, String>,
     /// Who its processes run as; empty is root.
     pub user: String,
+    /// What registries call it: `postgres@sha256:...`; none of one that was made on the engine.
+    pub digests: Vec<String>,
+    /// The processors that it is for, as images have it: `amd64`; empty where every image that is here fits.
+    pub architecture: String,
+}
+
+/// Where an instance of a unit has its data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitVolumes {
+    /// The volumes that it was made with.
+    pub held: Vec<HeldVolume>,
+    /// The paths inside at which its image keeps data.
+    pub wanted: Vec<PathBuf>,
+}
+
+/// A volume that an instance of a unit was made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldVolume {
+    /// Its name; nothing for one that goes with the instance.
+    pub name: Option<String>,
+    /// Where it appears inside.
+    pub target: PathBuf,
 }
 
 /// A folder or file of the host that appears inside.
@@ -434,6 +456,13 @@ pub struct HostFacts {
     pub data: Option<PathBuf>,
     /// Whether it can give graphic processors to containers.
     pub gpus: bool,
+    /// The processors whose programs it runs, as images have them: its own first, then those that it emulates. Empty where
+    /// that cannot be told.
+    pub architectures: Vec<String>,
+    /// Whether its units are processes of this machine, with its ports and disks.
+    pub is_here: bool,
+    /// What its clock says, where that is another than ours.
+    pub clock: Option<Timestamp>,
 }
 
 /// What comes to a unit's published ports waits for as long as this is there. See [`Engine::hold`].
@@ -485,6 +514,19 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If the engine cannot be asked.
     fn volumes(&self, project_root: &Path) -> Result<Vec<String>, EngineError>;
+
+    /// Where an instance of a unit has its data; nowhere for a unit that is not there.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError>;
+
+    /// Whether nothing is in a folder of a unit: in the volume that appears there, else in what the unit itself wrote there.
+    /// Nothing where there is no such unit.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError>;
 
     /// What tells each of these named volumes from a later one of its name; nothing of those that are not there.
     ///

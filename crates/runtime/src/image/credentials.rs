@@ -59,6 +59,16 @@ impl Credentials {
         }
     }
 
+    /// The files that hold passwords of registries: the one that the environment names, and what `docker login` wrote, unless
+    /// helpers keep them all.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let holds_some = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .is_ok_and(|text| ["\"auth\"", "\"identitytoken\""].iter().any(|key| text.contains(key)))
+        };
+        self.password_file.clone().into_iter().chain(self.saved.clone().filter(holds_some)).collect()
+    }
+
     /// The user and password that the environment gives.
     fn given(&self) -> Result<Option<(String, String)>, ImageError> {
         let password = match (&self.password, &self.password_file) {

@@ -13,6 +13,8 @@ use crate::remove::remove_tree;
 /// What a fetch found.
 pub(super) struct Fetched {
     pub(super) digest: String,
+    /// The digest of what was asked for.
+    pub(super) named: String,
     pub(super) diff_ids: Vec<String>,
     pub(super) config: Config,
 }
@@ -108,7 +110,7 @@ impl<'a> Job<'a> {
             self.unpack(file, &at.digest, Some(diff_id))?;
             blobs.done(at);
         }
-        Ok(Fetched { digest, diff_ids, config })
+        Ok(Fetched { named: digest.clone(), digest, diff_ids, config })
     }
 
     /// Unpacks one layer beside its place and moves it there, if it is what it should be. Gives the digest of its

@@ -59,13 +59,40 @@ impl Platform {
 /// This machine's architecture as images call it.
 fn host_architecture() -> &'static str {
     match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "x86" => "386",
-        "aarch64" => "arm64",
         "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        other => as_images_have_it(other),
+    }
+}
+
+/// An architecture as images call it, by what kernels and emulators do.
+fn as_images_have_it(name: &str) -> &str {
+    match name {
+        "x86_64" => "amd64",
+        "x86" | "i386" | "i686" => "386",
+        "aarch64" => "arm64",
+        "armv6l" | "armv7l" => "arm",
         "loongarch64" => "loong64",
         other => other,
     }
+}
+
+/// Where the kernel lists who runs programs for other processors.
+const EMULATORS: &str = "/proc/sys/fs/binfmt_misc";
+
+/// The architectures whose programs this machine runs: its own first.
+pub(crate) fn architectures() -> Vec<String> {
+    architectures_of(std::env::consts::ARCH)
+}
+
+/// The same of an engine on this machine that says what it is.
+pub(crate) fn architectures_of(own: &str) -> Vec<String> {
+    let emulators = std::fs::read_dir(EMULATORS).into_iter().flatten().filter_map(Result::ok);
+    let emulated = emulators.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        Some(as_images_have_it(name.strip_prefix("qemu-")?).to_owned())
+    });
+    let own = if own == std::env::consts::ARCH { host_architecture() } else { as_images_have_it(own) };
+    std::iter::once(own.to_owned()).chain(emulated).collect()
 }
 
 #[derive(Deserialize)]
@@ -156,6 +183,8 @@ struct Process {
     entrypoint: Option<Vec<String>>,
     #[serde(rename = "Cmd", default)]
     command: Option<Vec<String>>,
+    #[serde(rename = "Volumes", default)]
+    volumes: Option<BTreeMap<String, serde_json::Value>>,
     #[serde(rename = "StopSignal", default)]
     stop_signal: Option<String>,
     #[serde(rename = "Healthcheck", default)]
@@ -239,6 +268,7 @@ pub(super) fn configuration(
         labels: process.labels.unwrap_or_default(),
         entrypoint: process.entrypoint.unwrap_or_default(),
         command: process.command.unwrap_or_default(),
+        volumes: process.volumes.unwrap_or_default().into_keys().collect(),
         stop_signal: filled(process.stop_signal),
         health: process.health.and_then(Check::health),
     };

@@ -34,6 +34,7 @@ use setpoint_model::container::Health;
 pub(crate) use bundle::Bundle;
 pub use credentials::Credentials;
 pub use error::{Bound, ImageError, Rule};
+pub(crate) use manifest::{architectures, architectures_of};
 pub use remote::Remote;
 pub use source::Source;
 pub(crate) use source::missing;
@@ -49,6 +50,8 @@ use record::{Record, Stat};
 pub struct Image {
     /// The digest of its manifest; of the file for a tar of a root; `dir:` and the path for a folder.
     pub digest: String,
+    /// The digest that registries know it by, which is that of all its platforms where there are several.
+    pub named: String,
     /// The unpacked layers, lowest first, each once.
     pub layers: Vec<PathBuf>,
     /// What its author set for processes in it.
@@ -75,6 +78,9 @@ pub struct Config {
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Where it keeps its data; nothing is known of what an earlier version fetched.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// Bounds on what is unpacked and waited for.
@@ -190,6 +196,7 @@ impl ImageStore {
             source: key,
             stat,
             digest: fetched.digest,
+            named: fetched.named,
             diff_ids: fetched.diff_ids,
             config: fetched.config,
         };
@@ -223,6 +230,7 @@ impl ImageStore {
             source: source.key()?,
             stat: Stat::of(&source)?,
             digest: fetched.digest,
+            named: digest.to_owned(),
             diff_ids: fetched.diff_ids,
             config: fetched.config,
         };
@@ -270,7 +278,10 @@ impl ImageStore {
             }
             layers.push(folder);
         }
-        Some(Image { digest: record.digest.clone(), layers, config: record.config.clone() })
+        let (digest, config) = (record.digest.clone(), record.config.clone());
+        // One that an earlier version fetched may be one of several platforms'.
+        let named = Some(&record.named).filter(|named| !named.is_empty()).unwrap_or(&digest).clone();
+        Some(Image { digest, named, layers, config })
     }
 
     /// One process at a time changes the store.

@@ -48,6 +48,9 @@ pub(super) struct Record {
     pub(super) source: String,
     pub(super) stat: Option<Stat>,
     pub(super) digest: String,
+    /// The digest of what the source named.
+    #[serde(default)]
+    pub(super) named: String,
     pub(super) diff_ids: Vec<String>,
     pub(super) config: Config,
 }

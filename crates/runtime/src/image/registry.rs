@@ -51,6 +51,7 @@ pub(super) fn pull(
     let before = before.filter(|record| job.store.image(record).is_some());
     let unchanged = |record: &Record| Fetched {
         digest: record.digest.clone(),
+        named: record.named.clone(),
         diff_ids: record.diff_ids.clone(),
         config: record.config.clone(),
     };
@@ -70,11 +71,12 @@ pub(super) fn pull(
     if let Some(digest) = top.digest() {
         verify(format!("manifest of `{text}`"), digest, sha256_of(&json))?;
     }
+    let named = sha256_of(&json);
     let (digest, manifest) = job.resolve(json, text, &mut blobs)?;
     if let Some(record) = before.filter(|record| record.digest == digest) {
-        return Ok(unchanged(record));
+        return Ok(Fetched { named, ..unchanged(record) });
     }
-    job.assemble(digest, &manifest, text, &mut blobs)
+    Ok(Fetched { named, ..job.assemble(digest, &manifest, text, &mut blobs)? })
 }
 
 /// A registry, asked for one reference.

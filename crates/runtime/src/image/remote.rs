@@ -78,6 +78,16 @@ impl Remote<'_, '_> {
         Ok(format!("{}/{}@{digest}", reference.registry(), reference.repository()))
     }
 
+    /// Asks for what the reference means, and takes none of it: whether the registry gives it to who asks.
+    ///
+    /// # Errors
+    /// If it has it not, does not give it, or cannot be asked.
+    pub fn answers(&self) -> Result<(), ImageError> {
+        let registry = &self.registry;
+        let exchange = registry.client.fetch_manifest_digest(&registry.reference, &registry.auth);
+        registry.run(registry.patience(), exchange)?.map(drop).map_err(|error| registry.trouble(error))
+    }
+
     /// The tags of the repository; none if there is no such repository.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ pub(super) fn rootfs_dir(path: &Path) -> Result<Image, ImageError> {
         });
     }
     let digest = format!("dir:{}", path.display());
-    Ok(Image { digest, layers: vec![path], config: Config::default() })
+    Ok(Image { named: digest.clone(), digest, layers: vec![path], config: Config::default() })
 }
 
 /// A tar of a root file system, as the one layer of an image.
@@ -137,12 +137,12 @@ pub(super) fn rootfs_tar(job: &Job<'_>, path: &Path, before: Option<&Record>) ->
     let digest = sha256_name(hash);
     if let Some(record) = before.filter(|r| r.digest == digest && job.store.image(r).is_some()) {
         let diff_ids = record.diff_ids.clone();
-        return Ok(Fetched { digest, diff_ids, config: Config::default() });
+        return Ok(Fetched { named: digest.clone(), digest, diff_ids, config: Config::default() });
     }
     file.rewind().map_err(ImageError::io("read", path))?;
     let label = path.display().to_string();
     let diff_id = job.unpack(file, &label, None)?;
-    Ok(Fetched { digest, diff_ids: vec![diff_id], config: Config::default() })
+    Ok(Fetched { named: digest.clone(), digest, diff_ids: vec![diff_id], config: Config::default() })
 }
 
 /// Opens a regular file, without waiting on a fifo.

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use setpoint_model::manifest::{self, Layer};
-use setpoint_model::release::{Active, Origin};
+use setpoint_model::release::{Active, Origin, Repository};
 
 use super::error::ReleaseError;
 use super::kept::Kept;
@@ -70,16 +70,17 @@ fn read(path: &Path) -> Result<Option<String>, ReleaseError> {
     }
 }
 
-impl Install<'_> {
-    fn manifest(&self) -> String {
-        let address = toml_text(&self.origin.repository.address());
-        format!(
-            "# What this project is made of comes from a release; `setpoint upgrade` takes another one into use.\n\
-             # What is this machine's own stands in {LOCAL}.\n\
-             setpoint = 1\n\n[release]\nfrom = {address}\n"
-        )
-    }
+/// The manifest of a folder whose project comes from releases in a repository.
+pub(crate) fn manifest_of(repository: &Repository) -> String {
+    let address = toml_text(&repository.address());
+    format!(
+        "# What this project is made of comes from a release; `setpoint upgrade` takes another one into use.\n\
+         # What is this machine's own stands in {LOCAL}.\n\
+         setpoint = 1\n\n[release]\nfrom = {address}\n"
+    )
+}
 
+impl Install<'_> {
     /// Sees to it that nothing of somebody else's would be overwritten. Nothing is written.
     ///
     /// # Errors
@@ -122,7 +123,7 @@ impl Install<'_> {
         let (version, release) = (Some(kept.bundle.version.clone()), Some(kept.digest.clone()));
         upgrade::set_active(self.roots, self.root, &Active { version, release, ..active })?;
         failpoints::at("install.active");
-        write(&self.root.join(MANIFEST), &self.manifest())?;
+        write(&self.root.join(MANIFEST), &manifest_of(&self.origin.repository))?;
         failpoints::at("install.written");
         Ok(())
     }
@@ -134,7 +135,7 @@ fn toml_text(text: &str) -> String {
 }
 
 /// Writes a file of the project, whole or not at all.
-fn write(path: &Path, text: &str) -> Result<(), ReleaseError> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), ReleaseError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let written = tempfile::Builder::new().prefix(".setpoint-").tempfile_in(folder).and_then(|mut file| {
         file.write_all(text.as_bytes())?;

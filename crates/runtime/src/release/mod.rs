@@ -17,6 +17,7 @@ mod trust;
 pub use error::ReleaseError;
 pub use fetch::{Registry, Wanted};
 pub use install::{Install, InstallError};
+pub(crate) use install::{manifest_of, write as write_file};
 pub use kept::{Kept, Releases};
 pub use offline::{load, save, verify};
 pub use parcel::Parcel;

@@ -99,6 +99,33 @@ impl Secrets {
         }))
     }
 
+    /// What is missing of the secrets that are needed for these. Nothing is generated, and no command is run: whether one
+    /// gives a value is not known. `before` are those that were generated once.
+    #[must_use]
+    pub fn missing<'a>(
+        &self,
+        sources: &Sources<'a>,
+        wanted: impl IntoIterator<Item = &'a SecretName>,
+        before: &BTreeSet<SecretName>,
+    ) -> Vec<SecretError> {
+        let of = |name: &SecretName| {
+            let secret = sources.declared.get(name)?;
+            match &secret.source {
+                SecretSource::Command { .. } | SecretSource::Derive { .. } => None,
+                SecretSource::Generate { .. } => match self.kept(name) {
+                    Ok(None) if before.contains(name) => {
+                        Some(SecretError::Lost { name: name.clone(), path: self.kept.join(name.as_str()) })
+                    }
+                    kept => kept.err(),
+                },
+                SecretSource::Env { .. } | SecretSource::File { .. } => {
+                    self.value(name, secret, sources).err()
+                }
+            }
+        };
+        needed_secrets(sources.declared, wanted).into_iter().filter_map(of).collect()
+    }
+
     /// Generates those of the secrets that are needed for these and have no value yet, and gives the names of all that
     /// are generated, with the digests of their values. `before` are those that were generated once.
     ///

@@ -60,6 +60,12 @@ impl Store {
         open::open(&roots.state, migrate::MIGRATIONS)
     }
 
+    /// Whether there is a database, so that opening it makes none.
+    #[must_use]
+    pub fn is_there(roots: &Roots) -> bool {
+        roots.state.join(open::LINK).symlink_metadata().is_ok()
+    }
+
     /// The database's file.
     #[must_use]
     pub fn path(&self) -> &Path {

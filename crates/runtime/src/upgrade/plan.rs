@@ -288,7 +288,7 @@ pub fn rollback(
 }
 
 /// A generation, as people are told.
-fn shown(generation: &Active) -> String {
+pub(crate) fn shown(generation: &Active) -> String {
     match &generation.version {
         Some(version) => version.clone(),
         None => format!("generation {}", generation.generation),

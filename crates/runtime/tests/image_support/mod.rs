@@ -176,10 +176,21 @@ impl Blobs {
 
     /// An image of blobs, with the digests that its configuration claims for them unpacked.
     pub(crate) fn claimed(&mut self, layers: &[(Vec<u8>, String)], architecture: &str) -> Value {
+        let settings = json!({"Env": ["PATH=/bin", "A=b"], "User": "7:8", "WorkingDir": "/tmp"});
+        self.configured(layers, architecture, &settings)
+    }
+
+    /// The same with these settings of its author's.
+    pub(crate) fn configured(
+        &mut self,
+        layers: &[(Vec<u8>, String)],
+        architecture: &str,
+        settings: &Value,
+    ) -> Value {
         let diff_ids: Vec<&String> = layers.iter().map(|(_, id)| id).collect();
         let config = json!({
             "architecture": architecture, "os": "linux",
-            "config": {"Env": ["PATH=/bin", "A=b"], "User": "7:8", "WorkingDir": "/tmp"},
+            "config": settings,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
         let config =

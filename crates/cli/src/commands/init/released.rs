@@ -4,14 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
+use setpoint_model::doctor::Purpose;
 use setpoint_model::release::{Active, Origin};
 use setpoint_runtime::project::{LOCAL, MANIFEST, Project};
 use setpoint_runtime::release::{self, Install, InstallError, Kept};
 use setpoint_runtime::upgrade;
 
 use super::Init;
-use crate::commands::SUCCESS;
 use crate::commands::release::registry;
+use crate::commands::{SUCCESS, doctor};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
@@ -48,10 +49,13 @@ impl Init {
         let config = config.as_deref();
         let (roots, force) = (&context.roots, self.force);
         let install = Install { roots, root: &root, origin: &origin, config, force };
-        install.check(&context.store()?)?;
+        let store = context.store()?;
+        install.check(&store)?;
         let kept = registry(context, &list).fetch(&origin)?;
         let project = read(context, &root, &origin, &kept, config)?;
         release::admit(roots, &kept, &project.manifest)?;
+        let engine = context.engine(project.manifest.engine);
+        doctor::refuse(context, Purpose::Init, engine.as_ref(), &root, &project, Some(&store))?;
         if !self.dry_run {
             install.install(&kept)?;
         }

@@ -53,13 +53,13 @@ use setpoint_model::pipeline::key;
 use super::adoption::Adoption;
 use super::{
     Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
-    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, checks,
-    ports,
+    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, UnitVolumes, Watch,
+    checks, ports,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
 use crate::events::Watcher;
-use crate::image::ImageStore;
+use crate::image::{ImageStore, architectures_of};
 use crate::paths::Roots;
 pub use build_secrets::BuildSecretError;
 use client::{Client, Connected};
@@ -316,6 +316,22 @@ impl Engine for Docker {
         resources::volumes(self.connected()?, project_root)
     }
 
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError> {
+        let Some(found) = self.inspect(unit)? else { return Ok(UnitVolumes::default()) };
+        let connected = self.connected()?;
+        let image = found.image.unwrap_or_default();
+        let image = connected.find("look at an image", connected.api.inspect_image(&image))?;
+        let wanted = image.and_then(|image| image.config?.volumes).unwrap_or_default();
+        let held = found.mounts.unwrap_or_default().into_iter().filter_map(resources::held);
+        Ok(UnitVolumes { held: held.collect(), wanted: wanted.into_iter().map(PathBuf::from).collect() })
+    }
+
+    fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {
+        let Some(found) = self.inspect(unit)? else { return Ok(None) };
+        let container = found.id.unwrap_or_default();
+        Ok(Some(files::is_empty(self.connected()?, &container, &folder.to_string_lossy())?))
+    }
+
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         resources::volume_ids(self.connected()?, names)
     }
@@ -354,7 +370,12 @@ impl Engine for Docker {
     fn host(&self) -> Result<HostFacts, EngineError> {
         let connected = self.connected()?;
         let info = connected.quick("ask what it has", connected.api.info())?;
+        let is_here = connected.is_here().is_some();
+        let architecture = info.architecture.as_deref().filter(|_| is_here);
         Ok(HostFacts {
+            architectures: architecture.map(architectures_of).unwrap_or_default(),
+            is_here,
+            clock: info.system_time.and_then(|at| at.parse().ok()),
             data: info.docker_root_dir.map(PathBuf::from),
             gpus: info.runtimes.is_some_and(|runtimes| runtimes.contains_key(GRAPHIC_RUNTIME)),
         })
@@ -371,10 +392,14 @@ impl Engine for Docker {
         let connected = self.connected()?;
         let Some(name) = images::name(connected, base)? else { return Ok(None) };
         let found = connected.find("look at an image", connected.api.inspect_image(&name))?;
-        let config = found.map(|image| image.config.unwrap_or_default());
-        Ok(config.map(|config| ImageFacts {
-            labels: config.labels.unwrap_or_default().into_iter().collect(),
-            user: config.user.unwrap_or_default(),
+        Ok(found.map(|image| {
+            let config = image.config.unwrap_or_default();
+            ImageFacts {
+                labels: config.labels.unwrap_or_default().into_iter().collect(),
+                user: config.user.unwrap_or_default(),
+                digests: image.repo_digests.unwrap_or_default(),
+                architecture: image.architecture.unwrap_or_default(),
+            }
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{Ipam, IpamConfig, MountPoint, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveContainerOptionsBuilder, RemoveVolumeOptions,
@@ -12,7 +12,7 @@ use setpoint_model::import::compose::{Network, Volume};
 
 use super::client::Connected;
 use super::error::DockerError;
-use crate::engine::{EngineError, UnitSpec};
+use crate::engine::{EngineError, HeldVolume, UnitSpec};
 use crate::random;
 
 /// The project's folder that a network or volume was made for.
@@ -121,6 +121,14 @@ pub(super) fn remove_networks(connected: &Connected, names: &[String]) -> Result
         }
     }
     Ok(())
+}
+
+/// A volume among the mounts of a container. One that nobody named has the name that the engine made up: 64 digits.
+pub(super) fn held(mount: MountPoint) -> Option<HeldVolume> {
+    const MADE_UP: usize = 64;
+    let name = mount.name.filter(|_| mount.typ.as_deref() == Some("volume"))?;
+    let is_made_up = name.len() == MADE_UP && name.chars().all(|c| c.is_ascii_hexdigit());
+    Some(HeldVolume { name: Some(name).filter(|_| !is_made_up), target: mount.destination?.into() })
 }
 
 /// The labels of a copy of a volume: its own, and what tells its data from other data of its name.

@@ -32,7 +32,7 @@ use setpoint_sandbox as sandbox;
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts,
     ImageFacts, Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId,
-    UnitSpec, Watch, checks, kept, ports,
+    UnitSpec, UnitVolumes, Watch, checks, kept, ports,
 };
 use started::{STARTED_AS, StartedAs};
 
@@ -468,6 +468,17 @@ impl Engine for Embedded {
         volumes::of_project(&self.roots.state, project_root)
     }
 
+    fn volumes_of(&self, unit: &UnitId) -> Result<UnitVolumes, EngineError> {
+        let Some(file) = self.unit_file(unit)? else { return Ok(UnitVolumes::default()) };
+        let held = volumes::held(&file.container);
+        Ok(UnitVolumes { held, wanted: file.image.volumes.into_iter().map(PathBuf::from).collect() })
+    }
+
+    fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {
+        let Some(file) = self.unit_file(unit)? else { return Ok(None) };
+        volumes::is_empty(self, unit, &file, folder).map(Some)
+    }
+
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         volumes::ids(&self.roots.state, names)
     }
@@ -491,7 +502,9 @@ impl Engine for Embedded {
     }
 
     fn host(&self) -> Result<HostFacts, EngineError> {
-        Ok(HostFacts { data: Some(self.roots.state.clone()), gpus: false })
+        let architectures = crate::image::architectures();
+        let data = Some(self.roots.state.clone());
+        Ok(HostFacts { data, gpus: false, architectures, is_here: true, clock: None })
     }
 
     fn base_digest(&self, base: &BaseSource) -> Result<Option<String>, EngineError> {
@@ -499,8 +512,16 @@ impl Engine for Embedded {
     }
 
     fn image(&self, base: &BaseSource) -> Result<Option<ImageFacts>, EngineError> {
-        let config = Self::image(self, base)?.map(|image| image.config);
-        Ok(config.map(|config| ImageFacts { labels: config.labels, user: config.user.unwrap_or_default() }))
+        let facts = |image: Image| ImageFacts {
+            labels: image.config.labels,
+            user: image.config.user.unwrap_or_default(),
+            digests: match base {
+                BaseSource::Image { reference } => vec![format!("{reference}@{}", image.named)],
+                _ => Vec::new(),
+            },
+            architecture: String::new(),
+        };
+        Ok(Self::image(self, base)?.map(facts))
     }
 
     fn environment(&self, unit: &UnitId) -> Result<BTreeMap<String, String>, EngineError> {

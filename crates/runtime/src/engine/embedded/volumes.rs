@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use setpoint_model::container::MountSource;
+use setpoint_model::container::{Container, ContainerMount, MountSource};
 use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Volume;
 use setpoint_sandbox as sandbox;
 
-use super::{Embedded, unsupported};
+use super::{Embedded, UnitFile, unsupported};
 use crate::cancel::Cancel;
-use crate::engine::{EngineError, UnitId, UnitSpec, kept};
+use crate::engine::{BaseSource, EngineError, HeldVolume, UnitId, UnitSpec, kept};
 use crate::paths::make_private_folder;
 use crate::{random, tree_copy};
 
@@ -52,11 +53,7 @@ pub(super) fn mounts(
         let MountSource::Volume { name, no_copy, .. } = &mount.source else { continue };
         let source = match name {
             Some(name) => ensure(engine, name, spec)?,
-            None => {
-                let normal: PathBuf = Path::new(&mount.target).components().collect();
-                let called = Digest::of_bytes(normal.as_os_str().as_encoded_bytes()).short();
-                make(&engine.folder(unit).join(OWN).join(called))?
-            }
+            None => make(&own(engine, unit, &mount.target))?,
         };
         mounts.push(sandbox::Mount {
             source,
@@ -66,6 +63,54 @@ pub(super) fn mounts(
         });
     }
     Ok(mounts)
+}
+
+/// The folder of a volume that goes with its unit.
+fn own(engine: &Embedded, unit: &UnitId, target: &str) -> PathBuf {
+    let normal: PathBuf = Path::new(target).components().collect();
+    engine.folder(unit).join(OWN).join(Digest::of_bytes(normal.as_os_str().as_encoded_bytes()).short())
+}
+
+/// The volumes that a unit was started with.
+pub(super) fn held(container: &Container) -> Vec<HeldVolume> {
+    let volume = |mount: &ContainerMount| match &mount.source {
+        MountSource::Volume { name, .. } => {
+            Some(HeldVolume { name: name.clone(), target: PathBuf::from(&mount.target) })
+        }
+        _ => None,
+    };
+    container.mounts.iter().filter_map(volume).collect()
+}
+
+/// Whether nothing is in a folder of a unit.
+pub(super) fn is_empty(
+    engine: &Embedded,
+    unit: &UnitId,
+    file: &UnitFile,
+    folder: &Path,
+) -> Result<bool, EngineError> {
+    let volume = held(&file.container).into_iter().find_map(|held| {
+        let rest = folder.strip_prefix(&held.target).ok()?.to_owned();
+        let volume = match held.name {
+            Some(name) => engine.roots.state.join(VOLUMES).join(name),
+            None => own(engine, unit, &held.target.to_string_lossy()),
+        };
+        Some(volume.join(DATA).join(rest))
+    });
+    let layer = engine.folder(unit).join("fs");
+    let inside = folder.strip_prefix("/").unwrap_or(folder);
+    // A view of the host has a layer for each of its top folders.
+    let mut parts = inside.components();
+    let top = parts.next().map(|top| Path::new(top.as_os_str()).to_owned()).unwrap_or_default();
+    let path = volume.unwrap_or_else(|| match file.base {
+        BaseSource::Host => layer.join(top).join("upper").join(parts.as_path()),
+        _ => layer.join("upper").join(inside),
+    });
+    match fs::read_dir(&path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(true),
+        Err(error) => Err(EngineError::io("read", &path)(error)),
+    }
 }
 
 /// The folder of a volume.
