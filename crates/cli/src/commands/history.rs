@@ -6,7 +6,7 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::store::{Store, UpgradeRow, UpgradeStep};
 
 use super::SUCCESS;
-use super::upgrade::is_back;
+use super::upgrade::kind;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
@@ -30,7 +30,7 @@ struct Changes {
 #[derive(Debug, Serialize)]
 struct Change {
     number: i64,
-    /// `upgrade`, `rollback`.
+    /// `upgrade`, `rollback`, `restore`.
     what: &'static str,
     from: Active,
     to: Active,
@@ -99,7 +99,7 @@ impl History {
         };
         Ok(Change {
             number: row.seq,
-            what: what(row),
+            what: kind(&row.upgrade),
             from: row.upgrade.from.clone(),
             to: row.upgrade.to.clone(),
             who: row.who.clone(),
@@ -112,10 +112,6 @@ impl History {
     }
 }
 
-fn what(row: &UpgradeRow) -> &'static str {
-    if is_back(&row.upgrade) { "rollback" } else { "upgrade" }
-}
-
 /// `  3  upgrade   0.3.0 -> 0.4.0  committed    2h ago by root`
 fn words(row: &UpgradeRow) -> String {
     let name = |of: &Active| of.version.clone().unwrap_or_else(|| format!("g{}", of.generation));
@@ -123,7 +119,7 @@ fn words(row: &UpgradeRow) -> String {
     let way = format!("{} -> {}", name(&row.upgrade.from), name(&row.upgrade.to));
     let when = ago(row.began_at, Timestamp::now());
     let mut line =
-        format!("{:>4}  {:<8}  {way:<20}  {outcome:<14}  {when} by {}", row.seq, what(row), row.who);
+        format!("{:>4}  {:<8}  {way:<20}  {outcome:<14}  {when} by {}", row.seq, kind(&row.upgrade), row.who);
     if let Some(detail) = &row.detail {
         line.push_str(&format!("\n      {detail}"));
     }

@@ -119,7 +119,7 @@ impl UpgradeCommand {
         // From here on its data is where the new one has it.
         let project = Project { active: planned.to.clone(), ..project.clone() };
         let home = context.home.clone();
-        let declared = Declared { project: &project, variables: &context.variables, home };
+        let declared = Declared { project: &project, variables: &context.variables, home, backup: None };
         let (roots, cancel) = (&context.roots, &context.cancel);
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let changed = carry_out(context, &place, &mut store, &project, &planned, Some(&declared), patience)?;
@@ -136,6 +136,7 @@ pub(super) fn done(context: &Context, project: &Project, planned: &Upgrade, chan
     let at = match planned.kind {
         Kind::Upgrade => "at",
         Kind::Rollback => "back at",
+        Kind::Restore => "restored, at",
     };
     let (to, took, outage) = (shown(&planned.to), span(changed.took), outage(changed.outage));
     context.output.note(format!("{} is {at} {to} after {took}{outage}", title(project)));
@@ -143,7 +144,7 @@ pub(super) fn done(context: &Context, project: &Project, planned: &Upgrade, chan
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
-fn refuse_adopted(engine: &dyn Engine, project: &Project, planned: &Upgrade) -> Result<(), Failure> {
+pub(super) fn refuse_adopted(engine: &dyn Engine, project: &Project, planned: &Upgrade) -> Result<(), Failure> {
     let Some(adoption) = engine.adoption() else { return Ok(()) };
     for Part { unit, .. } in &planned.parts {
         if adoption.adopted(&UnitId::new(&project.root, unit))?.is_some() {
@@ -255,7 +256,8 @@ fn who() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string())
 }
 
-fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Option<Changed>) {
+/// A change as JSON, planned or done.
+pub(super) fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Option<Changed>) {
     if context.output.json {
         context.output.value(&Report {
             setpoint: json::VERSION,
@@ -268,17 +270,18 @@ fn tell(context: &Context, changed: bool, upgrade: Option<&Upgrade>, done: Optio
 }
 
 /// The services of a project, each after what it depends on.
-fn services(project: &Project) -> Vec<&Env> {
+pub(super) fn services(project: &Project) -> Vec<&Env> {
     let all = project.manifest.envs.values().filter(|env| env.is_service()).collect();
     plan::with_dependencies(project, all)
 }
 
-fn title(project: &Project) -> String {
+/// What a project is called.
+pub(super) fn title(project: &Project) -> String {
     project.manifest.project.name.to_string()
 }
 
 /// A generation, as people are told.
-fn shown(generation: &Active) -> String {
+pub(super) fn shown(generation: &Active) -> String {
     match &generation.version {
         Some(version) => format!("{version} (generation {})", generation.generation),
         None => format!("generation {}", generation.generation),
@@ -362,7 +365,11 @@ impl From<Refused> for Failure {
     }
 }
 
-/// Whether a change is one back.
-pub(super) fn is_back(upgrade: &Upgrade) -> bool {
-    upgrade.kind == Kind::Rollback
+/// What kind of change it is.
+pub(super) fn kind(upgrade: &Upgrade) -> &'static str {
+    match upgrade.kind {
+        Kind::Upgrade => "upgrade",
+        Kind::Rollback => "rollback",
+        Kind::Restore => "restore",
+    }
 }

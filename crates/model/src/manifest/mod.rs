@@ -41,7 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use alerts::Alerts;
 pub use byte_size::ByteSize;
 pub use env::{
-    Base, EngineKind, Env, FileSource, Limits, MountDecl, NeededFile, Network, OfDevContainer, OfService,
+    BackupCommands, Base, EngineKind, Env, FileSource, Limits, MountDecl, NeededFile, Network, OfDevContainer, OfService,
     PackUse, PacksOnStart, PortDecl, Purpose, ServiceFile,
 };
 pub use env_value::{EnvValue, Part};

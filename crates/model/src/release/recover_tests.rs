@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::release::{Holds, Load};
 use crate::names::UnitName;
 
 fn unit(name: &str) -> UnitName {
@@ -24,10 +25,15 @@ impl World {
     fn do_step(&mut self, upgrade: &Upgrade, step: &Step) {
         let (from, to) = (upgrade.from.generation, upgrade.to.generation);
         match step {
-            Step::Fetch(_) | Step::Verify(_) | Step::Steady | Step::Publish(_) | Step::Bake | Step::Clean => {
-            }
+            Step::Fetch(_)
+            | Step::Verify(_)
+            | Step::Load(_)
+            | Step::Steady
+            | Step::Publish(_)
+            | Step::Bake
+            | Step::Clean => {}
             Step::Freeze(unit) => self.instances.get_mut(unit).unwrap().1 = false,
-            Step::Copy(volume) => drop(self.volumes.insert(volume.clone())),
+            Step::Copy(volume) | Step::Fill(volume) => drop(self.volumes.insert(volume.clone())),
             Step::SetAside(unit) => {
                 let (made_for, runs) = self.instances.remove(unit).unwrap();
                 assert!(!runs, "{unit} is set aside while it runs");
@@ -97,8 +103,9 @@ fn part(name: &str, is_there: bool, runs: bool, stays: bool, restores: Option<u6
     Part { unit: unit(name), is_there, runs, stays, from: None, to: None, grace: 0, restores }
 }
 
-/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; and the way back from it.
-fn changes() -> [(Upgrade, World); 2] {
+/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; the way back from it; and the
+/// same units on the data of a backup.
+fn changes() -> [(Upgrade, World); 3] {
     let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
     let old = Active { generation: 1, ..Active::default() };
     let new = Active { generation: 2, volumes, ..Active::default() };
@@ -107,6 +114,7 @@ fn changes() -> [(Upgrade, World); 2] {
         from: "data".to_owned(),
         to: "data.2".to_owned(),
         of: unit("db"),
+        holds: Holds::Copied,
     }];
     let upgrade = Upgrade {
         kind: Kind::Upgrade,
@@ -121,6 +129,7 @@ fn changes() -> [(Upgrade, World); 2] {
             part("gone", true, true, false, None),
         ],
         copies,
+        loads: Vec::new(),
         keep: 1,
     };
     let before = World {
@@ -146,7 +155,10 @@ fn changes() -> [(Upgrade, World); 2] {
         copies: Vec::new(),
         ..upgrade.clone()
     };
-    [(upgrade, before), (rollback, after)]
+    let mut restore = Upgrade { kind: Kind::Restore, ..upgrade.clone() };
+    restore.copies[0].holds = Holds::Filled("sha256:1".to_owned());
+    restore.loads = vec![Load { unit: unit("idle"), layer: "sha256:2".to_owned() }];
+    [(upgrade, before.clone()), (rollback, after), (restore, before)]
 }
 
 #[test]
@@ -181,7 +193,7 @@ fn whatever_is_killed_ends_at_the_old_or_at_the_new() {
 
 #[test]
 fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
-    let [(upgrade, before), _] = changes();
+    let [(upgrade, before), ..] = changes();
     let mut world = before.clone();
     upgrade
         .steps()
@@ -200,11 +212,22 @@ fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
 
 #[test]
 fn what_touched_nothing_is_forgotten() {
-    let [(upgrade, _), _] = changes();
+    let [(upgrade, _), ..] = changes();
     let fetches: Vec<_> = upgrade.steps().into_iter().filter(|step| !step.touches()).collect();
     assert!(!fetches.is_empty());
     assert_eq!(recover(&upgrade, &fetches, 1), Decision::Forget);
     assert_eq!(recover(&upgrade, &[], 1), Decision::Forget);
+}
+
+#[test]
+fn data_of_a_backup_comes_while_the_old_runs_and_is_loaded_once_the_new_is_well() {
+    let [.., (restore, _)] = changes();
+    let steps = restore.steps();
+    let at = |step: &Step| steps.iter().position(|known| known == step).unwrap();
+    assert!(at(&Step::Fill("data.2".to_owned())) < at(&Step::Freeze(unit("db"))));
+    let (verified, loaded) = (at(&Step::Verify(unit("idle"))), at(&Step::Load(unit("idle"))));
+    assert!(verified < loaded && loaded < at(&Step::Steady));
+    assert!(!steps.iter().any(|step| matches!(step, Step::Copy(_))));
 }
 
 #[test]

@@ -37,8 +37,9 @@ pub use error::{Bound, ImageError, Rule};
 pub use remote::Remote;
 pub use source::Source;
 pub(crate) use source::missing;
-pub(crate) use stream::{sha256_hex, sha256_of};
+pub(crate) use stream::{Counted, sha256_hex, sha256_name, sha256_of};
 pub(crate) use trouble::deepest;
+pub(crate) use unpack::{lawful, volume};
 
 use crate::remove::remove_tree;
 use job::Job;

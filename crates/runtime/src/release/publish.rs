@@ -11,7 +11,8 @@ use setpoint_model::release::{Bundle, Origin, PinnedImage, Repository, Version, 
 use super::error::ReleaseError;
 use super::fetch::{Registry, signature_tag};
 use super::make::{self, Parts};
-use super::parcel::{DOCUMENT, Parcel};
+use super::parcel::Parcel;
+use crate::artifact::DOCUMENT;
 use super::repository::Checkout;
 use super::scratch::Scratch;
 use super::sign::{self, SigningKey};

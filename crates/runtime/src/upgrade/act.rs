@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
-use setpoint_model::release::{Part, Step, Undo};
+use setpoint_model::release::{Holds, Part, Step, Undo};
 
 use super::aside::Aside;
 use super::health::Says;
@@ -22,11 +22,13 @@ impl<'a> Change<'a> {
         let words = |error: UpgradeError| error.to_string();
         match step {
             Step::Fetch(unit) => self.fetch(unit).map_err(words),
+            Step::Fill(volume) => self.fill(volume).map_err(words),
             Step::Freeze(unit) => self.freeze(unit).map_err(words),
             Step::Copy(volume) => self.copy(volume).map_err(words),
             Step::SetAside(unit) => self.set_aside(unit).map_err(words),
             Step::Start(unit) => self.start(unit).map_err(words),
             Step::Verify(unit) => self.verify(unit),
+            Step::Load(unit) => self.load(unit).map_err(words),
             Step::Steady => self.watch(self.patience.steady, Says::expect_well),
             Step::Commit => self.commit().map_err(words),
             Step::Publish(unit) => self.publish(unit).map_err(words),
@@ -93,6 +95,26 @@ impl<'a> Change<'a> {
         let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
         let Some(copy) = copy else { return Ok(()) };
         Ok(self.place.engine.copy_volume(&self.id(&copy.of), &copy.from, &copy.to, self.place.cancel)?)
+    }
+
+    fn fill(&self, volume: &str) -> Result<(), UpgradeError> {
+        let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
+        let backup = self.declared.and_then(|declared| declared.backup);
+        if let (Some(backup), Some(copy)) = (backup, copy)
+            && let (Holds::Filled(layer), Some(unit)) = (&copy.holds, self.declared(&copy.of))
+        {
+            backup.fill(&unit, copy, layer, self.place.cancel).map_err(Box::new)?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, unit: &UnitName) -> Result<(), UpgradeError> {
+        let load = self.upgrade.loads.iter().find(|load| load.unit == *unit);
+        let backup = self.declared.and_then(|declared| declared.backup);
+        if let (Some(backup), Some(load), Some(unit)) = (backup, load, self.declared(unit)) {
+            backup.load(&unit, &load.layer, self.place.cancel).map_err(Box::new)?;
+        }
+        Ok(())
     }
 
     fn set_aside(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {

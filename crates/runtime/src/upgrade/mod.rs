@@ -20,6 +20,7 @@ use setpoint_model::names::UnitName;
 use setpoint_model::release::{Step, Upgrade};
 
 use crate::apply::ApplyError;
+use crate::backup::{BackupError, Opened};
 use crate::cancel::Cancel;
 use crate::engine::{Engine, EngineError, Hold, UnitId};
 use crate::events::{Event, Watcher};
@@ -32,6 +33,7 @@ use crate::{failpoints, random};
 pub(crate) use active::write as set_active;
 pub use active::{ActiveError, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
+pub(crate) use plan::{is_there, part};
 pub use plan::{Refused, Target, rollback, upgrade};
 pub use recover::{Recovered, recover};
 
@@ -106,6 +108,9 @@ pub enum UpgradeError {
     /// What is declared could not be looked at.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// What a backup has could not be restored.
+    #[error(transparent)]
+    Backup(#[from] Box<BackupError>),
 }
 
 /// Where a change happens, and who hears of it.
@@ -128,6 +133,8 @@ pub struct Declared<'a> {
     pub variables: &'a BTreeMap<String, String>,
     /// The caller's home.
     pub home: Option<PathBuf>,
+    /// Where data comes from that is restored.
+    pub backup: Option<&'a Opened>,
 }
 
 /// What came of a change.

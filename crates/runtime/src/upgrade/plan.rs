@@ -7,7 +7,7 @@ use setpoint_model::fingerprint::LeafKey;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Action;
-use setpoint_model::release::{Active, Copy, Kind, Lane, Part, Upgrade};
+use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, Part, Upgrade};
 
 use super::{UpgradeError, active};
 use crate::apply::STOP_GRACE;
@@ -92,6 +92,7 @@ pub fn upgrade(
                 from: from.volume(&volume.name).to_owned(),
                 to: format!("{}.{generation}", volume.name),
                 of: unit.env.name.clone(),
+                holds: Holds::Copied,
             });
         }
     }
@@ -124,11 +125,13 @@ pub fn upgrade(
         to: Active { generation, version: target.version.map(str::to_owned), release, volumes },
         parts,
         copies,
+        loads: Vec::new(),
         keep: target.keep,
     }))
 }
 
-fn is_there(look: &Look) -> bool {
+/// Whether there is an instance.
+pub(crate) fn is_there(look: &Look) -> bool {
     look.seen != Seen::Absent
 }
 
@@ -141,18 +144,16 @@ fn is_changed(look: &Look) -> bool {
     }
 }
 
-fn part(unit: &Unit<'_>, look: &Look) -> Part {
+/// The part of a change that replaces a unit's instance by what is declared.
+pub(crate) fn part(unit: &Unit<'_>, look: &Look) -> Part {
     let base = LeafKey::new(look.desired.base_digest.path.clone());
-    let shown = |print: &setpoint_model::fingerprint::Fingerprint| {
-        print.get(&base).and_then(|leaf| leaf.shown.clone())
-    };
     Part {
         unit: unit.env.name.clone(),
         is_there: is_there(look),
         runs: matches!(look.seen, Seen::Running(_)),
         stays: true,
-        from: shown(&look.recorded.fingerprint),
-        to: shown(&look.desired.fingerprint),
+        from: look.made_of(),
+        to: look.desired.fingerprint.get(&base).and_then(|leaf| leaf.shown.clone()),
         grace: u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX),
         restores: None,
     }
@@ -256,6 +257,7 @@ pub fn rollback(
         from: now,
         parts,
         copies: Vec::new(),
+        loads: Vec::new(),
         keep: rows[0].upgrade.keep,
     }))
 }

@@ -96,16 +96,25 @@ fn ensure_volume(connected: &Connected, volume: &Volume, project: &str) -> Resul
         let why = format!("there is no volume `{}`, which is declared as external", volume.name);
         return Err(DockerError::Refused { what: "mount a volume", why }.into());
     }
+    make_volume(connected, volume, project, &random::hex())
+}
+
+/// Makes a volume as it is declared, with what tells its data from other data of its name.
+pub(super) fn make_volume(
+    connected: &Connected,
+    volume: &Volume,
+    project: &str,
+    id: &str,
+) -> Result<(), EngineError> {
+    let labels = labels(&volume.labels, project).into_iter().chain([(ID.to_owned(), id.to_owned())]);
     let request = VolumeCreateRequest {
         name: Some(volume.name.clone()),
         driver: volume.driver.clone(),
         driver_opts: Some(volume.driver_opts.clone().into_iter().collect()),
-        labels: Some(HashMap::from_iter(
-            labels(&volume.labels, project).into_iter().chain([(ID.to_owned(), random::hex())]),
-        )),
+        labels: Some(labels.collect()),
         ..VolumeCreateRequest::default()
     };
-    connected.quick(what, connected.api.create_volume(request))?;
+    connected.quick("make a volume", connected.api.create_volume(request))?;
     Ok(())
 }
 
