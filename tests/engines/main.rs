@@ -19,6 +19,7 @@ mod alerts;
 mod api;
 mod api_daemon;
 mod asked;
+mod backups;
 mod browser;
 mod build_secrets;
 mod daemon;
@@ -125,6 +126,7 @@ fn main() -> ExitCode {
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 upgrades::ON_THE_EMBEDDED_ENGINE,
+                backups::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
                 page::ON_THE_EMBEDDED_ENGINE,
@@ -151,6 +153,7 @@ fn main() -> ExitCode {
                     releases::ON_DOCKER,
                     secrets::ON_DOCKER,
                     upgrades::ON_DOCKER,
+                    backups::ON_DOCKER,
                     step_services::ON_DOCKER,
                     adoption::ON_DOCKER,
                 ]
@@ -167,6 +170,7 @@ fn main() -> ExitCode {
                 rootless::ON_PODMAN,
                 step_services::ON_PODMAN,
                 upgrades::ON_PODMAN,
+                backups::ON_PODMAN,
                 &[build_secrets::ON_PODMAN],
             ]
             .concat(),

@@ -184,10 +184,8 @@ impl Context {
         watcher: &dyn Watcher,
     ) -> Result<Option<Recovered>, Failure> {
         if backup::tidy(&self.roots, &self.variables, root)? {
-            self.output.progress(format!(
-                "A backup of {} was cut off; what it stopped runs again",
-                root.display()
-            ));
+            self.output
+                .progress(format!("A backup of {} was cut off; what it stopped runs again", root.display()));
         }
         let Some(row) = store.open_upgrade(root)? else { return Ok(None) };
         let engine = engine::by_name(&row.upgrade.engine, &self.roots, &self.variables)

@@ -263,7 +263,9 @@ impl From<BackupError> for Failure {
             BackupError::NoData { .. } => (Exit::NotFound, "no-data"),
             BackupError::NoBackup { .. } => (Exit::NotFound, "no-backup"),
             BackupError::NotRunning { .. } => (Exit::NotFound, "unit-state"),
-            BackupError::NotHere(_) | BackupError::Unfit(backup::Unfit::NoUnit { .. }) => (Exit::NotFound, "not-here"),
+            BackupError::NotHere(_) | BackupError::Unfit(backup::Unfit::NoUnit { .. }) => {
+                (Exit::NotFound, "not-here")
+            }
             BackupError::Unfit(_) => (Exit::Consent, "other-backup"),
             BackupError::NotAFolder { .. } => (Exit::Usage, "no-folder"),
             BackupError::Taken(_) => (Exit::Usage, "taken"),

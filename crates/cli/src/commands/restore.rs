@@ -158,7 +158,10 @@ fn words(project: &Project, opened: &Opened, parts: &[&Part], planned: &Upgrade)
     for copy in &planned.copies {
         say("keep", format!("{} is set aside", copy.from));
     }
-    lines.push(format!("Until commit, any failure or power cut ends at {} with its data.", shown(&planned.from)));
+    lines.push(format!(
+        "Until commit, any failure or power cut ends at {} with its data.",
+        shown(&planned.from)
+    ));
     lines.push("After commit, `setpoint rollback --discard-writes` leads back to it.".to_owned());
     lines.join("\n")
 }
@@ -188,10 +191,6 @@ fn show(context: &Context, address: &Address, found: &[Listed]) {
         let units = contents.units.keys().map(UnitName::as_str).collect::<Vec<_>>().join(", ");
         let stored = contents.parts.iter().map(|part| part.stored).sum();
         let version = contents.version.as_deref().unwrap_or("-");
-        output.line(format!(
-            "{name:<32} {version:<10} {:>8}  {:<9} {units}",
-            size(stored),
-            since(contents)
-        ));
+        output.line(format!("{name:<32} {version:<10} {:>8}  {:<9} {units}", size(stored), since(contents)));
     }
 }

@@ -144,7 +144,11 @@ pub(super) fn done(context: &Context, project: &Project, planned: &Upgrade, chan
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
-pub(super) fn refuse_adopted(engine: &dyn Engine, project: &Project, planned: &Upgrade) -> Result<(), Failure> {
+pub(super) fn refuse_adopted(
+    engine: &dyn Engine,
+    project: &Project,
+    planned: &Upgrade,
+) -> Result<(), Failure> {
     let Some(adoption) = engine.adoption() else { return Ok(()) };
     for Part { unit, .. } in &planned.parts {
         if adoption.adopted(&UnitId::new(&project.root, unit))?.is_some() {

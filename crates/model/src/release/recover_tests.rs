@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::release::{Holds, Load};
 use crate::names::UnitName;
+use crate::release::{Holds, Load};
 
 fn unit(name: &str) -> UnitName {
     UnitName::new(name).unwrap()

@@ -89,7 +89,8 @@ fn start(
     let account = unit.engine.account(&unit.id, commands.user.as_deref().unwrap_or(&session.user))?;
     let values = unit.secrets().kept_values(session.secrets().iter()).map_err(EngineError::from)?;
     let inside = unit.environment_inside()?;
-    let variables = session.variables(name.as_str(), &account, Path::new(&unit.env.workspace), &values, &inside);
+    let variables =
+        session.variables(name.as_str(), &account, Path::new(&unit.env.workspace), &values, &inside);
     let spec = ExecSpec {
         argv: argv.to_vec(),
         env: variables,

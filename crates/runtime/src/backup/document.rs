@@ -15,7 +15,8 @@ const OURS: &str = "dev.setpoint.backup";
 pub(super) fn written(contents: &Contents) -> (Vec<u8>, Vec<u8>) {
     let config = contents.to_json();
     let layers = contents.parts.iter().map(descriptor).collect();
-    let document = Document::written(ARTIFACT, Descriptor::of(CONFIG, &config), layers, annotations(contents));
+    let document =
+        Document::written(ARTIFACT, Descriptor::of(CONFIG, &config), layers, annotations(contents));
     (config, document)
 }
 
@@ -45,7 +46,12 @@ fn descriptor(part: &Part) -> Descriptor {
         What::Dump => (DUMP, "command"),
     };
     annotations.insert(format!("{OURS}.consistent-by"), consistent.to_owned());
-    Descriptor { media_type: media_type.to_owned(), digest: part.layer.clone(), size: part.stored, annotations }
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: part.layer.clone(),
+        size: part.stored,
+        annotations,
+    }
 }
 
 /// Reads what a backup holds, by the digest of its document; `blob` gives what has a digest.
@@ -66,8 +72,8 @@ pub(super) fn read(
     if document.artifact_type != ARTIFACT {
         return Err(BackupError::refused(name, "it is no backup of Setpoint"));
     }
-    let contents =
-        Contents::parse(&verified(&document.config.digest)?).map_err(|bad| BackupError::refused(name, bad))?;
+    let contents = Contents::parse(&verified(&document.config.digest)?)
+        .map_err(|bad| BackupError::refused(name, bad))?;
     let listed = contents.parts.iter().map(|part| (&part.layer, part.stored));
     if !document.layers.iter().map(|layer| (&layer.digest, layer.size)).eq(listed) {
         return Err(BackupError::refused(name, "its list is of other parts than its document"));

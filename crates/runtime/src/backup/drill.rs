@@ -106,8 +106,11 @@ impl Drill<'_> {
         }
         failpoints::at("drill.filled");
         // Which are needed was looked at above, one by one.
-        let all: Vec<Env> =
-            needed(&well, envs).unwrap_or_default().into_iter().map(|env| isolated(env, &tag, true)).collect();
+        let all: Vec<Env> = needed(&well, envs)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|env| isolated(env, &tag, true))
+            .collect();
         self.give_secrets(owner)?;
         let mut store = Store::open(&temporary::state(self.registry.roots, owner))?;
         for env in &all {
@@ -140,7 +143,8 @@ impl Drill<'_> {
         let project = self.project.manifest.project.name.as_str();
         let found = self.units.iter().map(|(unit, _)| unit).find_map(|unit| {
             let of = unit.env.service.as_ref().filter(|_| part.units.contains(&unit.env.name))?;
-            let declared = of.volumes.iter().find(|declared| volume_name(project, &declared.name) == volume)?;
+            let declared =
+                of.volumes.iter().find(|declared| volume_name(project, &declared.name) == volume)?;
             Some((unit, declared))
         });
         let Some((unit, declared)) = found else {
@@ -164,7 +168,8 @@ impl Drill<'_> {
             })?;
             match found.digest == tree {
                 true => Ok(()),
-                false => Err(self.wrong(&unit.env.name, &format!("the files of {volume} are not those that were read"))),
+                false => Err(self
+                    .wrong(&unit.env.name, &format!("the files of {volume} are not those that were read"))),
             }
         })?;
         Ok(name)
@@ -241,7 +246,8 @@ impl Drill<'_> {
         let unit = self.unit(env, owner);
         unit.fetch_base(self.registry.watcher, self.registry.cancel)?;
         let (watcher, cancel) = (self.registry.watcher, self.registry.cancel);
-        let settings = Settings { watcher, cancel, command: format!("drill {}", env.name), is_withheld: false };
+        let settings =
+            Settings { watcher, cancel, command: format!("drill {}", env.name), is_withheld: false };
         let look = unit.look(store, &Options::default())?;
         unit.apply(store, look, &settings)?;
         Ok(())
@@ -261,9 +267,14 @@ impl Drill<'_> {
         let goes_on = || !self.registry.cancel.asked() && Instant::now() < until;
         match readiness::until(self.engine, &id, condition, &goes_on)? {
             Some(Ok(())) => Ok(()),
-            Some(Err(why)) => Err(self.wrong(&env.name, &format!("it does not come up on what was restored: {why}"))),
+            Some(Err(why)) => {
+                Err(self.wrong(&env.name, &format!("it does not come up on what was restored: {why}")))
+            }
             None if self.registry.cancel.asked() => Err(BackupError::Cancelled),
-            None => Err(self.wrong(&env.name, &format!("it was not well after {} s", self.patience.verify.as_secs()))),
+            None => {
+                Err(self
+                    .wrong(&env.name, &format!("it was not well after {} s", self.patience.verify.as_secs())))
+            }
         }
     }
 
@@ -286,7 +297,9 @@ impl Drill<'_> {
         while !completes && Instant::now() < until && !self.registry.cancel.asked() {
             let progress = self.engine.progress(&id)?;
             if let Some(Err(why)) = readiness::come_to(Condition::Started, &progress) {
-                return Err(self.wrong(&env.name, &format!("it does not stay well on what was restored: {why}")));
+                return Err(
+                    self.wrong(&env.name, &format!("it does not stay well on what was restored: {why}"))
+                );
             }
             std::thread::sleep(LOOK);
         }

@@ -144,20 +144,27 @@ impl BackupError {
             Self::NoData { .. } => {
                 "volumes are made by `setpoint up`; folders of the host are not backed up".to_owned()
             }
-            Self::NotAFolder { .. } => "name an empty folder, one that is not there yet, or one of backups".to_owned(),
+            Self::NotAFolder { .. } => {
+                "name an empty folder, one that is not there yet, or one of backups".to_owned()
+            }
             Self::NoBackup { there, .. } if there.is_empty() => "`setpoint backup --to` makes one".to_owned(),
             Self::NoBackup { there, .. } => format!("there is: {}", there.join(", ")),
             Self::Taken(_) => "a backup is never written over: choose another name, or none".to_owned(),
             Self::Refused { .. } | Self::Unlawful { .. } => {
-                "nothing was touched; what lies there is damaged, or was tampered with: try another".to_owned()
+                "nothing was touched; what lies there is damaged, or was tampered with: try another"
+                    .to_owned()
             }
             Self::Unfit(Unfit::OtherProject { theirs, .. }) => format!("if you want that: `--of {theirs}`"),
-            Self::Unfit(Unfit::Newer { theirs, .. }) => format!("bring the project to version {theirs} first"),
+            Self::Unfit(Unfit::Newer { theirs, .. }) => {
+                format!("bring the project to version {theirs} first")
+            }
             Self::Unfit(Unfit::NoUnit { has, .. }) => {
                 format!("it has data of {}", has.iter().map(UnitName::as_str).collect::<Vec<_>>().join(", "))
             }
             Self::NotRunning { unit } => format!("`setpoint up {unit}` starts it"),
-            Self::Command { .. } => "nothing was kept; its `backup` in setpoint.toml says what runs".to_owned(),
+            Self::Command { .. } => {
+                "nothing was kept; its `backup` in setpoint.toml says what runs".to_owned()
+            }
             Self::Drill { .. } => "the backup is kept; what is in it does not do what it should".to_owned(),
             Self::NotResumed { unit, .. } => format!("`setpoint up {unit}` starts it"),
             Self::Image(error) => return error.hint(),

@@ -76,7 +76,10 @@ impl Folder {
 
     /// Whether there is something of this name.
     pub(super) fn has(&self, name: &str) -> Result<bool, BackupError> {
-        Ok(index(&self.path)?.manifests.iter().any(|entry| entry.annotations.get(NAME).is_some_and(|it| it == name)))
+        Ok(index(&self.path)?
+            .manifests
+            .iter()
+            .any(|entry| entry.annotations.get(NAME).is_some_and(|it| it == name)))
     }
 
     /// Adds a backup: it is listed when all of it is on the disk. Gives how many bytes of it were there already.
@@ -130,7 +133,9 @@ fn check(path: &Path) -> Result<(), BackupError> {
     let not = |why| BackupError::NotAFolder { path: path.to_owned(), why };
     let mut entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(not("is a file, and no folder")),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(not("is a file, and no folder"));
+        }
         other => other.map_err(BackupError::io("read", path))?,
     };
     let is_ours = path.join(MARK).exists() || path.join(LOCK).exists();
@@ -149,8 +154,9 @@ fn index(path: &Path) -> Result<Index, BackupError> {
     };
     let mut text = Vec::new();
     file.take(MOST_JSON).read_to_end(&mut text).map_err(BackupError::io("read", &place))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| BackupError::refused(&path.display().to_string(), format!("its list is damaged: {error}")))
+    serde_json::from_slice(&text).map_err(|error| {
+        BackupError::refused(&path.display().to_string(), format!("its list is damaged: {error}"))
+    })
 }
 
 /// The backups of a folder, in the order in which they were added: their names, and the digests of their documents.

@@ -79,7 +79,9 @@ pub(super) fn store(
         Err(Fault::Io(error)) => {
             return Err(match through.refused {
                 Some(refused) => BackupError::io("write", path)(refused),
-                None => BackupError::io("read", Path::new(volume.unwrap_or("the output of the command")))(error),
+                None => {
+                    BackupError::io("read", Path::new(volume.unwrap_or("the output of the command")))(error)
+                }
             });
         }
     };
@@ -102,7 +104,9 @@ impl<R: Read> Read for Checked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
         self.bytes += count as u64;
-        let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, format!("it is not what is listed: {why}"));
+        let wrong = |why: &str| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("it is not what is listed: {why}"))
+        };
         if self.bytes > self.expected.1 {
             return Err(wrong("it is longer"));
         }
@@ -137,10 +141,12 @@ pub(super) fn verify(name: &str, path: &Path, part: &Part, cancel: &Cancel) -> R
         _ => BackupError::io("read", path)(error),
     })?;
     let mut stored = Counted::new(io::sink());
-    io::copy(&mut Watched { from: BufReader::new(file), cancel }, &mut stored).map_err(|error| match cancel.asked() {
-        true => BackupError::Cancelled,
-        false => BackupError::io("read", path)(error),
-    })?;
+    io::copy(&mut Watched { from: BufReader::new(file), cancel }, &mut stored).map_err(
+        |error| match cancel.asked() {
+            true => BackupError::Cancelled,
+            false => BackupError::io("read", path)(error),
+        },
+    )?;
     let found = sha256_name(stored.hash);
     if (stored.size, &found) != (part.stored, &part.layer) {
         return Err(refused(format!("its part {} has the digest {found}", part.layer)));

@@ -100,7 +100,9 @@ impl Passing {
 
 fn remove(folder: &Path) -> Result<(), BackupError> {
     match remove_tree(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackupError::io("remove", folder)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(BackupError::io("remove", folder)(error))
+        }
         _ => Ok(()),
     }
 }

@@ -62,7 +62,9 @@ impl Address {
         let whole = from.join(text);
         let (before, name) = named(text);
         match name {
-            Some(name) if !whole.exists() => Ok(Self { place: Place::Folder(from.join(before)), name: Some(name) }),
+            Some(name) if !whole.exists() => {
+                Ok(Self { place: Place::Folder(from.join(before)), name: Some(name) })
+            }
             _ => Ok(Self { place: Place::Folder(whole), name: None }),
         }
     }
@@ -184,7 +186,8 @@ pub fn open(
                 }
                 let tags = remote.tags()?.into_iter().filter(|tag| when(tag).is_some());
                 let name = choose(tags.collect())?;
-                of_tag(remote, &name)?.ok_or_else(|| none(&format!("of the name {name} in {place}"), Vec::new()))
+                of_tag(remote, &name)?
+                    .ok_or_else(|| none(&format!("of the name {name} in {place}"), Vec::new()))
             })?;
             (listed, fetched.to_owned())
         }

@@ -54,11 +54,11 @@ pub fn change(
                 };
                 loads.push(Load { unit: unit.env.name.clone(), layer: part.layer.clone() });
                 let volumes = unit.env.service.iter().flat_map(|of| &of.volumes);
-                targets.extend(
-                    volumes
-                        .filter(|volume| !volume.external)
-                        .map(|declared| Target { declared, unit, holds: Holds::Nothing }),
-                );
+                targets.extend(volumes.filter(|volume| !volume.external).map(|declared| Target {
+                    declared,
+                    unit,
+                    holds: Holds::Nothing,
+                }));
             }
         }
     }
@@ -124,7 +124,8 @@ fn target<'a>(
     };
     let found = all().find(|(name, declared, _)| *name == volume && !declared.external);
     let Some((_, declared, unit)) = found else {
-        let known = all().map(|(name, ..)| name).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
+        let known =
+            all().map(|(name, ..)| name).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
         return Err(BackupError::NotHere(format!(
             "the backup of {} has a volume `{volume}`, and this project has no such: it has {}",
             contents.project,
@@ -193,7 +194,13 @@ impl Opened {
     ///
     /// # Errors
     /// If the part cannot be read, or the engine does not take it.
-    pub(crate) fn fill(&self, unit: &Unit<'_>, copy: &Copy, layer: &str, cancel: &Cancel) -> Result<(), BackupError> {
+    pub(crate) fn fill(
+        &self,
+        unit: &Unit<'_>,
+        copy: &Copy,
+        layer: &str,
+        cancel: &Cancel,
+    ) -> Result<(), BackupError> {
         let part = self.part(layer).ok_or_else(|| self.lacks(layer))?;
         let declared = unit.env.service.iter().flat_map(|of| &of.volumes).find(|of| of.name == copy.declared);
         let declared = Volume { name: copy.to.clone(), ..declared.cloned().unwrap_or_default() };

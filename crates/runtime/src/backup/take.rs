@@ -278,7 +278,10 @@ impl<'a> Taking<'a> {
         let names: BTreeSet<&UnitName> = parts.iter().flat_map(|part| &part.units).collect();
         let units = self.units.iter().filter(|(unit, _)| names.contains(&unit.env.name));
         let told = |(unit, look): &(Unit<'_>, Look)| {
-            let of = OfUnit { image: look.made_of(), first_boot: look.recorded.first_boot.keys().cloned().collect() };
+            let of = OfUnit {
+                image: look.made_of(),
+                first_boot: look.recorded.first_boot.keys().cloned().collect(),
+            };
             (unit.env.name.clone(), of)
         };
         units.map(told).collect()
@@ -402,7 +405,13 @@ impl<'t> Target<'t> {
     }
 
     /// Pushes what is missing; the tag comes last: what has one is whole.
-    fn push(&self, taking: &Taking<'_>, name: &str, contents: &Contents, files: &[New]) -> Result<(), BackupError> {
+    fn push(
+        &self,
+        taking: &Taking<'_>,
+        name: &str,
+        contents: &Contents,
+        files: &[New],
+    ) -> Result<(), BackupError> {
         let Place::Registry(repository) = &self.to.place else { return Ok(()) };
         at(&taking.registry, repository, |remote| {
             remote.to_write()?;

@@ -167,10 +167,7 @@ fn compressed(job: &Job<'_>, from: &mut dyn Read, blobs: &Path) -> Result<Writte
     }
     let place = tempfile::NamedTempFile::new_in(blobs).map_err(failed(blobs))?;
     let (mut plain, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
-    let mut to = GzEncoder::new(
-        Counted::new(place.as_file()),
-        Compression::default(),
-    );
+    let mut to = GzEncoder::new(Counted::new(place.as_file()), Compression::default());
     loop {
         job.advance(0)?;
         let count = from.read(&mut buffer).map_err(ImageError::io("read a layer for", place.path()))?;

@@ -56,7 +56,9 @@ pub(crate) fn lawful<R: Read>(entry: &tar::Entry<'_, R>) -> Result<(), Rule> {
     }
     split(&name, Rule::ParentComponent)?;
     match entry.header().entry_type() {
-        EntryType::Link => split(&entry.link_name_bytes().unwrap_or_default(), Rule::HardLinkLeaves).map(drop),
+        EntryType::Link => {
+            split(&entry.link_name_bytes().unwrap_or_default(), Rule::HardLinkLeaves).map(drop)
+        }
         EntryType::Char | EntryType::Block => Err(Rule::Device),
         EntryType::Directory
         | EntryType::Regular

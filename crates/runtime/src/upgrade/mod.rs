@@ -33,8 +33,8 @@ use crate::{failpoints, random};
 pub(crate) use active::write as set_active;
 pub use active::{ActiveError, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
-pub(crate) use plan::{is_there, part};
 pub use plan::{Refused, Target, rollback, upgrade};
+pub(crate) use plan::{is_there, part};
 pub use recover::{Recovered, recover};
 
 /// How long what comes with a change may take.

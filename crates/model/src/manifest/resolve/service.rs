@@ -9,9 +9,7 @@ use super::super::env_value::EnvValue;
 use super::super::hook::Command;
 use super::super::nearest::nearest;
 use super::super::problem::Problem;
-use super::super::shape::{
-    BackupSection, BaseWord, ConditionWord, RestartWord, ServiceSection, StepRun,
-};
+use super::super::shape::{BackupSection, BaseWord, ConditionWord, RestartWord, ServiceSection, StepRun};
 use super::super::tree::Step;
 use super::{check_argv, env, files, first_boot, health, hooks, only_one, variables};
 use crate::circle::circles;

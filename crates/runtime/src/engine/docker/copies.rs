@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +17,10 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 use super::client::Connected;
 use super::error::DockerError;
-use super::{Docker, images, resources, upload};
+use super::{Docker, Flavor, images, resources, upload};
 use crate::cancel::Cancel;
 use crate::engine::{BaseSource, EngineError, NewVolume, UnitId};
-use crate::piece;
+use crate::{piece, tree_tar};
 
 const COPYING: &str = "copy a volume";
 const READING: &str = "read a volume";
@@ -50,9 +52,14 @@ pub(super) fn volume(
     };
     connected.quick(COPYING, connected.api.create_volume(request))?;
     // The engine lets nobody write to a container while somebody reads from it.
-    let source = beside(connected, COPYING, &image, from, true, to)?;
+    let pieces: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> = match at_hand(connected, &found) {
+        Some(folder) => Box::pin(upload::stream(move |to| tree_tar::write(&folder, to))),
+        None => {
+            let source = beside(connected, COPYING, &image, from, true, to)?;
+            Box::pin(download(connected, &source).map_err(io::Error::other))
+        }
+    };
     let target = beside(connected, COPYING, &image, to, false, to)?;
-    let pieces = download(connected, &source).map_err(io::Error::other);
     let copied = upload(connected, COPYING, &target, pieces, cancel);
     resources::forget_copies(connected, to)?;
     copied
@@ -67,7 +74,10 @@ pub(super) fn read(
 ) -> Result<Box<dyn Read + Send>, EngineError> {
     let connected = engine.connected()?;
     let found = connected.find(READING, connected.api.inspect_volume(name))?;
-    found.ok_or_else(|| absent(READING, name))?;
+    let found = found.ok_or_else(|| absent(READING, name))?;
+    if let Some(folder) = at_hand(connected, &found) {
+        return Ok(Box::new(piece::written(move |to| tree_tar::write(&folder, to))));
+    }
     let image = engine.inspect(unit)?.and_then(|found| found.image);
     let image = match image {
         Some(image) => image,
@@ -153,11 +163,19 @@ fn beside(
     Ok(container)
 }
 
+/// Where the files of a volume lie, if they are read from there: what Podman reads it gives to the image's user, so that
+/// nobody could tell any more whose it was. Without root they are not to be read.
+fn at_hand(connected: &Connected, volume: &bollard::models::Volume) -> Option<PathBuf> {
+    let is_ours = connected.flavor == Flavor::Podman && rustix::process::geteuid().is_root();
+    let folder = PathBuf::from(&volume.mountpoint);
+    (is_ours && connected.is_here().is_some() && folder.is_dir()).then_some(folder)
+}
+
 /// The files of the volume of a container.
 fn download(
     connected: &Connected,
     container: &str,
-) -> std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>> {
+) -> Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>> {
     let from = DownloadFromContainerOptionsBuilder::default().path(&format!("{INSIDE}/.")).build();
     let api = connected.api.clone();
     Box::pin(api.download_from_container(container, Some(from)))
@@ -172,9 +190,11 @@ fn upload(
     cancel: &Cancel,
 ) -> Result<(), EngineError> {
     let api = connected.api.clone();
-    let to = UploadToContainerOptionsBuilder::default().path(INSIDE).build();
+    // Podman gives what it is not told about to whoever the image's user is.
+    let to = UploadToContainerOptionsBuilder::default().path(INSIDE).copy_uidgid("false").build();
     let sent = connected.wait(async {
-        let mut sending = std::pin::pin!(api.upload_to_container(container, Some(to), body_try_stream(pieces)));
+        let mut sending =
+            std::pin::pin!(api.upload_to_container(container, Some(to), body_try_stream(pieces)));
         let mut tick = tokio::time::interval(LOOK);
         loop {
             tokio::select! {

@@ -53,8 +53,8 @@ use setpoint_model::pipeline::key;
 use super::adoption::Adoption;
 use super::{
     Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
-    Labels, NewVolume, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch, checks,
-    ports,
+    Labels, NewVolume, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, Watch,
+    checks, ports,
 };
 use crate::accounts;
 use crate::cancel::Cancel;

@@ -31,8 +31,8 @@ use setpoint_sandbox as sandbox;
 
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts,
-    ImageFacts, Io, Labels, Mount, NewVolume, OwnChanges, PATH, Pipes, Process, Progress, Pull, Seen, StepSpec, UnitId,
-    UnitSpec, Watch, checks, kept, ports,
+    ImageFacts, Io, Labels, Mount, NewVolume, OwnChanges, PATH, Pipes, Process, Progress, Pull, Seen,
+    StepSpec, UnitId, UnitSpec, Watch, checks, kept, ports,
 };
 use started::{STARTED_AS, StartedAs};
 
