@@ -122,7 +122,9 @@ impl Backup {
             Some((made, left_out)) => (made.opened, Some((made.shared, made.pause, made.stopped, left_out))),
             None => {
                 let name = project.manifest.project.name.as_str();
-                (open(&registry(), &address, name, &fetched(&context.roots, &project.root))?, None)
+                let opened = open(&registry(), &address, name, &fetched(&context.roots, &project.root))?;
+                of_this(&opened, name)?;
+                (opened, None)
             }
         };
         let (opened, made) = opened;
@@ -147,6 +149,16 @@ impl Backup {
         }
         Ok(SUCCESS)
     }
+}
+
+/// Refuses a backup of another project: a drill is made where the data belongs.
+fn of_this(opened: &Opened, name: &str) -> Result<(), Failure> {
+    let theirs = &opened.listed.contents.project;
+    if theirs == name {
+        return Ok(());
+    }
+    let what = format!("{} is a backup of the project `{theirs}`, and this one is `{name}`", opened.listed.name);
+    Err(Failure::new(Exit::Usage, "other-backup", what).hint("a drill is made in the project of the backup"))
 }
 
 /// The service of this name.

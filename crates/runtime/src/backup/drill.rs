@@ -72,9 +72,9 @@ impl Drill<'_> {
         let tried = self.tried(opened, parts, &owner);
         // What cannot be removed now is removed by the next command.
         let removed = temporary::take_down(self.registry.roots, self.engine, &owner);
+        let ended = removed.map_err(BackupError::from).and_then(|()| passing.end(self.engine));
         let (well, compared) = tried?;
-        removed?;
-        passing.end(self.engine)?;
+        ended?;
         Ok(Drilled { well, compared, took: began.elapsed() })
     }
 

@@ -118,13 +118,17 @@ pub(super) fn make_volume(
     Ok(())
 }
 
-/// Removes those of these networks that were made here and that nobody is in any more.
+/// Removes those of these networks that were made here and that nobody is in any more, nor will be when it is started:
+/// what is stopped, or set aside, knows its network by an id that no other one would have.
 pub(super) fn remove_networks(connected: &Connected, names: &[String]) -> Result<(), EngineError> {
     let what = "remove a network";
     for name in names {
         let Some(found) = connected.find(what, connected.api.inspect_network(name, None))? else { continue };
         let ours = found.labels.is_some_and(|labels| labels.contains_key(PROJECT));
-        if ours && found.containers.is_none_or(|containers| containers.is_empty()) {
+        let filters = HashMap::from([("network", vec![name.as_str()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let stopped = connected.quick(what, connected.api.list_containers(Some(options)))?;
+        if ours && stopped.is_empty() && found.containers.is_none_or(|containers| containers.is_empty()) {
             // Somebody may have joined it since; then it stays.
             let _ = connected.find(what, connected.api.remove_network(name));
         }
