@@ -215,6 +215,10 @@ impl Opened {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.blobs);
             made.map_err(BackupError::io("make the folder", &self.blobs))?;
             at(registry, repository, |remote| {
+                let is_there = remote.document(&self.listed.digest)?.is_some();
+                if !is_there {
+                    return Err(BackupError::refused(name, "it is not there any more"));
+                }
                 for part in parts {
                     let place = self.file(part);
                     if !place.exists() {

@@ -332,8 +332,10 @@ impl<'t> Target<'t> {
             }
             Place::Registry(repository) => at(&taking.registry, repository, |remote| {
                 remote.to_write()?;
+                // A registry that is only asked to be let in later says of any login that it is one.
+                let tags = remote.tags()?;
                 match &to.name {
-                    Some(name) if remote.document(name)?.is_some() => taken(name),
+                    Some(name) if tags.contains(name) => taken(name),
                     _ => Ok(Self { to, folder: None, blobs: passing.parts()? }),
                 }
             }),
