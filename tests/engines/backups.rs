@@ -303,7 +303,8 @@ fn in_a_registry(place: &Place, kind: Kind) {
     let first = backup(&project, &["--to", &to, "--drill"]);
     let second = backup(&project, &["db", "--to", &format!("{to}:before-the-move")]);
     assert_eq!(second, "before-the-move");
-    assert_eq!(list(&project, &to), [first.clone()], "what somebody named himself is asked for by its name");
+    let only: Vec<&str> = vec![&first];
+    assert_eq!(list(&project, &to), only, "what somebody named himself is asked for by its name");
     project.run(&["backup", "--to", &format!("{to}:before-the-move")]).exits(2).says("already");
     inside(&project, "db", "rm /data/much");
     restore(&project, &to).exits(0).says(&first);
@@ -383,7 +384,25 @@ fn killed_anywhere(place: &Place, kind: Kind) {
     let made = backup(&project, &["--to", &to, "--drill"]);
     assert_eq!(list(&project, &to).last(), Some(&made));
     assert!(unfinished(&to).is_empty(), "{:?}", unfinished(&to));
+    // So does who removes all there is.
+    killed(&project, &["backup", "--to", &to, "--drill"], "drill.up");
     project.run(&["down", "--volumes", "--yes"]).exits(0);
+    killed_drill_and_uninstall(place, kind);
+}
+
+fn killed_drill_and_uninstall(place: &Place, kind: Kind) {
+    let project = project(place, kind);
+    inside(&project, "own", "echo first > /own/words");
+    killed(&project, &["backup", "--to", &folder(&project), "--drill"], "drill.up");
+    project.run(&["down", "own"]).exits(0);
+    killed(&project, &["backup", "db", "--to", &folder(&project), "--drill"], "drill.up");
+    project.run(&["uninstall", "--yes"]).exits(0);
+    assert!(!project.state().join("backups").exists());
+    if kind == Kind::Docker {
+        let volumes = place.docker(&["volume", "ls", "-q"]);
+        let own: Vec<&str> = volumes.lines().filter(|name| name.contains(&self::name(&project))).collect();
+        assert!(own.iter().all(|name| name.ends_with("_data") || name.ends_with("_own")), "{own:?}");
+    }
 }
 
 /// What was begun to be written in a folder of backups.

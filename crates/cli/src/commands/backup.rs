@@ -157,7 +157,8 @@ fn of_this(opened: &Opened, name: &str) -> Result<(), Failure> {
     if theirs == name {
         return Ok(());
     }
-    let what = format!("{} is a backup of the project `{theirs}`, and this one is `{name}`", opened.listed.name);
+    let what =
+        format!("{} is a backup of the project `{theirs}`, and this one is `{name}`", opened.listed.name);
     Err(Failure::new(Exit::Usage, "other-backup", what).hint("a drill is made in the project of the backup"))
 }
 

@@ -224,8 +224,8 @@ impl Drill<'_> {
         let data = Data { volumes, instance: String::new() };
         let now = Timestamp::now();
         Ok(store.write(|writer| {
-            let steps = of.first_boot.iter();
-            steps.map(|step| writer.record_first_boot(owner, &env.name, step, &data, now)).collect()
+            let mut steps = of.first_boot.iter();
+            steps.try_for_each(|step| writer.record_first_boot(owner, &env.name, step, &data, now))
         })?)
     }
 

@@ -14,7 +14,7 @@ mod tree;
 
 pub use drill::{Drill, Drilled};
 pub use error::BackupError;
-pub use passing::{fetched, is_left, tidy};
+pub use passing::{fetched, is_left, tidy, tidy_all};
 pub use place::{Address, Listed, Opened, Place, list, open};
 pub use restore::{change, record_first_boots};
 pub use take::{Made, Plan, Taking};

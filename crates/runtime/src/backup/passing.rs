@@ -24,6 +24,8 @@ const NOTE: &str = "passing.json";
 /// What is noted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Note {
+    /// The folder of the project.
+    root: PathBuf,
     engine: String,
     /// Units that are stopped, in the order in which they start again.
     stopped: Vec<UnitName>,
@@ -59,7 +61,7 @@ impl Passing {
         let folder = folder(roots, root);
         make_private_folder(&folder).map_err(BackupError::io("make the folder", &folder))?;
         let engine = engine.capabilities().engine.to_owned();
-        let passing = Self { folder, note: Note { engine, ..Note::default() } };
+        let passing = Self { folder, note: Note { root: root.to_owned(), engine, ..Note::default() } };
         passing.write()?;
         Ok(passing)
     }
@@ -146,6 +148,20 @@ pub fn tidy(roots: &Roots, variables: &BTreeMap<String, String>, root: &Path) ->
     }
     remove(&folder)?;
     Ok(true)
+}
+
+/// The same for all projects, where nobody works on any.
+///
+/// # Errors
+/// As [`tidy`].
+pub fn tidy_all(roots: &Roots, variables: &BTreeMap<String, String>) -> Result<(), BackupError> {
+    for name in temporary::entries(&roots.state.join(FOLDER)) {
+        let note = fs::read(roots.state.join(FOLDER).join(name).join(NOTE)).ok();
+        if let Some(note) = note.and_then(|text| serde_json::from_slice::<Note>(&text).ok()) {
+            tidy(roots, variables, &note.root)?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts a unit again that was stopped for a backup.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
-use setpoint_model::release::{Holds, Part, Step, Undo};
+use setpoint_model::release::{Holds, Kind, Part, Step, Undo};
 
 use super::aside::Aside;
 use super::health::Says;
@@ -132,7 +132,10 @@ impl<'a> Change<'a> {
         let settings = Settings {
             watcher: self.place.watcher,
             cancel: self.place.cancel,
-            command: format!("upgrade {unit}"),
+            command: match self.upgrade.kind {
+                Kind::Restore => format!("restore {unit}"),
+                Kind::Upgrade | Kind::Rollback => format!("upgrade {unit}"),
+            },
             is_withheld: true,
         };
         let Some(unit) = self.declared(unit) else { return Ok(()) };
