@@ -217,6 +217,8 @@ fn by_its_own_command(place: &Place, kind: Kind) {
     inside(&project, "own", "echo first > /own/words");
     let made = project.run(&["backup", "own", "--to", &to]);
     made.exits(0).says("its own backup").says("nothing was stopped for it");
+    // What has not changed lies there once.
+    project.run(&["backup", "own", "--to", &to]).exits(0).says("of it were there already");
     inside(&project, "own", "echo second > /own/words; : > /own/other");
     project.run(&["restore", "own", "--from", &to, "--no-daemon"]).exits(0);
     assert_eq!(inside(&project, "own", "cat /own/words; ls /own"), "first words");
@@ -229,7 +231,7 @@ fn by_its_own_command(place: &Place, kind: Kind) {
     project.declare("cat /own/words; echo told >&2", "echo half; echo told >&2; exit 4");
     let failed = project.run(&["backup", "own", "--to", &to]);
     failed.exits(1).says("the command `backup` of own failed: exit 4").says("| told");
-    assert_eq!(list(&project, &to).len(), 1);
+    assert_eq!(list(&project, &to).len(), 2);
     project.declare("cat > /own/words\"", "cat > /own/words; echo no >&2; exit 5\"");
     let failed = project.run(&["restore", "own", "--from", &to, "--no-daemon"]);
     failed.exits(1).says("load own").says("exit 5").says("Rolled back");

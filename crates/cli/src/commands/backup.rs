@@ -114,20 +114,19 @@ impl Backup {
                 Some((made?, plan.left_out))
             }
         };
-        let is_json = context.output.json;
-        if let (false, Some((made, left_out))) = (is_json, &made) {
+        if let (false, Some((made, left_out))) = (context.output.json, &made) {
             say(context, &project, &address, made, left_out);
         }
-        let opened = match made {
-            Some((made, left_out)) => (made.opened, Some((made.shared, made.pause, made.stopped, left_out))),
+        let there;
+        let opened = match &made {
+            Some((made, _)) => &made.opened,
             None => {
                 let name = project.manifest.project.name.as_str();
-                let opened = open(&registry(), &address, name, &fetched(&context.roots, &project.root))?;
-                of_this(&opened, name)?;
-                (opened, None)
+                there = open(&registry(), &address, name, &fetched(&context.roots, &project.root))?;
+                of_this(&there, name)?;
+                &there
             }
         };
-        let (opened, made) = opened;
         let drilled = match self.drill {
             false => None,
             true => {
@@ -135,14 +134,14 @@ impl Backup {
                 let patience = Patience::of(&project.manifest.release);
                 let (project, engine) = (&project, engine.as_ref());
                 let drill = Drill { registry: registry(), project, engine, units: &units, patience };
-                Some(drill.run(&opened, &parts)?)
+                Some(drill.run(opened, &parts)?)
             }
         };
-        if is_json {
-            report(context, &address, &opened, made, drilled.as_ref(), began.elapsed());
+        if context.output.json {
+            report(context, &address, opened, made.as_ref(), drilled.as_ref(), began.elapsed());
         } else {
             if let Some(drilled) = &drilled {
-                say_drilled(context, &opened, drilled);
+                say_drilled(context, opened, drilled);
             }
             let next = format!("setpoint restore --from {}:{}", address.place, opened.listed.name);
             context.output.note(format!("Next: {next}"));
@@ -243,21 +242,19 @@ fn report(
     context: &Context,
     address: &Address,
     opened: &Opened,
-    made: Option<(u64, Duration, Vec<UnitName>, Vec<String>)>,
+    made: Option<&(Made, Vec<String>)>,
     drilled: Option<&Drilled>,
     took: Duration,
 ) {
-    let made = made.as_ref().map(|(shared, pause, stopped, left_out)| MadeReport {
-        shared_bytes: *shared,
-        pause_seconds: pause.as_secs_f64(),
-        stopped,
+    let made = made.map(|(made, left_out)| MadeReport {
+        shared_bytes: made.shared,
+        pause_seconds: made.pause.as_secs_f64(),
+        stopped: &made.stopped,
         left_out,
     });
-    let compared = |drilled: &'_ Drilled| -> Vec<(UnitName, String)> { drilled.compared.clone() };
-    let words = drilled.map(compared).unwrap_or_default();
     let drill = drilled.map(|drilled| DrillReport {
         well: &drilled.well,
-        compared: words.iter().map(|(unit, why)| Compared { unit, why }).collect(),
+        compared: drilled.compared.iter().map(|(unit, why)| Compared { unit, why }).collect(),
         seconds: drilled.took.as_secs_f64(),
     });
     context.output.value(&Report {

@@ -69,11 +69,6 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Where parts are written that are to be added.
-    pub(super) fn unfinished(&self) -> Result<NamedTempFile, BackupError> {
-        unfinished(&self.path.join(BLOBS))
-    }
-
     /// Whether there is something of this name.
     pub(super) fn has(&self, name: &str) -> Result<bool, BackupError> {
         Ok(index(&self.path)?

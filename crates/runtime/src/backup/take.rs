@@ -3,24 +3,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use setpoint_model::backup::{Contents, FORMAT, OfUnit, Part, What, name, volume_name};
 use setpoint_model::names::UnitName;
+use setpoint_model::release::Repository;
 
 use super::command;
 use super::document;
 use super::error::BackupError;
 use super::folder::{self, Folder, New};
-use super::part;
+use super::part::{self, Written};
 use super::passing::{Passing, resume};
 use super::place::{Address, Listed, Opened, Place, at};
 use crate::artifact::DOCUMENT;
 use crate::engine::{Engine, Hold, Seen};
 use crate::events::Event;
 use crate::failpoints;
+use crate::image::sha256_of;
 use crate::lock::UnitLock;
 use crate::observe::{Look, Unit};
 use crate::project::Project;
@@ -141,10 +143,11 @@ impl<'a> Taking<'a> {
 
     fn taken(&self, plan: &Plan<'a>, to: &Address, passing: &mut Passing) -> Result<Made, BackupError> {
         // What can be wrong with the place is found before anything is stopped.
-        let mut target = Target::open(self, to, passing)?;
+        let target = Target::open(self, to, passing)?;
+        let blobs = target.blobs();
         let mut parts = Vec::new();
         for unit in &plan.dumps {
-            let file = target.unfinished()?;
+            let file = folder::unfinished(&blobs)?;
             let commands = unit.env.service.as_ref().and_then(|of| of.backup.as_ref());
             let Some(commands) = commands else { continue };
             let written = self.told("run", &format!("the backup of {}", unit.env.name), |heard| {
@@ -155,7 +158,7 @@ impl<'a> Taking<'a> {
         let (pause, stopped) = self.copy(plan, passing)?;
         failpoints::at("backup.started");
         for volume in &plan.volumes {
-            let file = target.unfinished()?;
+            let file = folder::unfinished(&blobs)?;
             let called = volume_name(self.project.manifest.project.name.as_str(), volume.declared).to_owned();
             let written = self.told("read", &volume.held, |heard| {
                 let unit = volume.units[0];
@@ -177,7 +180,7 @@ impl<'a> Taking<'a> {
         if self.registry.cancel.asked() {
             return Err(BackupError::Cancelled);
         }
-        let (opened, shared) = target.add(self, parts)?;
+        let (opened, shared) = target.add(self, to, parts)?;
         Ok(Made { opened, shared, pause, stopped })
     }
 
@@ -311,15 +314,15 @@ fn copy_of(held: &str) -> String {
 }
 
 /// Where a backup goes to.
-struct Target<'t> {
-    to: &'t Address,
-    /// The folder, where it goes to one.
-    folder: Option<Folder>,
-    /// Where its parts are written.
-    blobs: std::path::PathBuf,
+enum Target<'t> {
+    /// A folder, to which nobody else adds meanwhile.
+    Folder(Folder, &'t Path),
+    /// A repository, with a folder for what is to be pushed.
+    Registry(&'t Repository, PathBuf),
 }
 
 impl<'t> Target<'t> {
+    /// Opens the place, and finds what can be wrong with it.
     fn open(taking: &Taking<'_>, to: &'t Address, passing: &Passing) -> Result<Self, BackupError> {
         let taken = |name: &String| Err(BackupError::Taken(name.clone()));
         match &to.place {
@@ -327,7 +330,7 @@ impl<'t> Target<'t> {
                 let folder = Folder::take(path, taking.registry.cancel)?;
                 match &to.name {
                     Some(name) if folder.has(name)? => taken(name),
-                    _ => Ok(Self { to, folder: Some(folder), blobs: folder::blobs(path) }),
+                    _ => Ok(Self::Folder(folder, path)),
                 }
             }
             Place::Registry(repository) => at(&taking.registry, repository, |remote| {
@@ -336,37 +339,43 @@ impl<'t> Target<'t> {
                 let tags = remote.tags()?;
                 match &to.name {
                     Some(name) if tags.contains(name) => taken(name),
-                    _ => Ok(Self { to, folder: None, blobs: passing.parts()? }),
+                    _ => Ok(Self::Registry(repository, passing.parts()?)),
                 }
             }),
         }
     }
 
-    fn unfinished(&mut self) -> Result<tempfile::NamedTempFile, BackupError> {
-        match &self.folder {
-            Some(folder) => folder.unfinished(),
-            None => folder::unfinished(&self.blobs),
+    /// Where its parts are written.
+    fn blobs(&self) -> PathBuf {
+        match self {
+            Self::Folder(_, path) => folder::blobs(path),
+            Self::Registry(_, parts) => parts.clone(),
         }
     }
 
-    /// Adds the backup to its place: from then on it is there.
+    /// The names that are there already.
+    fn names(&self, taking: &Taking<'_>) -> Result<Vec<String>, BackupError> {
+        match self {
+            Self::Folder(_, path) => Ok(folder::list(path)?.into_iter().map(|(name, _)| name).collect()),
+            Self::Registry(repository, _) => at(&taking.registry, repository, |remote| Ok(remote.tags()?)),
+        }
+    }
+
+    /// Adds the backup to its place: from then on it is there. Gives it, and how many bytes of it were there already.
     fn add(
         &self,
         taking: &Taking<'_>,
+        to: &Address,
         parts: Vec<(What, Vec<UnitName>, New)>,
     ) -> Result<(Opened, u64), BackupError> {
         let (project, now) = (taking.project, Timestamp::now());
-        let listed: Vec<Part> = parts
-            .iter()
-            .map(|(what, units, New { written, .. })| Part {
-                what: what.clone(),
-                units: units.clone(),
-                bytes: written.bytes,
-                digest: written.digest.clone(),
-                stored: written.stored,
-                layer: written.layer.clone(),
-            })
-            .collect();
+        let (mut listed, mut files) = (Vec::new(), Vec::new());
+        for (what, units, new) in parts {
+            let Written { bytes, digest, stored, layer, .. } = &new.written;
+            let (digest, layer) = (digest.clone(), layer.clone());
+            listed.push(Part { what, units, bytes: *bytes, digest, stored: *stored, layer });
+            files.push(new);
+        }
         let contents = Contents {
             format: FORMAT,
             project: project.manifest.project.name.to_string(),
@@ -377,56 +386,46 @@ impl<'t> Target<'t> {
             units: taking.of_units(&listed),
             parts: listed,
         };
-        let files = parts.into_iter().map(|(_, _, new)| new).collect();
-        let time = now.strftime("%Y%m%d-%H%M%S").to_string();
-        let plain = |is_taken: &dyn Fn(&str) -> bool| match &self.to.name {
+        let name = match &to.name {
             Some(name) => name.clone(),
-            None => name(&contents.project, taking.of, &time, is_taken),
+            None => {
+                let (there, time) = (self.names(taking)?, now.strftime("%Y%m%d-%H%M%S").to_string());
+                name(&contents.project, taking.of, &time, |name| there.iter().any(|known| known == name))
+            }
         };
-        let (name, shared) = match (&self.to.place, &self.folder) {
-            (Place::Folder(path), Some(folder)) => {
-                let there = folder::list(path)?;
-                let name = plain(&|name| there.iter().any(|(known, _)| known == name));
-                let shared = folder.add(&name, &contents, files)?;
-                (name, shared)
-            }
-            (Place::Registry(repository), _) => {
-                let tags = at(&taking.registry, repository, |remote| Ok(remote.tags()?))?;
-                let name = plain(&|name| tags.iter().any(|tag| tag == name));
+        let shared = match self {
+            Self::Folder(folder, _) => folder.add(&name, &contents, files)?,
+            Self::Registry(repository, _) => {
                 let address = format!("{repository}:{name}");
-                taking.told("push", &address, |_| self.push(taking, &name, &contents, &files))?;
-                (name, 0)
-            }
-            (Place::Folder(path), None) => {
-                return Err(BackupError::NotAFolder { path: path.clone(), why: "is not locked" });
+                taking.told("push", &address, |_| push(taking, repository, &name, &contents, &files))?;
+                0
             }
         };
         let (_, text) = document::written(&contents);
-        let listed = Listed { name, digest: crate::image::sha256_of(&text), contents };
-        Ok((Opened::made(self.to.place.clone(), self.blobs.clone(), listed), shared))
+        let listed = Listed { name, digest: sha256_of(&text), contents };
+        Ok((Opened::made(to.place.clone(), self.blobs(), listed), shared))
     }
+}
 
-    /// Pushes what is missing; the tag comes last: what has one is whole.
-    fn push(
-        &self,
-        taking: &Taking<'_>,
-        name: &str,
-        contents: &Contents,
-        files: &[New],
-    ) -> Result<(), BackupError> {
-        let Place::Registry(repository) = &self.to.place else { return Ok(()) };
-        at(&taking.registry, repository, |remote| {
-            remote.to_write()?;
-            for New { file, written } in files {
-                remote.push_file(&written.layer, file.path() as &Path)?;
-            }
-            failpoints::at("backup.parts");
-            let (config, text) = document::written(contents);
-            remote.push_blob(&config)?;
-            failpoints::at("backup.listing");
-            remote.push_document(name, DOCUMENT, &text)?;
-            failpoints::at("backup.listed");
-            Ok(())
-        })
-    }
+/// Pushes what is missing; the tag comes last: what has one is whole.
+fn push(
+    taking: &Taking<'_>,
+    repository: &Repository,
+    name: &str,
+    contents: &Contents,
+    files: &[New],
+) -> Result<(), BackupError> {
+    at(&taking.registry, repository, |remote| {
+        remote.to_write()?;
+        for New { file, written } in files {
+            remote.push_file(&written.layer, file.path())?;
+        }
+        failpoints::at("backup.parts");
+        let (config, text) = document::written(contents);
+        remote.push_blob(&config)?;
+        failpoints::at("backup.listing");
+        remote.push_document(name, DOCUMENT, &text)?;
+        failpoints::at("backup.listed");
+        Ok(())
+    })
 }
