@@ -1,6 +1,7 @@
 //! An engine in front of another one, that fails where a test says, or does everything twice.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,8 +14,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_model::pipeline::key;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::engine::{
-    Account, BaseSource, Engine, EngineError, ExecSpec, Hold, HostFacts, ImageFacts, Labels, OwnChanges,
-    Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, UnitVolumes, Watch,
+    Account, BaseSource, Engine, EngineError, ExecSpec, Hold, HostFacts, ImageFacts, Labels, NewVolume,
+    OwnChanges, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, UnitVolumes, Watch,
 };
 use setpoint_runtime::events::Watcher;
 
@@ -109,6 +110,23 @@ impl Engine for Faulty {
     }
     fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.copy_volume(unit, from, to, cancel)))
+    }
+    // What is read is read once.
+    fn read_volume(
+        &self,
+        unit: &UnitId,
+        base: &BaseSource,
+        name: &str,
+    ) -> Result<Box<dyn Read + Send>, EngineError> {
+        self.inner.read_volume(unit, base, name)
+    }
+    fn fill_volume(
+        &self,
+        volume: &NewVolume<'_>,
+        from: Box<dyn Read + Send>,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        self.inner.fill_volume(volume, from, cancel)
     }
     fn set_aside(&self, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.set_aside(unit, generation)))

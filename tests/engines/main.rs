@@ -19,6 +19,7 @@ mod alerts;
 mod api;
 mod api_daemon;
 mod asked;
+mod backups;
 mod browser;
 mod build_secrets;
 mod daemon;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 upgrades::ON_THE_EMBEDDED_ENGINE,
                 migrations::ON_THE_EMBEDDED_ENGINE,
+                backups::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
                 page::ON_THE_EMBEDDED_ENGINE,
@@ -159,6 +161,7 @@ fn main() -> ExitCode {
                     doctor::ON_DOCKER,
                     upgrades::ON_DOCKER,
                     migrations::ON_DOCKER,
+                    backups::ON_DOCKER,
                     step_services::ON_DOCKER,
                     adoption::ON_DOCKER,
                 ]
@@ -177,6 +180,7 @@ fn main() -> ExitCode {
                 doctor::ON_PODMAN,
                 upgrades::ON_PODMAN,
                 migrations::ON_PODMAN,
+                backups::ON_PODMAN,
                 &[build_secrets::ON_PODMAN],
             ]
             .concat(),

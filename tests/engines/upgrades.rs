@@ -191,7 +191,7 @@ pub fn volumes(place: &Place, kind: Kind, project: &Project) -> Vec<String> {
 }
 
 /// All that is told of the files of a volume, and what is in them.
-fn print(place: &Place, kind: Kind, project: &Project, volume: &str) -> Digest {
+pub fn print(place: &Place, kind: Kind, project: &Project, volume: &str) -> Digest {
     let folder = match kind {
         Kind::Docker => {
             PathBuf::from(place.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", volume]).trim())
@@ -334,7 +334,7 @@ fn killed_at(project: &Project, arguments: &[&str], point: &str) -> String {
 }
 
 /// The generation that is in effect.
-fn generation(project: &Project) -> u64 {
+pub fn generation(project: &Project) -> u64 {
     let files = fs::read_dir(project.state().join("active/v1"));
     let Some(file) = files.ok().and_then(|mut files| files.next()) else { return 0 };
     let text = fs::read_to_string(file.unwrap().path()).unwrap();

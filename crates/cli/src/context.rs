@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use setpoint_model::manifest::{Alerts, Base, EngineKind, Env, Release};
 use setpoint_model::reconcile::Alarm;
 use setpoint_model::release::Upgrade;
+use setpoint_runtime::backup;
 use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::compose;
 use setpoint_runtime::devcontainer::{self, Lock, Surroundings};
@@ -165,9 +166,10 @@ impl Context {
         Failure::new(exit, "lock", error.to_string())
     }
 
-    /// Brings an upgrade to its end whose process died. One that goes on is left to itself.
+    /// Brings an upgrade to its end whose process died, and puts in order what such a backup left. One that goes on is
+    /// left to itself.
     fn settle(&self, store: &mut Store, root: &Path, watcher: &dyn Watcher) -> Result<(), Failure> {
-        if store.open_upgrade(root)?.is_none() {
+        if store.open_upgrade(root)?.is_none() && !backup::is_left(&self.roots, root) {
             return Ok(());
         }
         let taken = ProjectLock::acquire(&self.roots, root, "setpoint recover", |_| ControlFlow::Break(()));
@@ -178,13 +180,18 @@ impl Context {
         }
     }
 
-    /// Brings an upgrade to its end whose process died, if there is one. The caller has the project's lock.
+    /// Brings an upgrade to its end whose process died, if there is one, and puts in order what such a backup left. The
+    /// caller has the project's lock.
     pub(crate) fn recover(
         &self,
         store: &mut Store,
         root: &Path,
         watcher: &dyn Watcher,
     ) -> Result<Option<Recovered>, Failure> {
+        if backup::tidy(&self.roots, &self.variables, root)? {
+            self.output
+                .progress(format!("A backup of {} was cut off; what it stopped runs again", root.display()));
+        }
         let Some(row) = store.open_upgrade(root)? else { return Ok(None) };
         let engine = engine::by_name(&row.upgrade.engine, &self.roots, &self.variables)
             .map_err(|why| Failure::new(Exit::State, "state", why))?;

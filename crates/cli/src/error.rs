@@ -1,9 +1,11 @@
 //! What a command can end with: a few kinds of error, each with a hint, and the one table of exit codes.
 
+use setpoint_model::backup;
 use setpoint_model::manifest::Problem;
 use setpoint_model::release::{BadAddress, BadVersion};
 use setpoint_runtime::adopt::{AdoptError, Unfit};
 use setpoint_runtime::apply::ApplyError;
+use setpoint_runtime::backup::BackupError;
 use setpoint_runtime::cache::CacheError;
 use setpoint_runtime::devcontainer::CompleteError;
 use setpoint_runtime::dsl::DslError;
@@ -219,6 +221,7 @@ impl From<UpgradeError> for Failure {
             UpgradeError::Store(error) => error.into(),
             UpgradeError::Engine(error) => error.into(),
             UpgradeError::Apply(error) => error.into(),
+            UpgradeError::Backup(error) => (*error).into(),
             UpgradeError::Lock(_) => Self::new(Exit::State, "lock", message),
         }
     }
@@ -274,6 +277,38 @@ impl From<ReleaseError> for Failure {
             | ReleaseError::Version { .. }
             | ReleaseError::File { .. }
             | ReleaseError::Different { .. } => (Exit::Failed, "not-released"),
+        };
+        Self { hint, ..Self::new(exit, kind, message) }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let (mut message, hint) = (error.to_string(), error.hint());
+        let (exit, kind) = match error {
+            BackupError::Engine(error) => return error.into(),
+            BackupError::Apply(error) => return error.into(),
+            BackupError::Store(error) => return error.into(),
+            BackupError::NoData { .. } => (Exit::NotFound, "no-data"),
+            BackupError::NoBackup { .. } => (Exit::NotFound, "no-backup"),
+            BackupError::NotRunning { .. } => (Exit::NotFound, "unit-state"),
+            BackupError::NotHere(_) | BackupError::Unfit(backup::Unfit::NoUnit { .. }) => {
+                (Exit::NotFound, "not-here")
+            }
+            BackupError::Unfit(_) => (Exit::Consent, "other-backup"),
+            BackupError::NotAFolder { .. } => (Exit::Usage, "no-folder"),
+            BackupError::Taken(_) => (Exit::Usage, "taken"),
+            BackupError::Refused { .. } | BackupError::Unlawful { .. } => (Exit::Engine, "refused"),
+            BackupError::Command { ref tail, .. } => {
+                message.extend(tail.iter().map(|line| format!("\n  | {line}")));
+                (Exit::Failed, "backup-failed")
+            }
+            BackupError::Drill { .. } => (Exit::Failed, "drill-failed"),
+            BackupError::NotResumed { .. } => (Exit::Engine, "not-resumed"),
+            BackupError::Cancelled => (Exit::Interrupted, "interrupted"),
+            BackupError::Image(_) => (Exit::Engine, "registry"),
+            BackupError::Lock(_) => (Exit::State, "lock"),
+            BackupError::Io { .. } => (Exit::Engine, "disk"),
         };
         Self { hint, ..Self::new(exit, kind, message) }
     }

@@ -4,6 +4,7 @@
 //! digests of files come in as arguments. So every rule here is a function of values, and is tested as one.
 
 pub mod adoption;
+pub mod backup;
 pub mod capabilities;
 mod circle;
 pub mod container;

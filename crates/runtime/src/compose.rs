@@ -220,6 +220,7 @@ impl Service<'_> {
             files: self.files()?,
             first_boot: Vec::new(),
             completes,
+            backup: None,
         };
         let hooks = self.hooks();
         Ok(Env { hooks, ..Env::of_service(self.name.clone(), at.clone(), (base, at.clone()), container, of) })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::desired::{Facts, FileDigest, desired};
 use setpoint_model::digest::Digest;
+use setpoint_model::fingerprint::LeafKey;
 use setpoint_model::manifest::{Data, Env, EnvValue, HoldsFor, OfService};
 use setpoint_model::names::{HookName, SecretName};
 use setpoint_model::plan::{
@@ -75,6 +76,12 @@ impl Look {
     #[must_use]
     pub fn moves(&self) -> bool {
         self.report.differences.iter().any(|differs| self.desired.is_of_base(&differs.key, differs.class))
+    }
+
+    /// What it was made of, as people are told.
+    pub(crate) fn made_of(&self) -> Option<String> {
+        let base = LeafKey::new(self.desired.base_digest.path.clone());
+        self.recorded.fingerprint.get(&base).and_then(|leaf| leaf.shown.clone())
     }
 }
 

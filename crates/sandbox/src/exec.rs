@@ -65,7 +65,9 @@ enum Said {
 pub struct Process {
     channel: Channel,
     supervisor: std::process::Child,
+    input: Option<PipeWriter>,
     output: Option<PipeReader>,
+    errors: Option<PipeReader>,
     terminal: Option<OwnedFd>,
     ended: Option<Ended>,
 }
@@ -104,17 +106,26 @@ pub fn exec_on_host(spec: &ExecSpec) -> Result<Process, SandboxError> {
 
 fn spawn(place: Place, spec: &ExecSpec) -> Result<Process, SandboxError> {
     let lost = |error: io::Error| SandboxError::io("talk to", "the supervisor", error);
-    let (stdio, output) = match spec.io {
-        Io::Inherit => ([Stdio::inherit(), Stdio::inherit(), Stdio::inherit()], None),
-        Io::Terminal { .. } => ([Stdio::null(), Stdio::null(), Stdio::null()], None),
+    let (mut input, mut output, mut errors) = (None, None, None);
+    let stdio = match spec.io {
+        Io::Inherit => [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()],
+        Io::Terminal { .. } => [Stdio::null(), Stdio::null(), Stdio::null()],
         Io::Captured => {
             let (reader, writer) = io::pipe().map_err(lost)?;
             let errors = writer.try_clone().map_err(lost)?;
-            ([Stdio::null(), writer.into(), errors.into()], Some(reader))
+            output = Some(reader);
+            [Stdio::null(), writer.into(), errors.into()]
+        }
+        Io::Piped => {
+            let (read, write) = io::pipe().map_err(lost)?;
+            let (said, says) = io::pipe().map_err(lost)?;
+            let (complained, complains) = io::pipe().map_err(lost)?;
+            (input, output, errors) = (Some(write), Some(said), Some(complained));
+            [read.into(), says.into(), complains.into()]
         }
     };
     let (supervisor, channel) = reexec::spawn(reexec::INIT, &[], stdio).map_err(lost)?;
-    let mut process = Process { channel, supervisor, output, terminal: None, ended: None };
+    let mut process = Process { channel, supervisor, input, output, errors, terminal: None, ended: None };
     process.channel.send(&Order { place, spec: spec.clone() }).map_err(lost)?;
     match process.channel.receive::<Said>().map_err(lost)? {
         Some(Said::Started) => {
@@ -129,9 +140,19 @@ fn spawn(place: Place, spec: &ExecSpec) -> Result<Process, SandboxError> {
 }
 
 impl Process {
-    /// What it writes, if it was started as [`Io::Captured`]. Gives it once.
+    /// What it writes, if it was started as [`Io::Captured`] or [`Io::Piped`]. Gives it once.
     pub fn output(&mut self) -> Option<PipeReader> {
         self.output.take()
+    }
+
+    /// What it writes as errors, if it was started as [`Io::Piped`]. Gives it once.
+    pub fn errors(&mut self) -> Option<PipeReader> {
+        self.errors.take()
+    }
+
+    /// What it reads, if it was started as [`Io::Piped`], until this is dropped. Gives it once.
+    pub fn input(&mut self) -> Option<PipeWriter> {
+        self.input.take()
     }
 
     /// Its terminal, if it was started as [`Io::Terminal`].
@@ -331,7 +352,7 @@ fn start(
     syscalls::block_signals(&[libc::SIGCHLD]).map_err(io)?;
     let terminal = match spec.io {
         Io::Terminal { rows, columns } => Some(open_terminal(rows, columns).map_err(io)?),
-        Io::Inherit | Io::Captured => None,
+        Io::Inherit | Io::Captured | Io::Piped => None,
     };
     let (failure, tell) = io::pipe().map_err(io)?;
     match syscalls::fork().map_err(io)? {

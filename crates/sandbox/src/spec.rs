@@ -295,6 +295,8 @@ pub enum Io {
     Inherit,
     /// Nothing to read; output and errors into one pipe.
     Captured,
+    /// Input, output and errors each a pipe of its own.
+    Piped,
     /// A terminal of its own, of this many rows and columns.
     Terminal {
         /// Rows.

@@ -1,12 +1,13 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use setpoint_model::release::{Active, Kind};
+use setpoint_model::release::Active;
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::{StoreError, UpgradeRow, UpgradeStep};
 use utoipa::ToSchema;
 
 use super::SUCCESS;
+use super::upgrade::kind;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::json;
@@ -30,7 +31,7 @@ struct Changes {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Change {
     pub(crate) number: i64,
-    /// `upgrade`, `rollback`.
+    /// `upgrade`, `rollback`, `restore`.
     pub(crate) what: &'static str,
     #[schema(value_type = Object)]
     pub(crate) from: Active,
@@ -104,7 +105,7 @@ impl Change {
         };
         Self {
             number: row.seq,
-            what: what(row),
+            what: kind(&row.upgrade),
             from: row.upgrade.from.clone(),
             to: row.upgrade.to.clone(),
             who: row.who.clone(),
@@ -117,13 +118,6 @@ impl Change {
     }
 }
 
-fn what(row: &UpgradeRow) -> &'static str {
-    match row.upgrade.kind {
-        Kind::Upgrade => "upgrade",
-        Kind::Rollback => "rollback",
-    }
-}
-
 /// `  3  upgrade   0.3.0 -> 0.4.0  committed    2h ago by root`
 fn words(row: &UpgradeRow) -> String {
     let name = |of: &Active| of.version.clone().unwrap_or_else(|| format!("g{}", of.generation));
@@ -131,7 +125,7 @@ fn words(row: &UpgradeRow) -> String {
     let way = format!("{} -> {}", name(&row.upgrade.from), name(&row.upgrade.to));
     let when = ago(row.began_at, Timestamp::now());
     let mut line =
-        format!("{:>4}  {:<8}  {way:<20}  {outcome:<14}  {when} by {}", row.seq, what(row), row.who);
+        format!("{:>4}  {:<8}  {way:<20}  {outcome:<14}  {when} by {}", row.seq, kind(&row.upgrade), row.who);
     if let Some(detail) = &row.detail {
         line.push_str(&format!("\n      {detail}"));
     }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod attach;
+mod backup;
 mod bundle;
 mod cache;
 mod check;
@@ -28,6 +29,7 @@ mod release;
 mod render;
 mod reprovision;
 mod restart;
+mod restore;
 mod rollback;
 mod run;
 pub(crate) mod runs;
@@ -112,6 +114,8 @@ enum Command {
     Migrate(migrate::Migrate),
     Recover(recover::Recover),
     Trust(trust::Trust),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Bundle(bundle::BundleCommand),
     Daemon(daemon::Daemon),
     Events(events::Events),
@@ -178,6 +182,8 @@ impl Command {
             Self::Migrate(command) => command.run(context),
             Self::Recover(command) => command.run(context),
             Self::Trust(command) => command.run(context),
+            Self::Backup(command) => command.run(context),
+            Self::Restore(command) => command.run(context),
             Self::Bundle(command) => command.run(context),
             Self::Doctor(command) => command.run(context),
             Self::Uninstall(command) => command.run(context),

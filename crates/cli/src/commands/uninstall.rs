@@ -9,6 +9,7 @@ use serde::Serialize;
 use setpoint_model::manifest::EngineKind;
 use setpoint_model::names::SecretName;
 use setpoint_runtime::apply::STOP_GRACE;
+use setpoint_runtime::backup;
 use setpoint_runtime::engine::adoption::Adopted;
 use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
@@ -21,11 +22,12 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 34] = [
+const OF_STATE: [&str; 35] = [
     "adopted",
     "api.sock",
     "api.token",
     "aside",
+    "backups",
     "bases",
     "beside",
     "blobs",
@@ -92,6 +94,11 @@ impl Uninstall {
             self.consent(context, &units, &own)?;
             context.stop_on_signals()?;
             daemon::remove(context)?;
+            if let Err(error) = backup::tidy_all(&context.roots, &context.variables) {
+                context
+                    .output
+                    .progress(format!("{error}\nWhat a backup keeps for the time being is left there."));
+            }
             remove_units(context, &units)?;
             let engines = context.engines();
             let steps = engines.iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err());

@@ -159,7 +159,7 @@ impl UpgradeCommand {
         // From here on its data is where the new one has it.
         let project = Project { active: planned.to.clone(), ..project.clone() };
         let home = context.home.clone();
-        let declared = Declared { project: &project, variables: &context.variables, home };
+        let declared = Declared { project: &project, variables: &context.variables, home, backup: None };
         let (roots, cancel) = (&context.roots, &context.cancel);
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let changed = carry_out(context, &place, &mut store, &project, &planned, Some(&declared), patience)?;
@@ -180,6 +180,7 @@ fn ended(project: &Project, planned: &Upgrade, changed: Changed) -> String {
     let at = match planned.kind {
         Kind::Upgrade => "at",
         Kind::Rollback => "back at",
+        Kind::Restore => "restored, at",
     };
     let (to, took, outage) = (shown(&planned.to), span(changed.took), outage(changed.outage));
     format!("{} is {at} {to} after {took}{outage}", title(project))
@@ -192,7 +193,11 @@ pub(super) fn would(context: &Context, planned: &Upgrade, words: &str, by: &str)
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
-fn refuse_adopted(engine: &dyn Engine, project: &Project, planned: &Upgrade) -> Result<(), Failure> {
+pub(super) fn refuse_adopted(
+    engine: &dyn Engine,
+    project: &Project,
+    planned: &Upgrade,
+) -> Result<(), Failure> {
     let Some(adoption) = engine.adoption() else { return Ok(()) };
     for Part { unit, .. } in &planned.parts {
         if adoption.adopted(&UnitId::new(&project.root, unit))?.is_some() {
@@ -294,7 +299,8 @@ fn who() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| uid.to_string())
 }
 
-fn tell(
+/// A change as JSON, planned or done.
+pub(super) fn tell(
     context: &Context,
     changed: bool,
     upgrade: Option<&Upgrade>,
@@ -314,11 +320,12 @@ fn tell(
 }
 
 /// The services of a project, each after what it depends on.
-fn services(project: &Project) -> Vec<&Env> {
+pub(super) fn services(project: &Project) -> Vec<&Env> {
     let all = project.manifest.envs.values().filter(|env| env.is_service()).collect();
     plan::with_dependencies(project, all)
 }
 
+/// What a project is called.
 pub(super) fn title(project: &Project) -> String {
     project.manifest.project.name.to_string()
 }
@@ -409,5 +416,14 @@ impl From<Refused> for Failure {
             Refused::LosesWrites { .. } => Self::new(Exit::Consent, "consent", message)
                 .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside"),
         }
+    }
+}
+
+/// What kind of change it is.
+pub(super) fn kind(upgrade: &Upgrade) -> &'static str {
+    match upgrade.kind {
+        Kind::Upgrade => "upgrade",
+        Kind::Rollback => "rollback",
+        Kind::Restore => "restore",
     }
 }

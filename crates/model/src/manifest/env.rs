@@ -120,6 +120,19 @@ pub struct OfService {
     pub first_boot: Vec<FirstBootStep>,
     /// Whether others wait for its end: then it is done when it has ended well.
     pub completes: bool,
+    /// The commands that back its data up and restore it, where it has its own.
+    pub backup: Option<BackupCommands>,
+}
+
+/// Commands in a service by which its data is backed up and restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupCommands {
+    /// What writes the data to its standard output.
+    pub run: Vec<String>,
+    /// What reads it from its standard input.
+    pub restore: Vec<String>,
+    /// Who runs them; nobody said is who runs the service.
+    pub user: Option<String>,
 }
 
 /// A file that is put into a service: a config, a secret, or what is made of a template.

@@ -41,8 +41,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use alerts::Alerts;
 pub use byte_size::ByteSize;
 pub use env::{
-    Base, EngineKind, Env, FileSource, Limits, MountDecl, NeededFile, Network, OfDevContainer, OfService,
-    PackUse, PacksOnStart, PortDecl, Purpose, ServiceFile,
+    BackupCommands, Base, EngineKind, Env, FileSource, Limits, MountDecl, NeededFile, Network,
+    OfDevContainer, OfService, PackUse, PacksOnStart, PortDecl, Purpose, ServiceFile,
 };
 pub use env_value::{EnvValue, Part};
 pub use first_boot::{Act, After, Data, FirstBootStep, HoldsFor};

@@ -410,6 +410,21 @@ pub(super) struct ServiceSection {
     #[serde(default)]
     #[schemars(extend("examples" = [{ "seed": { "run": "./seed", "after": "healthy" } }]))]
     pub(super) first_boot: Named<UnitName, FirstBootSection>,
+    /// How its data is backed up and restored, if not by its volumes while it is stopped.
+    pub(super) backup: Option<BackupSection>,
+}
+
+/// How a service's data is backed up and restored by commands that run in it. It goes on meanwhile.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "run": ["pg_dumpall", "--clean"], "restore": ["psql"], "user": "postgres" }]))]
+pub(super) struct BackupSection {
+    /// What writes the data to its standard output: a text for `/bin/sh -c`, or a program with its arguments.
+    pub(super) run: StepRun,
+    /// What reads it from its standard input, in a new instance with empty volumes, once that is well.
+    pub(super) restore: StepRun,
+    /// Who runs them. Default: who runs the service.
+    pub(super) user: Option<User>,
 }
 
 /// A step of a first boot: `run`, `host`, `wait` or `owner`.

@@ -25,7 +25,7 @@ pub enum Progress {
 }
 
 /// A migration as it was applied to some data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// Which.
     pub id: MigrationId,

@@ -27,5 +27,5 @@ pub use offer::{Offer, Standing, offers};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};
-pub use upgrade::{Copy, Kind, Lane, Part, Step, Upgrade};
+pub use upgrade::{Copy, Holds, Kind, Lane, Load, Part, Step, Upgrade};
 pub use version::{BadVersion, Version, latest, near, versions};

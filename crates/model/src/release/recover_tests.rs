@@ -6,6 +6,7 @@ use super::ledger::{Due, Planned};
 use super::migration::Stage;
 use super::*;
 use crate::names::UnitName;
+use crate::release::{Holds, Load};
 
 fn unit(name: &str) -> UnitName {
     UnitName::new(name).unwrap()
@@ -27,13 +28,19 @@ impl World {
     fn do_step(&mut self, upgrade: &Upgrade, step: &Step) {
         let (from, to) = (upgrade.from.generation, upgrade.to.generation);
         match step {
-            Step::Fetch(_) | Step::Verify(_) | Step::Steady | Step::Publish(_) | Step::Bake | Step::Clean => {
-            }
+            Step::Fetch(_)
+            | Step::Verify(_)
+            | Step::Load(_)
+            | Step::Steady
+            | Step::Publish(_)
+            | Step::Bake
+            | Step::Clean => {}
             Step::Freeze(unit) => self.instances.get_mut(unit).unwrap().1 = false,
             Step::Copy(volume) => {
                 let copy = upgrade.copies.iter().find(|copy| copy.to == *volume).unwrap();
                 drop(self.volumes.insert(volume.clone(), self.volumes[&copy.from].clone()));
             }
+            Step::Fill(volume) => drop(self.volumes.insert(volume.clone(), Vec::new())),
             Step::Migrate(id) => {
                 let planned = upgrade.migrations.iter().find(|planned| planned.id == *id).unwrap();
                 for volume in &planned.touches {
@@ -131,8 +138,9 @@ fn planned(id: &str, name: &str, stage: Stage, touches: &[&str]) -> Planned {
     }
 }
 
-/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; and the way back from it.
-fn changes() -> [(Upgrade, World); 2] {
+/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; the way back from it; and the
+/// same units on the data of a backup.
+fn changes() -> [(Upgrade, World); 3] {
     let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
     let old = Active { generation: 1, ..Active::default() };
     let new = Active { generation: 2, volumes, ..Active::default() };
@@ -141,6 +149,7 @@ fn changes() -> [(Upgrade, World); 2] {
         from: "data".to_owned(),
         to: "data.2".to_owned(),
         of: unit("db"),
+        holds: Holds::Copied,
     }];
     let upgrade = Upgrade {
         kind: Kind::Upgrade,
@@ -161,6 +170,7 @@ fn changes() -> [(Upgrade, World); 2] {
             planned("1.0.0/2-b", "db", Stage::Post, &["data"]),
             planned("1.0.0/3-c", "fresh", Stage::Pre, &["data", "new"]),
         ],
+        loads: Vec::new(),
         keep: 1,
     };
     let before = World {
@@ -188,7 +198,10 @@ fn changes() -> [(Upgrade, World); 2] {
         migrations: Vec::new(),
         ..upgrade.clone()
     };
-    [(upgrade, before), (rollback, after)]
+    let mut restore = Upgrade { kind: Kind::Restore, ..upgrade.clone() };
+    restore.copies[0].holds = Holds::Filled("sha256:1".to_owned());
+    restore.loads = vec![Load { unit: unit("idle"), layer: "sha256:2".to_owned() }];
+    [(upgrade, before.clone()), (rollback, after), (restore, before)]
 }
 
 #[test]
@@ -223,7 +236,7 @@ fn whatever_is_killed_ends_at_the_old_or_at_the_new() {
 
 #[test]
 fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
-    let [(upgrade, before), _] = changes();
+    let [(upgrade, before), ..] = changes();
     let mut world = before.clone();
     upgrade
         .steps()
@@ -242,11 +255,22 @@ fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
 
 #[test]
 fn what_touched_nothing_is_forgotten() {
-    let [(upgrade, _), _] = changes();
+    let [(upgrade, _), ..] = changes();
     let fetches: Vec<_> = upgrade.steps().into_iter().filter(|step| !step.touches()).collect();
     assert!(!fetches.is_empty());
     assert_eq!(recover(&upgrade, &fetches, 1), Decision::Forget);
     assert_eq!(recover(&upgrade, &[], 1), Decision::Forget);
+}
+
+#[test]
+fn data_of_a_backup_comes_while_the_old_runs_and_is_loaded_once_the_new_is_well() {
+    let [.., (restore, _)] = changes();
+    let steps = restore.steps();
+    let at = |step: &Step| steps.iter().position(|known| known == step).unwrap();
+    assert!(at(&Step::Fill("data.2".to_owned())) < at(&Step::Freeze(unit("db"))));
+    let (verified, loaded) = (at(&Step::Verify(unit("idle"))), at(&Step::Load(unit("idle"))));
+    assert!(verified < loaded && loaded < at(&Step::Steady));
+    assert!(!steps.iter().any(|step| matches!(step, Step::Copy(_))));
 }
 
 #[test]
@@ -260,7 +284,7 @@ fn all_that_can_fail_without_touching_comes_first() {
 
 #[test]
 fn a_migration_finds_what_it_needs() {
-    let [(mut upgrade, _), _] = changes();
+    let [(mut upgrade, _), ..] = changes();
     let shown = |upgrade: &Upgrade| {
         let steps = upgrade.steps();
         let steps = steps.iter().map(ToString::to_string);

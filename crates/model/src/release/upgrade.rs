@@ -15,6 +15,8 @@ pub enum Kind {
     Upgrade,
     /// To instances that were set aside.
     Rollback,
+    /// To data of a backup, with the version that is in effect.
+    Restore,
 }
 
 /// What a change does to data.
@@ -52,7 +54,20 @@ pub struct Part {
     pub restores: Option<u64>,
 }
 
-/// A volume whose data is copied.
+/// What a new volume holds at first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// The data of the volume whose place it takes.
+    #[default]
+    Copied,
+    /// The files of a part of a backup, by the digest of its layer.
+    Filled(String),
+    /// Nothing: a part of a backup is put into the service itself.
+    Nothing,
+}
+
+/// A volume whose data is copied, or comes from a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copy {
     /// The volume as it is declared.
@@ -63,6 +78,18 @@ pub struct Copy {
     pub to: String,
     /// A unit that has it.
     pub of: UnitName,
+    /// What the new one holds at first.
+    #[serde(default)]
+    pub holds: Holds,
+}
+
+/// A part of a backup that the service itself takes in, by a command of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Which service.
+    pub unit: UnitName,
+    /// The digest of the layer.
+    pub layer: String,
 }
 
 /// A change from one generation to the next.
@@ -88,6 +115,9 @@ pub struct Upgrade {
     /// What is done to the data, in order.
     #[serde(default)]
     pub migrations: Vec<Planned>,
+    /// What services take in themselves, once they are well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loads: Vec<Load>,
     /// How many earlier generations are kept.
     pub keep: u64,
 }
@@ -98,6 +128,8 @@ pub struct Upgrade {
 pub enum Step {
     /// Makes available what the new instance is built on.
     Fetch(UnitName),
+    /// Fills the volume of this name from a backup.
+    Fill(String),
     /// Stops the old instance; who comes to its ports waits.
     Freeze(UnitName),
     /// Copies the data into the volume of this name.
@@ -110,6 +142,8 @@ pub enum Step {
     Verify(UnitName),
     /// Changes the data.
     Migrate(MigrationId),
+    /// Has the new instance take in what a backup has of it.
+    Load(UnitName),
     /// Waits until all new instances have stayed well for a while.
     Steady,
     /// Makes the new generation the one in effect: from here on there is no way back but forward.
@@ -127,12 +161,14 @@ impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Fetch(unit) => write!(f, "fetch {unit}"),
+            Self::Fill(volume) => write!(f, "fill {volume}"),
             Self::Freeze(unit) => write!(f, "freeze {unit}"),
             Self::Copy(volume) => write!(f, "copy {volume}"),
             Self::SetAside(unit) => write!(f, "set-aside {unit}"),
             Self::Start(unit) => write!(f, "start {unit}"),
             Self::Verify(unit) => write!(f, "verify {unit}"),
             Self::Migrate(id) => write!(f, "migrate {id}"),
+            Self::Load(unit) => write!(f, "load {unit}"),
             Self::Steady => f.write_str("steady"),
             Self::Commit => f.write_str("commit"),
             Self::Publish(unit) => write!(f, "publish {unit}"),
@@ -157,13 +193,15 @@ impl Upgrade {
         let old = || self.parts.iter().filter(|part| part.is_there).map(|part| part.unit.clone());
         let new = || self.parts.iter().filter(|part| part.stays).map(|part| part.unit.clone());
         let fetched = match self.kind {
-            Kind::Upgrade => new().map(Step::Fetch).collect(),
+            Kind::Upgrade | Kind::Restore => new().map(Step::Fetch).collect(),
             Kind::Rollback => Vec::new(),
         };
+        let of_new = |holds: fn(&Holds) -> bool| self.copies.iter().filter(move |copy| holds(&copy.holds));
         fetched
             .into_iter()
+            .chain(of_new(|holds| matches!(holds, Holds::Filled(_))).map(|copy| Step::Fill(copy.to.clone())))
             .chain(old().rev().map(Step::Freeze))
-            .chain(self.copies.iter().map(|copy| Step::Copy(copy.to.clone())))
+            .chain(of_new(|holds| *holds == Holds::Copied).map(|copy| Step::Copy(copy.to.clone())))
             .chain(old().rev().map(Step::SetAside))
             .chain(self.started())
             .chain([Step::Steady, Step::Commit])
@@ -178,7 +216,10 @@ impl Upgrade {
         let new: Vec<&UnitName> =
             self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
         let mut waiting = new.iter().copied();
-        let start = |unit: &UnitName| [Step::Start(unit.clone()), Step::Verify(unit.clone())];
+        let start = |unit: &UnitName| {
+            let load = self.loads.iter().any(|load| load.unit == *unit).then(|| Step::Load(unit.clone()));
+            [Step::Start(unit.clone()), Step::Verify(unit.clone())].into_iter().chain(load)
+        };
         let mut steps = Vec::new();
         let (covered, run): (Vec<_>, Vec<_>) =
             self.migrations.iter().partition(|migration| migration.due == Due::Cover);

@@ -71,6 +71,7 @@ impl Patient<'_> {
         let what = match row.upgrade.kind {
             Kind::Upgrade => format!("the upgrade {from} -> {to}"),
             Kind::Rollback => format!("the rollback {from} -> {to}"),
+            Kind::Restore => format!("the restore {from} -> {to}"),
         };
         let needs_person = matches!(row.ended, Some((UpgradeOutcome::NeedsOperator, _)));
         let why = row.detail.clone().unwrap_or_default();
@@ -216,6 +217,7 @@ mod tests {
             to: Active { generation: 1, ..Active::default() },
             parts: Vec::new(),
             copies: Vec::new(),
+            loads: Vec::new(),
             makes: Vec::new(),
             migrations: Vec::new(),
             keep: 1,

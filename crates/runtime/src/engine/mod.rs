@@ -325,6 +325,8 @@ pub enum Io {
     Inherit,
     /// Output and errors, in the order they come, to [`Process::output`]; no input.
     Captured,
+    /// Input, output and errors apart, to be had of [`Process::pipes`].
+    Piped,
     /// To a terminal of its own, shown on this process's terminal.
     Terminal,
 }
@@ -383,8 +385,23 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// What a process reads and writes.
+pub struct Pipes {
+    /// What it reads, until this is dropped.
+    pub input: Box<dyn std::io::Write + Send>,
+    /// What it writes.
+    pub output: Box<dyn std::io::Read + Send>,
+    /// What it writes as errors.
+    pub errors: Box<dyn std::io::Read + Send>,
+}
+
 /// A process that runs in a unit, or on the host. Dropping it kills it with all that it started.
 pub trait Process: Send {
+    /// What it reads and writes, if it was started as [`Io::Piped`]. Gives it once.
+    fn pipes(&mut self) -> Option<Pipes> {
+        None
+    }
+
     /// What it writes, if it was started as [`Io::Captured`]. Gives it once.
     fn output(&mut self) -> Option<Box<dyn std::io::Read + Send>>;
 
@@ -546,6 +563,32 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If it is not there, cannot be read, or the disk is full; then the new one is not whole.
     fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError>;
+
+    /// The files of a named volume that nobody writes to, as an archive: a tar whose names begin with `./`, with owners,
+    /// rights, times and links, the same bytes for the same files. `unit` is one that has the volume, or had; `base` is
+    /// what it is built on, which is prepared.
+    ///
+    /// # Errors
+    /// If it is not there. What cannot be read later is an error of the reader.
+    fn read_volume(
+        &self,
+        unit: &UnitId,
+        base: &BaseSource,
+        name: &str,
+    ) -> Result<Box<dyn std::io::Read + Send>, EngineError>;
+
+    /// Makes a named volume and fills it with the files of an archive, as [`Engine::read_volume`] gives them. What there
+    /// is of that name is removed first.
+    ///
+    /// # Errors
+    /// If the archive cannot be read, has what no volume holds or leads out of it, or the disk is full; then the volume
+    /// is not whole.
+    fn fill_volume(
+        &self,
+        volume: &NewVolume<'_>,
+        from: Box<dyn std::io::Read + Send>,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError>;
 
     /// Every unit: what carries our labels, and what was taken over. Instances that are set aside are none.
     ///
@@ -785,6 +828,19 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If something cannot be looked at or removed.
     fn sweep_steps(&self, kept: &dyn Fn() -> Vec<PathBuf>) -> Result<(), EngineError>;
+}
+
+/// A volume that is made and filled.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVolume<'a> {
+    /// As it is declared, with the name that it gets.
+    pub declared: &'a compose::Volume,
+    /// Whose it is: the folder of its project.
+    pub owner: &'a Path,
+    /// What tells its data from other data of its name.
+    pub id: &'a str,
+    /// What a unit that has it is built on, which is prepared.
+    pub base: &'a BaseSource,
 }
 
 /// All that an engine needs to run a step of a pipeline.

@@ -38,8 +38,9 @@ pub(crate) use manifest::{architectures, architectures_of};
 pub use remote::Remote;
 pub use source::Source;
 pub(crate) use source::missing;
-pub(crate) use stream::{sha256_hex, sha256_of};
+pub(crate) use stream::{Counted, sha256_hex, sha256_name, sha256_of};
 pub(crate) use trouble::deepest;
+pub(crate) use unpack::{lawful, volume};
 
 use crate::remove::remove_tree;
 use job::Job;

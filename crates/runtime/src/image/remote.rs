@@ -146,6 +146,26 @@ impl Remote<'_, '_> {
         Ok(bytes)
     }
 
+    /// A blob, verified, of this many bytes, put into a file. What a try that was cut off has had is not fetched again.
+    ///
+    /// # Errors
+    /// If the registry has it not, gives something else, or the disk is full.
+    pub(crate) fn blob_to(&self, digest: &str, size: u64, place: &Path) -> Result<(), ImageError> {
+        let at = Descriptor { media_type: String::new(), digest: digest.to_owned(), size, platform: None };
+        let _lock = self.store.lock(self.registry.job.cancelled)?;
+        self.put(&at, place)
+    }
+
+    fn put(&self, part: &Descriptor, place: &Path) -> Result<(), ImageError> {
+        let mut registry = &self.registry;
+        let mut from = registry.layer(part)?;
+        from.rewind().map_err(ImageError::io("read a blob below", &self.store.blobs))?;
+        let mut to = File::create(place).map_err(ImageError::io("write", place))?;
+        std::io::copy(&mut from, &mut to).map_err(ImageError::io("write", place))?;
+        registry.done(part);
+        Ok(())
+    }
+
     /// Writes to a folder all of the image that the reference is which a machine like this one needs, each blob by its
     /// digest; and gives the digest of the whole.
     ///
@@ -173,17 +193,16 @@ impl Remote<'_, '_> {
         let Document::Manifest(manifest) = Document::parse(&document, origin)? else { return Ok(top) };
         let _lock = self.store.lock(registry.job.cancelled)?;
         for part in manifest.layers.iter().chain([&manifest.config]) {
-            let place = blobs.join(part.hex(origin)?);
-            let mut registry = registry;
-            let mut from = registry.layer(part)?;
-            let mut to = File::create(&place).map_err(ImageError::io("write", &place))?;
-            std::io::copy(&mut from, &mut to).map_err(ImageError::io("write", &place))?;
-            registry.done(part);
+            self.put(part, &blobs.join(part.hex(origin)?))?;
         }
         Ok(top)
     }
 
-    fn to_write(&self) -> Result<(), ImageError> {
+    /// Asks to be let write to the repository.
+    ///
+    /// # Errors
+    /// If the registry lets nobody, or not this login.
+    pub(crate) fn to_write(&self) -> Result<(), ImageError> {
         let registry = &self.registry;
         let exchange = registry.client.auth(&registry.reference, &registry.auth, RegistryOperation::Push);
         registry.run(registry.patience(), exchange)?.map_err(|error| registry.trouble(error))?;
@@ -216,7 +235,11 @@ impl Remote<'_, '_> {
         Ok(digest)
     }
 
-    fn push_file(&self, digest: &str, path: &Path) -> Result<(), ImageError> {
+    /// Writes a blob that lies in a file, unless it is there.
+    ///
+    /// # Errors
+    /// If the registry does not take it.
+    pub(crate) fn push_file(&self, digest: &str, path: &Path) -> Result<(), ImageError> {
         let registry = &self.registry;
         let file = File::open(path).map_err(ImageError::io("read", path))?;
         let size = file.metadata().map_err(ImageError::io("look at", path))?.len();

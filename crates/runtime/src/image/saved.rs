@@ -2,7 +2,7 @@
 //! layers compressed, the same bytes for the same image.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use super::job::Job;
 use super::layout::{INDEX, MARK, read_small};
 use super::manifest::configuration;
 use super::source::open_regular;
-use super::stream::{sha256_name, sha256_of};
+use super::stream::{Counted, sha256_name, sha256_of};
 
 /// What the archive says that it holds.
 #[derive(Deserialize)]
@@ -167,10 +167,7 @@ fn compressed(job: &Job<'_>, from: &mut dyn Read, blobs: &Path) -> Result<Writte
     }
     let place = tempfile::NamedTempFile::new_in(blobs).map_err(failed(blobs))?;
     let (mut plain, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
-    let mut to = GzEncoder::new(
-        Counted { inner: place.as_file(), hash: Sha256::new(), size: 0 },
-        Compression::default(),
-    );
+    let mut to = GzEncoder::new(Counted::new(place.as_file()), Compression::default());
     loop {
         job.advance(0)?;
         let count = from.read(&mut buffer).map_err(ImageError::io("read a layer for", place.path()))?;
@@ -185,24 +182,4 @@ fn compressed(job: &Job<'_>, from: &mut dyn Read, blobs: &Path) -> Result<Writte
     let target: PathBuf = blobs.join(digest.trim_start_matches("sha256:"));
     place.persist(&target).map_err(|error| error.error).map_err(failed(&target))?;
     Ok(Written { digest, size, plain: sha256_name(plain) })
-}
-
-/// Counts and digests what is written.
-struct Counted<'a> {
-    inner: &'a File,
-    hash: Sha256,
-    size: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }

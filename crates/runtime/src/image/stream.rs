@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
@@ -14,7 +14,7 @@ use super::error::Bound;
 const RATIO_FREE: u64 = 64 << 20;
 
 /// `sha256:` and the digest in hex.
-pub(super) fn sha256_name(hash: Sha256) -> String {
+pub(crate) fn sha256_name(hash: Sha256) -> String {
     let mut name = String::from("sha256:");
     for byte in hash.finalize() {
         let _ = write!(name, "{byte:02x}");
@@ -32,6 +32,32 @@ pub(crate) fn sha256_hex(digest: &str) -> Option<&str> {
     let hex = digest.strip_prefix("sha256:")?;
     let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     (hex.len() == 64 && hex.bytes().all(lower)).then_some(hex)
+}
+
+/// Counts and digests what is written.
+pub(crate) struct Counted<W> {
+    pub(crate) inner: W,
+    pub(crate) hash: Sha256,
+    pub(crate) size: u64,
+}
+
+impl<W> Counted<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), size: 0 }
+    }
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// What the readers of one layer share.

@@ -1,7 +1,7 @@
 //! One layer from its tar into a folder.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -26,20 +26,49 @@ pub(super) fn unpack(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<String, ImageError> {
     let meter = Meter::new(limits, cancelled);
-    let mut layer = Layer { label, into, meter: Rc::clone(&meter), written: 0 };
-    let stream = Unpacked::new(blob, Rc::clone(&meter)).map_err(|e| layer.unreadable(&e))?;
-    let owners = Owners::here();
-    let mut tree = Tree::new(into, owners).map_err(ImageError::io("open", into))?;
-    let mut archive = tar::Archive::new(stream);
-    layer.entries(&mut archive, &mut tree, owners)?;
-    meter.expect_headers(false);
-    let digest = archive.into_inner().finish().map_err(|e| layer.unreadable(&e))?;
+    let mut layer = Layer { label, into, meter: Rc::clone(&meter), written: 0, is_volume: false };
+    let digest = layer.unpack(blob)?;
     if whole && meter.zeros() < 512 {
         let reason = "it lacks the mark at its end".to_owned();
         return Err(ImageError::Truncated { layer: label.to_owned(), reason });
     }
-    tree.finish().map_err(|fail| layer.fail(fail, b"/"))?;
     Ok(digest)
+}
+
+/// Unpacks the files of a volume into an empty folder, and gives the digest of the archive. No name in it means the removal
+/// of another, and what is zero becomes a hole. How large it may be is for the caller to say, who knows what it should be.
+pub(crate) fn volume(
+    archive: impl Read,
+    into: &Path,
+    label: &str,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<String, ImageError> {
+    let limits = Limits { bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX, ..Limits::default() };
+    let meter = Meter::new(&limits, cancelled);
+    Layer { label, into, meter, written: 0, is_volume: true }.unpack(archive)
+}
+
+/// Whether an entry is one that a volume may have: what [`volume`] would refuse of it wherever it is unpacked.
+pub(crate) fn lawful<R: Read>(entry: &tar::Entry<'_, R>) -> Result<(), Rule> {
+    let name = entry.path_bytes();
+    if name.starts_with(b"/") {
+        return Err(Rule::AbsoluteName);
+    }
+    split(&name, Rule::ParentComponent)?;
+    match entry.header().entry_type() {
+        EntryType::Link => {
+            split(&entry.link_name_bytes().unwrap_or_default(), Rule::HardLinkLeaves).map(drop)
+        }
+        EntryType::Char | EntryType::Block => Err(Rule::Device),
+        EntryType::Directory
+        | EntryType::Regular
+        | EntryType::Continuous
+        | EntryType::GNUSparse
+        | EntryType::Symlink
+        | EntryType::Fifo
+        | EntryType::XGlobalHeader => Ok(()),
+        _ => Err(Rule::UnknownKind),
+    }
 }
 
 struct Layer<'a> {
@@ -47,9 +76,24 @@ struct Layer<'a> {
     into: &'a Path,
     meter: Rc<Meter<'a>>,
     written: u64,
+    /// Whether it is a volume: what lies over nothing, and may have large holes.
+    is_volume: bool,
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    /// Unpacks it, and gives the digest of its unpacked bytes.
+    fn unpack(&mut self, blob: impl Read + 'a) -> Result<String, ImageError> {
+        let stream = Unpacked::new(blob, Rc::clone(&self.meter)).map_err(|e| self.unreadable(&e))?;
+        let owners = Owners::here();
+        let mut tree = Tree::new(self.into, owners).map_err(ImageError::io("open", self.into))?;
+        let mut archive = tar::Archive::new(stream);
+        self.entries(&mut archive, &mut tree, owners)?;
+        self.meter.expect_headers(false);
+        let digest = archive.into_inner().finish().map_err(|e| self.unreadable(&e))?;
+        tree.finish().map_err(|fail| self.fail(fail, b"/"))?;
+        Ok(digest)
+    }
+
     fn too_large(&self, bound: Bound) -> ImageError {
         ImageError::TooLarge { layer: self.label.to_owned(), bound, allowed: self.meter.allowed(bound) }
     }
@@ -129,7 +173,9 @@ impl Layer<'_> {
             split(&name, Rule::ParentComponent)
         };
         let parts = parts.map_err(|rule| self.fail(rule.into(), &name))?;
-        if let Some(done) = whiteout(&parts, tree) {
+        if !self.is_volume
+            && let Some(done) = whiteout(&parts, tree)
+        {
             return done.map_err(|fail| self.fail(fail, &name));
         }
         let done = match kind {
@@ -167,17 +213,23 @@ impl Layer<'_> {
         let mut buffer = [0; 32 << 10];
         let mut size = 0;
         loop {
-            let count = match entry.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(self.unreadable(&e)),
-            };
+            let count = fill(entry, &mut buffer).map_err(|e| self.unreadable(&e))?;
+            if count == 0 {
+                break;
+            }
             size += count as u64;
             // Counted here as well as in the stream: a sparse file unpacks to more than its archive holds.
             self.written += count as u64;
             self.meter.allow(self.written).map_err(|e| self.unreadable(&e))?;
-            file.write_all(&buffer[..count]).map_err(|e| self.fail(Fail::Io(e), name))?;
+            let is_hole = self.is_volume && count == buffer.len() && buffer.iter().all(|byte| *byte == 0);
+            let put = match is_hole {
+                true => file.seek_relative(count as i64),
+                false => file.write_all(&buffer[..count]),
+            };
+            put.map_err(|e| self.fail(Fail::Io(e), name))?;
+        }
+        if self.is_volume {
+            file.set_len(size).map_err(|e| self.fail(Fail::Io(e), name))?;
         }
         if size != expected {
             let reason = format!("within `{}`", shown(name));
@@ -185,6 +237,20 @@ impl Layer<'_> {
         }
         tree.seal(&file, attrs).map_err(|fail| self.fail(fail, name))
     }
+}
+
+/// Reads until the buffer is full or there is no more, and gives how many bytes that were.
+fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut at = 0;
+    while at < buffer.len() {
+        match from.read(&mut buffer[at..]) {
+            Ok(0) => break,
+            Ok(count) => at += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at)
 }
 
 /// A name as it may be shown: without control characters and not endless.

@@ -2,17 +2,13 @@
 //!
 //! They are units like others, brought up by the same road, but of another owner than the project: a folder of the
 //! run. Their records lie in a store of that folder, their secrets are that owner's, and what is called after a project
-//! is called after it. Which units there are is noted in the folder before anything is made, so that whoever finds it
-//! can remove all of it.
+//! is called after it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
-use setpoint_model::digest::Digest;
 use setpoint_model::import::compose::Condition;
 use setpoint_model::manifest::{Env, EnvValue, SecretSource};
 use setpoint_model::names::{SecretName, UnitName};
@@ -23,22 +19,18 @@ use setpoint_model::plan::Options;
 use super::Runner;
 use super::step::{Job, Shared, StepError, Told, io};
 use crate::apply::{ApplyError, Settings};
-use crate::cancel::Cancel;
-use crate::engine::{Engine, EngineError, UnitId};
+use crate::engine::{EngineError, UnitId};
 use crate::events::{Event, Watcher};
 use crate::lines;
 use crate::observe::Unit;
-use crate::paths::{Roots, make_private_folder};
+use crate::paths::Roots;
 use crate::readiness;
-use crate::remove::remove_tree;
 use crate::secrets::{Mask, SecretError, Secrets, Values};
-use crate::session::Session;
 use crate::store::Store;
+use crate::temporary::{self, entries, take_down};
 
 /// In the folder of a run: the owners of services, by the engines that hold them.
 const OWNERS: &str = "services";
-/// In the folder of an owner: a file for each unit, of its name.
-const UNITS: &str = "units";
 /// How many of the last lines of a service are shown that keeps a step from beginning.
 const TAIL: usize = 12;
 
@@ -95,10 +87,7 @@ impl<'a> Services<'a> {
         let engine = runner.engine.capabilities().engine;
         let owner =
             shared.scratch.join(OWNERS).join(engine).join(format!("{}-{}", job.step.name, job.attempt));
-        let units = owner.join(UNITS);
-        make_private_folder(&units).map_err(io("make", &units))?;
-        let digest = Digest::of_bytes(owner.as_os_str().as_encoded_bytes()).to_hex();
-        let tag = format!("{}-{}", manifest.project.name, &digest[..12]);
+        let tag = temporary::owner(&owner, manifest.project.name.as_str()).map_err(io("make", &owner))?;
         let closed = job.step.network == setpoint_model::manifest::Network::None;
         // Whatever is wrong with them was told before the run began.
         let declared = needed(&job.step.services, &manifest.envs).unwrap_or_default();
@@ -121,8 +110,7 @@ impl<'a> Services<'a> {
         let names = self.job.step.services.clone();
         let _ = self.tell.send(Told::Services(self.job.at, names.clone()));
         self.give_secrets()?;
-        let own = Roots { state: self.owner.join("state"), ..self.runner().roots.clone() };
-        let mut store = Store::open(&own)?;
+        let mut store = Store::open(&temporary::state(self.runner().roots, &self.owner))?;
         let mut came = Came::Up;
         for env in &self.envs {
             if !goes_on() {
@@ -187,8 +175,7 @@ impl<'a> Services<'a> {
                 Some(_) => {}
             }
         }
-        let note = self.owner.join(UNITS).join(env.name.as_str());
-        fs::write(&note, "").map_err(io("write", &note))?;
+        temporary::note(&self.owner, &env.name).map_err(|(note, error)| io("write", &note)(error))?;
         let unit = self.unit(env);
         let heard = Heard { at: self.job.at, service: &env.name, tell: Mutex::new(self.tell.clone()) };
         let command = format!("run {} {}", self.shared.pipeline, self.job.step.name);
@@ -310,32 +297,6 @@ impl Watcher for Heard<'_> {
     }
 }
 
-/// Removes all services of an owner, with all that they had. Nothing to do is no error.
-fn take_down(roots: &Roots, engine: &dyn Engine, owner: &Path) -> Result<(), EngineError> {
-    let refused = |what| EngineError::io(what, owner);
-    for name in entries(&owner.join(UNITS)) {
-        let Ok(name) = UnitName::new(name) else { continue };
-        let id = UnitId::new(owner, &name);
-        // What they have goes with them: there is nothing to be asked for.
-        engine.stop(&id, Duration::ZERO, &Cancel::default())?;
-        engine.remove(&id)?;
-        Session::forget(roots, &id).map_err(refused("forget the sessions of"))?;
-        remove(&roots.state.join("logs/v1").join(id.as_str())).map_err(refused("remove the logs of"))?;
-    }
-    for volume in engine.volumes(owner)? {
-        engine.remove_volume(&volume)?;
-    }
-    Secrets::new(roots, owner).forget().map_err(refused("forget the secrets of"))?;
-    remove(owner).map_err(refused("remove"))
-}
-
-fn remove(folder: &Path) -> std::io::Result<()> {
-    match remove_tree(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
 /// The owners of services in the folder of a run, each with the name of the engine that holds them.
 pub(super) fn left(run: &Path) -> Vec<(String, PathBuf)> {
     let owners = run.join(OWNERS);
@@ -359,9 +320,4 @@ pub(super) fn take_down_left(
         }
     }
     Ok(())
-}
-
-fn entries(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

@@ -6,8 +6,9 @@ use setpoint_model::release::{Origin, Repository, Version, latest, near, version
 
 use super::error::ReleaseError;
 use super::kept::{Kept, Releases};
-use super::parcel::{Document, Parcel};
+use super::parcel::Parcel;
 use super::sign::Keys;
+use crate::artifact::Document;
 use crate::cancel::Cancel;
 use crate::events::{Event, Watcher};
 use crate::image::{Credentials, ImageError, ImageStore, Remote, sha256_of};

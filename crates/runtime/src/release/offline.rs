@@ -8,24 +8,17 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 use setpoint_model::release::bundle::{ARTIFACT, MANIFEST};
 
 use super::error::ReleaseError;
 use super::fetch::Registry;
 use super::kept::{Kept, Releases};
-use super::parcel::{DOCUMENT, Descriptor, Document, Parcel};
+use super::parcel::Parcel;
 use super::scratch::Scratch;
 use super::sign::{self, Keys};
+use crate::artifact::{BLOBS, DOCUMENT, Document, Entry, INDEX, Index, MARK, MARK_TEXT};
 use crate::engine::Engine;
 use crate::image::{ImageStore, sha256_hex, sha256_of};
-
-const MARK: &str = "oci-layout";
-const INDEX: &str = "index.json";
-const BLOBS: &str = "blobs/sha256";
-/// What an entry of the index is called.
-const NAME: &str = "org.opencontainers.image.ref.name";
 
 /// What is in a file, spread out.
 struct Spread {
@@ -34,35 +27,6 @@ struct Spread {
     signature: Option<Vec<u8>>,
     /// The images, each with the digest of its document.
     images: BTreeMap<String, String>,
-}
-
-/// The list of a layout.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    manifests: Vec<Entry>,
-}
-
-/// An entry of it.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    #[serde(flatten)]
-    descriptor: Descriptor,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
-    annotations: BTreeMap<String, String>,
-}
-
-impl Entry {
-    fn new(media_type: &str, artifact: Option<&str>, name: &str, document: &[u8]) -> Self {
-        Self {
-            descriptor: Descriptor::of(media_type, document),
-            artifact_type: artifact.map(str::to_owned),
-            annotations: BTreeMap::from([(NAME.to_owned(), name.to_owned())]),
-        }
-    }
 }
 
 /// Writes a release, which is kept here, with all its images to a file: whole, or not at all.
@@ -141,7 +105,7 @@ fn read(registry: &Registry<'_>, file: &Path) -> Result<Spread, ReleaseError> {
     };
     let of = |kind: &str| {
         let is_it = |entry: &&Entry| entry.artifact_type.as_deref() == Some(kind);
-        index.manifests.iter().find(is_it).map(|entry| blob(&entry.descriptor.digest)).transpose()
+        index.manifests.iter().find(is_it).map(|entry| blob(&entry.digest)).transpose()
     };
     let document = of(ARTIFACT)?.ok_or_else(|| ReleaseError::NotARelease(origin.clone()))?;
     let parcel = Parcel::read(&origin, document, |digest, _| blob(digest))?;
@@ -238,14 +202,13 @@ impl Spread {
             let kind = kind["mediaType"].as_str().unwrap_or(DOCUMENT);
             manifests.push(Entry::new(kind, None, reference, &document));
         }
-        // It has text keys only, and nothing that could fail.
-        Ok(serde_json::to_vec(&Index { schema_version: 2, manifests }).unwrap_or_default())
+        Ok(Index::of(manifests).written())
     }
 
     /// Writes all of it, always in the same way.
     fn write(&self, to: &mut dyn Write) -> Result<(), ReleaseError> {
         let mut archive = tar::Builder::new(to);
-        let mark = json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes();
+        let mark = MARK_TEXT.as_bytes().to_vec();
         for (name, text) in [(MARK, mark), (INDEX, self.index()?)] {
             archive
                 .append_data(&mut header(text.len() as u64), name, text.as_slice())

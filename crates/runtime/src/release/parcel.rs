@@ -6,15 +6,13 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use setpoint_model::release::Bundle;
 use setpoint_model::release::bundle::{ARTIFACT, CONFIG, FILES, MOST_BYTES};
 
 use super::error::ReleaseError;
+use crate::artifact::{Descriptor, Document};
 use crate::image::{sha256_hex, sha256_of};
 
-/// What kind of document it is.
-pub(super) const DOCUMENT: &str = "application/vnd.oci.image.manifest.v1+json";
 /// How many bytes the list of a bundle may have.
 const MOST_JSON: u64 = 8 << 20;
 /// How much of the archive is no content: its headers and padding, for each file.
@@ -31,56 +29,6 @@ pub struct Parcel {
     pub(super) document: Vec<u8>,
     pub(super) config: Vec<u8>,
     pub(super) files: Vec<u8>,
-}
-
-/// The document of an artifact.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Document {
-    schema_version: u32,
-    media_type: String,
-    #[serde(default)]
-    pub(super) artifact_type: String,
-    config: Descriptor,
-    pub(super) layers: Vec<Descriptor>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
-}
-
-/// A part of an artifact.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
-    media_type: String,
-    pub(super) digest: String,
-    pub(super) size: u64,
-}
-
-impl Descriptor {
-    pub(super) fn of(media_type: &str, bytes: &[u8]) -> Self {
-        Self { media_type: media_type.to_owned(), digest: sha256_of(bytes), size: bytes.len() as u64 }
-    }
-}
-
-impl Document {
-    /// The document of an artifact with one part, as it is written.
-    pub(super) fn written(
-        artifact: &str,
-        config: Descriptor,
-        layer: Descriptor,
-        annotations: BTreeMap<String, String>,
-    ) -> Vec<u8> {
-        let document = Self {
-            schema_version: 2,
-            media_type: DOCUMENT.to_owned(),
-            artifact_type: artifact.to_owned(),
-            config,
-            layers: vec![layer],
-            annotations,
-        };
-        // It has text keys only, and nothing that could fail.
-        serde_json::to_vec(&document).unwrap_or_default()
-    }
 }
 
 impl Parcel {
@@ -101,7 +49,7 @@ impl Parcel {
             annotations.map(|(name, value)| (format!("org.opencontainers.image.{name}"), value.clone()));
         let of = Descriptor::of;
         let document =
-            Document::written(ARTIFACT, of(CONFIG, &config), of(FILES, &files), annotations.into());
+            Document::written(ARTIFACT, of(CONFIG, &config), vec![of(FILES, &files)], annotations.into());
         Ok(Self { digest: sha256_of(&document), bundle, document, config, files })
     }
 

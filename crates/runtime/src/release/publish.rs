@@ -11,10 +11,11 @@ use setpoint_model::release::{Bundle, Origin, PinnedImage, Repository, Version, 
 use super::error::ReleaseError;
 use super::fetch::{Registry, signature_tag};
 use super::make::{self, Parts};
-use super::parcel::{DOCUMENT, Parcel};
+use super::parcel::Parcel;
 use super::repository::Checkout;
 use super::scratch::Scratch;
 use super::sign::{self, SigningKey};
+use crate::artifact::DOCUMENT;
 use crate::engine::{BaseSource, Pull};
 use crate::events::Event;
 use crate::image::{ImageStore, Remote};

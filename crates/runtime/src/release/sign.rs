@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use setpoint_model::release::Bundle;
 
 use super::error::ReleaseError;
-use super::parcel::{Descriptor, Document};
+use crate::artifact::{Descriptor, Document};
 use crate::paths::Roots;
 
 /// What a signature is, for registries.
@@ -39,7 +39,7 @@ struct Signature {
 /// The document of a signature, as it lies beside a release.
 pub(super) fn document(signature: &[u8]) -> Vec<u8> {
     let of = Descriptor::of;
-    Document::written(ARTIFACT, of(EMPTY, EMPTY_TEXT), of(ARTIFACT, signature), BTreeMap::new())
+    Document::written(ARTIFACT, of(EMPTY, EMPTY_TEXT), vec![of(ARTIFACT, signature)], BTreeMap::new())
 }
 
 /// What is signed.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
-use setpoint_model::release::{Part, Step, Undo};
+use setpoint_model::release::{Holds, Kind, Part, Step, Undo};
 
 use super::aside::Aside;
 use super::health::Says;
@@ -25,12 +25,14 @@ impl<'a> Change<'a> {
         let words = |error: UpgradeError| error.to_string();
         match step {
             Step::Fetch(unit) => self.fetch(unit).map_err(words),
+            Step::Fill(volume) => self.fill(volume).map_err(words),
             Step::Freeze(unit) => self.freeze(unit).map_err(words),
             Step::Copy(volume) => self.copy(volume).map_err(words),
             Step::SetAside(unit) => self.set_aside(unit).map_err(words),
             Step::Start(unit) => self.start(unit).map_err(words),
             Step::Verify(unit) => self.verify(unit),
             Step::Migrate(id) => self.migrate(id),
+            Step::Load(unit) => self.load(unit).map_err(words),
             Step::Steady => self.watch(self.patience.steady, Says::expect_well),
             Step::Commit => self.commit().map_err(words),
             Step::Publish(unit) => self.publish(unit).map_err(words),
@@ -111,6 +113,26 @@ impl<'a> Change<'a> {
         Ok(self.store.write(|writer| writer.copy_ledger(of, &copy.from, &copy.to))?)
     }
 
+    fn fill(&self, volume: &str) -> Result<(), UpgradeError> {
+        let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
+        let backup = self.declared.and_then(|declared| declared.backup);
+        if let (Some(backup), Some(copy)) = (backup, copy)
+            && let (Holds::Filled(layer), Some(unit)) = (&copy.holds, self.declared(&copy.of))
+        {
+            backup.fill(&unit, copy, layer, self.place.cancel).map_err(Box::new)?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, unit: &UnitName) -> Result<(), UpgradeError> {
+        let load = self.upgrade.loads.iter().find(|load| load.unit == *unit);
+        let backup = self.declared.and_then(|declared| declared.backup);
+        if let (Some(backup), Some(load), Some(unit)) = (backup, load, self.declared(unit)) {
+            backup.load(&unit, &load.layer, self.place.cancel).map_err(Box::new)?;
+        }
+        Ok(())
+    }
+
     fn set_aside(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
         let generation = self.upgrade.from.generation;
         let (aside, store) = self.aside(unit);
@@ -129,7 +151,10 @@ impl<'a> Change<'a> {
         let settings = Settings {
             watcher: self.place.watcher,
             cancel: self.place.cancel,
-            command: format!("upgrade {unit}"),
+            command: match self.upgrade.kind {
+                Kind::Restore => format!("restore {unit}"),
+                Kind::Upgrade | Kind::Rollback => format!("upgrade {unit}"),
+            },
             is_withheld: true,
             idles: false,
         };

@@ -22,6 +22,7 @@ use setpoint_model::names::UnitName;
 use setpoint_model::release::{Step, Upgrade};
 
 use crate::apply::ApplyError;
+use crate::backup::{BackupError, Opened};
 use crate::cancel::Cancel;
 use crate::engine::{Engine, EngineError, Hold, UnitId};
 use crate::events::{Event, Watcher};
@@ -38,6 +39,7 @@ pub(crate) use migrations::declared as declared_migrations;
 pub use migrations::{Migrations, MigrationsError, may_migrate};
 pub(crate) use plan::shown;
 pub use plan::{Refused, Target, rollback, upgrade};
+pub(crate) use plan::{is_there, part};
 pub use recover::{Recovered, recover};
 
 /// How long what comes with a change may take.
@@ -111,6 +113,9 @@ pub enum UpgradeError {
     /// What is declared could not be looked at.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// What a backup has could not be restored.
+    #[error(transparent)]
+    Backup(#[from] Box<BackupError>),
 }
 
 /// Where a change happens, and who hears of it.
@@ -133,6 +138,8 @@ pub struct Declared<'a> {
     pub variables: &'a BTreeMap<String, String>,
     /// The caller's home.
     pub home: Option<PathBuf>,
+    /// Where data comes from that is restored.
+    pub backup: Option<&'a Opened>,
 }
 
 /// What came of a change.

@@ -9,7 +9,7 @@ use setpoint_model::names::UnitName;
 use setpoint_model::plan::Action;
 use setpoint_model::release::ledger::Due;
 use setpoint_model::release::migration::Stage;
-use setpoint_model::release::{Active, Copy, Kind, Lane, MigrationError, Part, Upgrade};
+use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade};
 
 use super::{Migrations, UpgradeError, active};
 use crate::apply::STOP_GRACE;
@@ -106,6 +106,7 @@ pub fn upgrade(
                 from: from.volume(&volume.name).to_owned(),
                 to: format!("{}.{generation}", volume.name),
                 of: unit.env.name.clone(),
+                holds: Holds::Copied,
             });
         }
     }
@@ -145,13 +146,15 @@ pub fn upgrade(
         copies,
         makes,
         migrations,
+        loads: Vec::new(),
         keep: target.keep,
     };
     upgrade.check_order()?;
     Ok(Some(upgrade))
 }
 
-fn is_there(look: &Look) -> bool {
+/// Whether there is an instance.
+pub(crate) fn is_there(look: &Look) -> bool {
     look.seen != Seen::Absent
 }
 
@@ -164,18 +167,16 @@ fn is_changed(look: &Look) -> bool {
     }
 }
 
-fn part(unit: &Unit<'_>, look: &Look) -> Part {
+/// The part of a change that replaces a unit's instance by what is declared.
+pub(crate) fn part(unit: &Unit<'_>, look: &Look) -> Part {
     let base = LeafKey::new(look.desired.base_digest.path.clone());
-    let shown = |print: &setpoint_model::fingerprint::Fingerprint| {
-        print.get(&base).and_then(|leaf| leaf.shown.clone())
-    };
     Part {
         unit: unit.env.name.clone(),
         is_there: is_there(look),
         runs: matches!(look.seen, Seen::Running(_)),
         stays: true,
-        from: shown(&look.recorded.fingerprint),
-        to: shown(&look.desired.fingerprint),
+        from: look.made_of(),
+        to: look.desired.fingerprint.get(&base).and_then(|leaf| leaf.shown.clone()),
         completes: unit.env.service.as_ref().is_some_and(|of| of.completes),
         grace: u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX),
         restores: None,
@@ -283,6 +284,7 @@ pub fn rollback(
         copies: Vec::new(),
         makes: Vec::new(),
         migrations: Vec::new(),
+        loads: Vec::new(),
         keep: rows[0].upgrade.keep,
     }))
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Project;
 use super::super::document::{Document, steps};
-use super::super::env::{Base, Env, Network, OfService};
+use super::super::env::{BackupCommands, Base, Env, Network, OfService};
 use super::super::env_value::EnvValue;
 use super::super::hook::Command;
 use super::super::nearest::nearest;
 use super::super::problem::Problem;
-use super::super::shape::{BaseWord, ConditionWord, RestartWord, ServiceSection, StepRun};
+use super::super::shape::{BackupSection, BaseWord, ConditionWord, RestartWord, ServiceSection, StepRun};
 use super::super::tree::Step;
 use super::{check_argv, env, files, first_boot, health, hooks, only_one, variables};
 use crate::circle::circles;
@@ -126,6 +126,7 @@ pub(super) fn service(
             document,
         ),
         completes: section.one_shot,
+        backup: section.backup.map(|section| backup(section, lies.is_empty(), &key("backup"), document)),
     };
     let of_hooks =
         [(HookName::PostCreate, section.hooks.post_create), (HookName::PostStart, section.hooks.post_start)];
@@ -143,6 +144,25 @@ pub(super) fn service(
         limits: env::limits(&section.limits, &key("limits"), document),
         network,
         ..Env::of_service(name, document.key_location(&place), (base, base_at), container, of)
+    }
+}
+
+/// The commands of a backup.
+fn backup(
+    section: BackupSection,
+    has_no_volume: bool,
+    place: &[Step],
+    document: &mut Document<'_>,
+) -> BackupCommands {
+    let key = |key: &str| [place, &[key.into()]].concat();
+    if has_no_volume {
+        let problem = Problem::new("no-data", "a service without volumes has no data to back up");
+        document.at_key(place, problem.hint("declare its `volumes`, or take `backup` out"));
+    }
+    BackupCommands {
+        run: argv(section.run, &key("run"), document),
+        restore: argv(section.restore, &key("restore"), document),
+        user: section.user.map(|user| user.0),
     }
 }
 

@@ -7,7 +7,7 @@ use bollard::query_parameters::{
 };
 
 use super::client::Connected;
-use super::{Docker, is_running, labels, state};
+use super::{Docker, is_running, labels, resources, state};
 use crate::engine::{EngineError, UnitId};
 
 const WHAT: &str = "set a container aside";
@@ -67,9 +67,11 @@ pub(super) fn of(connected: &Connected, unit: &UnitId) -> Result<Vec<u64>, Engin
 
 /// Removes one.
 pub(super) fn remove(engine: &Docker, unit: &UnitId, generation: u64) -> Result<(), EngineError> {
-    let connected = engine.connected()?;
+    let (connected, name) = (engine.connected()?, name(unit, generation));
+    let found = connected.container(WHAT, &name)?;
     let options = RemoveContainerOptionsBuilder::default().v(true).build();
-    connected
-        .find("remove a container", connected.api.remove_container(&name(unit, generation), Some(options)))?;
+    connected.find("remove a container", connected.api.remove_container(&name, Some(options)))?;
+    let networks = found.and_then(|found| found.network_settings?.networks).unwrap_or_default();
+    resources::remove_networks(connected, &networks.into_keys().collect::<Vec<_>>())?;
     engine.forget_kept_beside(&beside(unit, generation))
 }

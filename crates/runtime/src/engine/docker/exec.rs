@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::client::{Client, Connected};
 use super::error::DockerError;
 use super::pipes::{self, Output, Pieces, Sink};
-use crate::engine::{Ended, EngineError, ExecSpec, Io, Process};
+use crate::engine::{Ended, EngineError, ExecSpec, Io, Pipes, Process};
 
 /// The variable that holds a process's mark.
 const MARK: &str = "SETPOINT_EXEC";
@@ -76,6 +76,7 @@ pub(super) struct Exec {
     id: String,
     mark: String,
     output: Option<Pieces>,
+    errors: Option<Pieces>,
     /// What the process reads; closing it ends a supervised one.
     input: Option<mpsc::Sender<Vec<u8>>>,
     ending: Receiver<Result<i64, DockerError>>,
@@ -122,7 +123,7 @@ impl Exec {
             let why = "the engine detached it".to_owned();
             return Err(DockerError::Refused { what, why }.into());
         };
-        let (to, pieces) = Sink::of(spec.io);
+        let (to, pieces, errors) = Sink::of(spec.io);
         let (sender, ending) = channel();
         connected.spawn(follow(connected.api.clone(), id.clone(), output, to, sender));
         let (keys, typed) = pipes::keys();
@@ -134,7 +135,7 @@ impl Exec {
         let input = (spec.io != Io::Inherit).then_some(keys);
         let user = user.to_owned();
         let client = Arc::clone(client);
-        Ok(Self { client, container, user, id, mark, output: pieces, input, ending, ended: None })
+        Ok(Self { client, container, user, id, mark, output: pieces, errors, input, ending, ended: None })
     }
 
     fn take(&mut self, code: Result<i64, DockerError>) -> Result<Option<Ended>, EngineError> {
@@ -169,6 +170,14 @@ fn signal(
 }
 
 impl Process for Exec {
+    fn pipes(&mut self) -> Option<Pipes> {
+        Some(Pipes {
+            errors: Box::new(self.errors.take()?),
+            output: Box::new(self.output.take()?),
+            input: Box::new(pipes::Keys(self.input.take()?)),
+        })
+    }
+
     fn output(&mut self) -> Option<Box<dyn Read + Send>> {
         self.output.take().map(|output| Box::new(output) as Box<dyn Read + Send>)
     }

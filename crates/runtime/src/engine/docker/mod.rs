@@ -53,8 +53,8 @@ use setpoint_model::pipeline::key;
 use super::adoption::Adoption;
 use super::{
     Account, BaseSource, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts, ImageFacts,
-    Labels, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec, UnitVolumes, Watch,
-    checks, ports,
+    Labels, NewVolume, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId, UnitSpec,
+    UnitVolumes, Watch, checks, ports,
 };
 use crate::accounts;
 use crate::cancel::Cancel;
@@ -342,6 +342,24 @@ impl Engine for Docker {
 
     fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
         copies::volume(self, unit, from, to, cancel)
+    }
+
+    fn read_volume(
+        &self,
+        unit: &UnitId,
+        base: &BaseSource,
+        name: &str,
+    ) -> Result<Box<dyn Read + Send>, EngineError> {
+        copies::read(self, unit, base, name)
+    }
+
+    fn fill_volume(
+        &self,
+        volume: &NewVolume<'_>,
+        from: Box<dyn Read + Send>,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        copies::fill(self, volume, from, cancel)
     }
 
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {

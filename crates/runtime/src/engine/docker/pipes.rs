@@ -33,16 +33,23 @@ pub(super) enum Sink {
     Own,
     /// To whoever reads.
     Pieces(mpsc::Sender<Vec<u8>>),
+    /// Output to the one, errors to the other.
+    Apart(mpsc::Sender<Vec<u8>>, mpsc::Sender<Vec<u8>>),
 }
 
 impl Sink {
-    /// The sink of a process that is connected so, with the reader of what goes into it, if somebody is to read.
-    pub(super) fn of(io: Io) -> (Self, Option<Pieces>) {
+    /// The sink of a process that is connected so, with the reader of what goes into it, if somebody is to read; and
+    /// with that of its errors, where they are apart.
+    pub(super) fn of(io: Io) -> (Self, Option<Pieces>, Option<Pieces>) {
         if io == Io::Inherit {
-            return (Self::Own, None);
+            return (Self::Own, None, None);
         }
-        let (pieces, read) = mpsc::channel(PIECES);
-        (Self::Pieces(pieces), Some(Pieces { read, rest: Vec::new(), at: 0 }))
+        let (pieces, output) = Pieces::channel();
+        if io == Io::Piped {
+            let (errors, complaints) = Pieces::channel();
+            return (Self::Apart(pieces, errors), Some(output), Some(complaints));
+        }
+        (Self::Pieces(pieces), Some(output), None)
     }
 
     pub(super) async fn put(&self, piece: LogOutput) {
@@ -50,6 +57,10 @@ impl Sink {
             Self::Own => write_own(&piece),
             // Nobody reads any more: the process may go on.
             Self::Pieces(pieces) => drop(pieces.send(piece.into_bytes().to_vec()).await),
+            Self::Apart(output, errors) => {
+                let to = if matches!(piece, LogOutput::StdErr { .. }) { errors } else { output };
+                drop(to.send(piece.into_bytes().to_vec()).await);
+            }
         }
     }
 }
@@ -102,12 +113,17 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
+    fn channel() -> (mpsc::Sender<Vec<u8>>, Self) {
+        let (pieces, read) = mpsc::channel(PIECES);
+        (pieces, Self { read, rest: Vec::new(), at: 0 })
+    }
+
     /// The output of a stream, read beside this thread.
     pub(super) fn of(
         connected: &Connected,
         stream: impl Stream<Item = Result<LogOutput, Error>> + Send + 'static,
     ) -> Self {
-        let (pieces, read) = mpsc::channel(PIECES);
+        let (pieces, output) = Self::channel();
         connected.spawn(async move {
             let mut stream = std::pin::pin!(stream);
             while let Some(Ok(piece)) = stream.next().await {
@@ -116,7 +132,7 @@ impl Pieces {
                 }
             }
         });
-        Self { read, rest: Vec::new(), at: 0 }
+        output
     }
 }
 
@@ -132,6 +148,20 @@ impl Read for Pieces {
         buffer[..length].copy_from_slice(&self.rest[self.at..self.at + length]);
         self.at += length;
         Ok(length)
+    }
+}
+
+/// What a process reads, as a writer.
+pub(super) struct Keys(pub(super) mpsc::Sender<Vec<u8>>);
+
+impl Write for Keys {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let sent = self.0.blocking_send(bytes.to_vec());
+        sent.map(|()| bytes.len()).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

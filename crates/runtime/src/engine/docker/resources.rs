@@ -96,26 +96,39 @@ fn ensure_volume(connected: &Connected, volume: &Volume, project: &str) -> Resul
         let why = format!("there is no volume `{}`, which is declared as external", volume.name);
         return Err(DockerError::Refused { what: "mount a volume", why }.into());
     }
+    make_volume(connected, volume, project, &random::hex())
+}
+
+/// Makes a volume as it is declared, with what tells its data from other data of its name.
+pub(super) fn make_volume(
+    connected: &Connected,
+    volume: &Volume,
+    project: &str,
+    id: &str,
+) -> Result<(), EngineError> {
+    let labels = labels(&volume.labels, project).into_iter().chain([(ID.to_owned(), id.to_owned())]);
     let request = VolumeCreateRequest {
         name: Some(volume.name.clone()),
         driver: volume.driver.clone(),
         driver_opts: Some(volume.driver_opts.clone().into_iter().collect()),
-        labels: Some(HashMap::from_iter(
-            labels(&volume.labels, project).into_iter().chain([(ID.to_owned(), random::hex())]),
-        )),
+        labels: Some(labels.collect()),
         ..VolumeCreateRequest::default()
     };
-    connected.quick(what, connected.api.create_volume(request))?;
+    connected.quick("make a volume", connected.api.create_volume(request))?;
     Ok(())
 }
 
-/// Removes those of these networks that were made here and that nobody is in any more.
+/// Removes those of these networks that were made here and that nobody is in any more, nor will be when it is started:
+/// what is stopped, or set aside, knows its network by an id that no other one would have.
 pub(super) fn remove_networks(connected: &Connected, names: &[String]) -> Result<(), EngineError> {
     let what = "remove a network";
     for name in names {
         let Some(found) = connected.find(what, connected.api.inspect_network(name, None))? else { continue };
         let ours = found.labels.is_some_and(|labels| labels.contains_key(PROJECT));
-        if ours && found.containers.is_none_or(|containers| containers.is_empty()) {
+        let filters = HashMap::from([("network", vec![name.as_str()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let stopped = connected.quick(what, connected.api.list_containers(Some(options)))?;
+        if ours && stopped.is_empty() && found.containers.is_none_or(|containers| containers.is_empty()) {
             // Somebody may have joined it since; then it stays.
             let _ = connected.find(what, connected.api.remove_network(name));
         }

@@ -31,8 +31,8 @@ use setpoint_sandbox as sandbox;
 
 use super::{
     Account, BaseSource, Ended, Engine, EngineError, ExecSpec, FirstProcess, Health, Hold, HostFacts,
-    ImageFacts, Io, Labels, Mount, OwnChanges, PATH, Process, Progress, Pull, Seen, StepSpec, UnitId,
-    UnitSpec, UnitVolumes, Watch, checks, kept, ports,
+    ImageFacts, Io, Labels, Mount, NewVolume, OwnChanges, PATH, Pipes, Process, Progress, Pull, Seen,
+    StepSpec, UnitId, UnitSpec, UnitVolumes, Watch, checks, kept, ports,
 };
 use started::{STARTED_AS, StartedAs};
 
@@ -491,6 +491,24 @@ impl Engine for Embedded {
         volumes::copy(&self.roots.state, from, to, cancel)
     }
 
+    fn read_volume(
+        &self,
+        _unit: &UnitId,
+        _base: &BaseSource,
+        name: &str,
+    ) -> Result<Box<dyn Read + Send>, EngineError> {
+        volumes::read(&self.roots.state, name)
+    }
+
+    fn fill_volume(
+        &self,
+        volume: &NewVolume<'_>,
+        from: Box<dyn Read + Send>,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        volumes::fill(&self.roots.state, volume, from, cancel)
+    }
+
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         let mut found = Vec::new();
         for id in kept::entries(&self.roots.state.join(UNITS))?.into_iter().map(UnitId) {
@@ -737,6 +755,7 @@ impl Engine for Embedded {
         let io = match spec.io {
             Io::Inherit => sandbox::Io::Inherit,
             Io::Captured => sandbox::Io::Captured,
+            Io::Piped => sandbox::Io::Piped,
             Io::Terminal => {
                 let (rows, columns) = sandbox::window();
                 sandbox::Io::Terminal { rows, columns }
@@ -845,6 +864,14 @@ fn ended(ended: sandbox::Ended) -> Ended {
 }
 
 impl Process for Running {
+    fn pipes(&mut self) -> Option<Pipes> {
+        Some(Pipes {
+            input: Box::new(self.0.input()?),
+            output: Box::new(self.0.output()?),
+            errors: Box::new(self.0.errors()?),
+        })
+    }
+
     fn output(&mut self) -> Option<Box<dyn Read + Send>> {
         self.0.output().map(|output| Box::new(output) as Box<dyn Read + Send>)
     }

@@ -190,6 +190,7 @@ impl Embedded {
             io: match step.io {
                 Io::Inherit => sandbox::Io::Inherit,
                 Io::Captured => sandbox::Io::Captured,
+                Io::Piped => sandbox::Io::Piped,
                 Io::Terminal => {
                     let (rows, columns) = sandbox::window();
                     sandbox::Io::Terminal { rows, columns }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,9 @@ use setpoint_sandbox as sandbox;
 
 use super::{Embedded, UnitFile, unsupported};
 use crate::cancel::Cancel;
-use crate::engine::{BaseSource, EngineError, HeldVolume, UnitId, UnitSpec, kept};
+use crate::engine::{BaseSource, EngineError, HeldVolume, NewVolume, UnitId, UnitSpec, kept};
 use crate::paths::make_private_folder;
-use crate::{random, tree_copy};
+use crate::{image, piece, random, tree_copy, tree_tar};
 
 const VOLUMES: &str = "volumes/v1";
 /// What appears inside.
@@ -197,6 +197,34 @@ pub(super) fn copy(state: &Path, from: &str, to: &str, cancel: &Cancel) -> Resul
     tree_copy::sync(&to)
 }
 
+/// The files of a volume, as an archive.
+pub(super) fn read(state: &Path, name: &str) -> Result<Box<dyn Read + Send>, EngineError> {
+    let data = state.join(VOLUMES).join(name).join(DATA);
+    data.read_dir().map_err(EngineError::io("read", &data))?;
+    Ok(Box::new(piece::written(move |to| tree_tar::write(&data, to))))
+}
+
+/// Makes a volume and fills it from an archive.
+pub(super) fn fill(
+    state: &Path,
+    volume: &NewVolume<'_>,
+    from: Box<dyn Read + Send>,
+    cancel: &Cancel,
+) -> Result<(), EngineError> {
+    let name = &volume.declared.name;
+    let to = state.join(VOLUMES).join(name);
+    let new = to.with_file_name(format!(".new-{name}"));
+    kept::remove_tree(&new)?;
+    kept::remove(&to)?;
+    make_private_folder(&new).map_err(EngineError::io("make", &new))?;
+    make(&new)?;
+    image::volume(from, &new.join(DATA), &format!("of the volume {name}"), &|| cancel.asked())?;
+    let about = About { version: 1, project_root: Some(volume.owner.to_owned()), id: volume.id.to_owned() };
+    kept::write(&new.join(ABOUT), &about)?;
+    fs::rename(&new, &to).map_err(EngineError::io("make", &to))?;
+    tree_copy::sync(&to)
+}
+
 /// Removes a volume with all that is in it.
 pub(super) fn remove(engine: &Embedded, name: &str) -> Result<(), EngineError> {
     if !is_name(name) {
@@ -205,7 +233,10 @@ pub(super) fn remove(engine: &Embedded, name: &str) -> Result<(), EngineError> {
     if let Some(unit) = user(engine, name)? {
         return Err(EngineError::VolumeInUse { volume: name.to_owned(), unit });
     }
-    kept::remove(&engine.roots.state.join(VOLUMES).join(name))
+    let volume = engine.roots.state.join(VOLUMES).join(name);
+    // What somebody died filling goes with it.
+    kept::remove_tree(&volume.with_file_name(format!(".new-{name}")))?;
+    kept::remove(&volume)
 }
 
 /// A unit that has this volume.

@@ -118,7 +118,7 @@ impl StepProcess {
     pub(super) fn start(docker: &Docker, made: Made, step: &StepSpec) -> Result<Self, EngineError> {
         let (client, steps) = (Arc::clone(&docker.client), Arc::clone(&docker.steps));
         let connected = docker.connected()?;
-        let (to, output) = Sink::of(step.io);
+        let (to, output, _) = Sink::of(step.io);
         let (keys, typed) = pipes::keys();
         let (sender, ending) = channel();
         let (name, state) = (made.name.clone(), step.state.clone());

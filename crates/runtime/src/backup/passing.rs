@@ -1,0 +1,172 @@
+//! What is there of a backup only while it is made, and of a drill: noted before it is made, so that whoever comes after one
+//! that was killed puts it in order.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use setpoint_model::names::UnitName;
+
+use super::error::BackupError;
+use crate::engine::{self, Engine, UnitId};
+use crate::lock::UnitLock;
+use crate::paths::{Roots, make_private_folder, project_key};
+use crate::remove::remove_tree;
+use crate::secrets::write_private;
+use crate::temporary;
+
+const FOLDER: &str = "backups/v1";
+const NOTE: &str = "passing.json";
+
+/// What is noted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Note {
+    /// The folder of the project.
+    root: PathBuf,
+    engine: String,
+    /// Units that are stopped, in the order in which they start again.
+    stopped: Vec<UnitName>,
+    /// Volumes that are copies.
+    copies: Vec<String>,
+}
+
+/// What is there for the time being.
+pub(super) struct Passing {
+    folder: PathBuf,
+    note: Note,
+}
+
+/// The folder of a project's passing things.
+fn folder(roots: &Roots, root: &Path) -> PathBuf {
+    roots.state.join(FOLDER).join(project_key(root, None).to_string())
+}
+
+/// Where parts of backups are put that are fetched.
+#[must_use]
+pub fn fetched(roots: &Roots, root: &Path) -> PathBuf {
+    folder(roots, root).join("parts")
+}
+
+/// Whose the units of a drill are.
+pub(super) fn drilled(roots: &Roots, root: &Path) -> PathBuf {
+    folder(roots, root).join("drill")
+}
+
+impl Passing {
+    /// Begins, with nothing there. The caller holds the project's lock.
+    pub(super) fn begin(roots: &Roots, root: &Path, engine: &dyn Engine) -> Result<Self, BackupError> {
+        let folder = folder(roots, root);
+        make_private_folder(&folder).map_err(BackupError::io("make the folder", &folder))?;
+        let engine = engine.capabilities().engine.to_owned();
+        let passing = Self { folder, note: Note { root: root.to_owned(), engine, ..Note::default() } };
+        passing.write()?;
+        Ok(passing)
+    }
+
+    fn write(&self) -> Result<(), BackupError> {
+        let path = self.folder.join(NOTE);
+        let text = serde_json::to_vec(&self.note).unwrap_or_default();
+        write_private(&path, &text, false).map_err(BackupError::io("write", &path))
+    }
+
+    /// Notes what is about to be stopped and copied.
+    pub(super) fn about_to(&mut self, stop: Vec<UnitName>, copy: Vec<String>) -> Result<(), BackupError> {
+        (self.note.stopped, self.note.copies) = (stop, copy);
+        self.write()
+    }
+
+    /// Notes that what was stopped runs again.
+    pub(super) fn resumed(&mut self) -> Result<(), BackupError> {
+        self.note.stopped.clear();
+        self.write()
+    }
+
+    /// Where parts are written that go to a registry.
+    pub(super) fn parts(&self) -> Result<PathBuf, BackupError> {
+        let parts = self.folder.join("parts");
+        make_private_folder(&parts).map_err(BackupError::io("make the folder", &parts))?;
+        Ok(parts)
+    }
+
+    /// Removes all that is there.
+    pub(super) fn end(self, engine: &dyn Engine) -> Result<(), BackupError> {
+        for volume in &self.note.copies {
+            engine.remove_volume(volume)?;
+        }
+        remove(&self.folder)
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), BackupError> {
+    match remove_tree(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(BackupError::io("remove", folder)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether something is there of a project's backup or drill.
+#[must_use]
+pub fn is_left(roots: &Roots, root: &Path) -> bool {
+    folder(roots, root).exists()
+}
+
+/// Puts in order what a backup or a drill left that was killed: what it stopped runs again, and what was there for the time
+/// being is removed. The caller holds the project's lock. Gives whether there was something.
+///
+/// # Errors
+/// If something cannot be started, or removed; then it is tried again by whoever comes next.
+pub fn tidy(roots: &Roots, variables: &BTreeMap<String, String>, root: &Path) -> Result<bool, BackupError> {
+    let folder = folder(roots, root);
+    if !folder.exists() {
+        return Ok(false);
+    }
+    let path = folder.join(NOTE);
+    let note: Option<Note> = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => {
+            let text = other.map_err(BackupError::io("read", &path))?;
+            serde_json::from_slice(&text).map_err(|error| BackupError::io("read", &path)(error.into()))?
+        }
+    };
+    // A newer version may know more engines.
+    let engine = note.as_ref().and_then(|note| engine::by_name(&note.engine, roots, variables).ok());
+    if let (Some(note), Some(engine)) = (note, engine) {
+        for unit in &note.stopped {
+            let _lock =
+                UnitLock::acquire(roots, root, unit, "setpoint recover", |_| ControlFlow::Continue(()))?;
+            resume(engine.as_ref(), root, unit)?;
+        }
+        for volume in &note.copies {
+            engine.remove_volume(volume)?;
+        }
+        temporary::take_down(roots, engine.as_ref(), &drilled(roots, root))?;
+    }
+    remove(&folder)?;
+    Ok(true)
+}
+
+/// The same for all projects, where nobody works on any.
+///
+/// # Errors
+/// As [`tidy`].
+pub fn tidy_all(roots: &Roots, variables: &BTreeMap<String, String>) -> Result<(), BackupError> {
+    for name in temporary::entries(&roots.state.join(FOLDER)) {
+        let note = fs::read(roots.state.join(FOLDER).join(name).join(NOTE)).ok();
+        if let Some(note) = note.and_then(|text| serde_json::from_slice::<Note>(&text).ok()) {
+            tidy(roots, variables, &note.root)?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts a unit again that was stopped for a backup.
+pub(super) fn resume(engine: &dyn Engine, root: &Path, unit: &UnitName) -> Result<(), BackupError> {
+    let id = UnitId::new(root, unit);
+    let started = engine.start_again(&id).and_then(|()| engine.publish(&id));
+    started.map_err(|error| BackupError::NotResumed { unit: unit.clone(), why: error.to_string() })
+}
