@@ -60,14 +60,14 @@ impl Exit {
     /// All codes, with what they mean: the table in `docs/reference/exit-codes.md`.
     pub(crate) const TABLE: [(Self, &'static str); 14] = [
         (Self::Success, "done, or nothing to do"),
-        (Self::Failed, "a hook, a pack, a check, a step of a pipeline or a criterion failed"),
+        (Self::Failed, "a hook, a pack, a check, a step of a pipeline, a criterion or a backup failed"),
         (Self::Usage, "the command line is wrong"),
         (
             Self::Drift,
             "something is to be done (`plan --exit-code`, `status --exit-code`) or to be repaired (`doctor`)",
         ),
         (Self::Manifest, "the manifest or a spec is wrong; nothing was touched"),
-        (Self::NotFound, "there is no such project, unit, hook, pipeline, run, log or spec"),
+        (Self::NotFound, "there is no such project, unit, hook, pipeline, run, log, spec or backup"),
         (Self::Consent, "consent is needed and there is nobody to ask; nothing was done"),
         (Self::Engine, "the engine, the kernel, a registry or the disk failed"),
         (Self::State, "the state is damaged, or was written by a newer version"),
