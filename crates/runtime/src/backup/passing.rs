@@ -1,4 +1,4 @@
-//! What is there of a backup only while it is made, and of a drill: noted before it is made, so that whoever comes after one
+//! What is there of a backup only while it is made, of a drill and of a rehearsal: noted before it is made, so that whoever comes after one
 //! that was killed puts it in order.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ struct Note {
 }
 
 /// What is there for the time being.
-pub(super) struct Passing {
+pub(crate) struct Passing {
     folder: PathBuf,
     note: Note,
 }
@@ -50,14 +50,14 @@ pub fn fetched(roots: &Roots, root: &Path) -> PathBuf {
     folder(roots, root).join("parts")
 }
 
-/// Whose the units of a drill are.
-pub(super) fn drilled(roots: &Roots, root: &Path) -> PathBuf {
+/// Whose the units of a drill, or of a rehearsal, are.
+pub(crate) fn drilled(roots: &Roots, root: &Path) -> PathBuf {
     folder(roots, root).join("drill")
 }
 
 impl Passing {
     /// Begins, with nothing there. The caller holds the project's lock.
-    pub(super) fn begin(roots: &Roots, root: &Path, engine: &dyn Engine) -> Result<Self, BackupError> {
+    pub(crate) fn begin(roots: &Roots, root: &Path, engine: &dyn Engine) -> Result<Self, BackupError> {
         let folder = folder(roots, root);
         make_private_folder(&folder).map_err(BackupError::io("make the folder", &folder))?;
         let engine = engine.capabilities().engine.to_owned();
@@ -92,7 +92,7 @@ impl Passing {
     }
 
     /// Removes all that is there.
-    pub(super) fn end(self, engine: &dyn Engine) -> Result<(), BackupError> {
+    pub(crate) fn end(self, engine: &dyn Engine) -> Result<(), BackupError> {
         for volume in &self.note.copies {
             engine.remove_volume(volume)?;
         }

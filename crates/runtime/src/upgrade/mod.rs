@@ -11,6 +11,7 @@ mod migrate;
 mod migrations;
 mod plan;
 mod recover;
+mod rehearsal;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub(crate) use plan::shown;
 pub use plan::{Refused, Target, rollback, upgrade};
 pub(crate) use plan::{is_there, part};
 pub use recover::{Recovered, recover};
+pub use rehearsal::{Rehearsable, Rehearsal, Rehearsed};
 
 /// How long what comes with a change may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,16 @@ pub enum UpgradeError {
         /// Why it failed.
         why: String,
     },
+    /// The new version was not well on copies of the data, where it was tried first.
+    #[error("{step}: {why}")]
+    Rehearsal {
+        /// The step, as the journal would name it.
+        step: String,
+        /// Why it failed.
+        why: String,
+        /// How long services were stopped while their data was copied.
+        pause: Duration,
+    },
     /// The new generation is in effect, and something of what comes after did not go well.
     #[error("{step}: {why}")]
     Unwell {
@@ -119,6 +131,7 @@ pub enum UpgradeError {
 }
 
 /// Where a change happens, and who hears of it.
+#[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// Where state lies.
     pub roots: &'a Roots,
