@@ -199,6 +199,10 @@ impl From<UpgradeError> for Failure {
             UpgradeError::Dropped { .. } => {
                 Self::new(Exit::Failed, "upgrade-failed", format!("{message}\nNothing was touched."))
             }
+            UpgradeError::Changed { .. } => {
+                Self::new(Exit::State, "changed", format!("{message}\nNothing was touched."))
+                    .hint("run it again; what is in the way by that name is somebody else's")
+            }
             UpgradeError::Rehearsal { pause, .. } => {
                 let pause = match pause.is_zero() {
                     true => String::new(),

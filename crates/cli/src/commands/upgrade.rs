@@ -273,8 +273,9 @@ pub(super) fn refuse_adopted(
             let message = format!(
                 "{unit} is a container that was adopted, which cannot be set aside\nNothing was done."
             );
+            let insists = if planned.migrations.is_empty() { "" } else { " --no-snapshot" };
             return Err(Failure::new(Exit::Consent, "adopted", message).hint(format!(
-                "with the image that it has, `setpoint up {unit} --recreate` makes one of our own of it; then upgrade"
+                "with the image that it has, `setpoint up {unit} --recreate{insists}` makes one of our own of it; then upgrade"
             )));
         }
     }

@@ -62,8 +62,13 @@ impl Copier<'_> {
                 running.push(unit);
             }
         }
+        let copies: Vec<String> = wanted.iter().map(|copy| copy.to.clone()).collect();
+        if let Some(there) = engine.volume_ids(&copies)?.into_keys().next() {
+            let why = format!("there is a volume {there}, which a copy would be written over");
+            return Err(BackupError::NotHere(why));
+        }
         let stopped: Vec<UnitName> = running.iter().map(|unit| unit.env.name.clone()).collect();
-        passing.about_to(stopped.clone(), wanted.iter().map(|copy| copy.to.clone()).collect())?;
+        passing.about_to(stopped.clone(), copies)?;
         let began = Instant::now();
         let mut held: BTreeMap<&UnitName, Hold> = BTreeMap::new();
         let copied = (|| {
@@ -77,9 +82,9 @@ impl Copier<'_> {
             }
             failpoints::at("backup.stopped");
             for copy in wanted {
-                let unit = self.with_instance(copy)?;
+                let Some(unit) = copy.units.first() else { continue };
                 self.told("copy", &copy.held, || {
-                    Ok(engine.copy_volume(&unit.id, &copy.held, &copy.to, cancel)?)
+                    Ok(engine.copy_volume(&unit.id, &unit.base()?, &copy.held, &copy.to, cancel)?)
                 })?;
             }
             failpoints::at("backup.copied");
@@ -101,20 +106,6 @@ impl Copier<'_> {
             Err(_) if cancel.asked() && resumed.is_ok() => Err(BackupError::Cancelled),
             copied => resumed.and(copied).map(|()| Copied { pause, stopped }),
         }
-    }
-
-    /// A unit that has the volume and is on the engine.
-    fn with_instance<'v>(&self, copy: &'v Wanted<'_>) -> Result<&'v Unit<'v>, BackupError> {
-        for unit in &copy.units {
-            if self.place.engine.observe(&unit.id)? != Seen::Absent {
-                return Ok(unit);
-            }
-        }
-        let name = copy.units.first().map(|unit| unit.env.name.to_string()).unwrap_or_default();
-        Err(BackupError::NotHere(format!(
-            "{} is there, and no service that has it: `setpoint up {name}` makes one",
-            copy.held
-        )))
     }
 
     fn lock(&self, name: &UnitName) -> Result<UnitLock, BackupError> {

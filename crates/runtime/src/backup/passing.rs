@@ -91,12 +91,12 @@ impl Passing {
         Ok(parts)
     }
 
-    /// Removes all that is there.
-    pub(crate) fn end(self, engine: &dyn Engine) -> Result<(), BackupError> {
-        for volume in &self.note.copies {
-            engine.remove_volume(volume)?;
+    /// Removes all that is there. What could not be started again stays noted for whoever comes next.
+    pub(crate) fn end(mut self, engine: &dyn Engine) -> Result<(), BackupError> {
+        for volume in std::mem::take(&mut self.note.copies) {
+            engine.remove_volume(&volume)?;
         }
-        remove(&self.folder)
+        if self.note.stopped.is_empty() { remove(&self.folder) } else { self.write() }
     }
 }
 
@@ -133,18 +133,19 @@ pub fn tidy(roots: &Roots, variables: &BTreeMap<String, String>, root: &Path) ->
             serde_json::from_slice(&text).map_err(|error| BackupError::io("read", &path)(error.into()))?
         }
     };
-    // A newer version may know more engines.
-    let engine = note.as_ref().and_then(|note| engine::by_name(&note.engine, roots, variables).ok());
-    if let (Some(note), Some(engine)) = (note, engine) {
+    if let Some(note) = note {
+        // A newer version may know more engines: what it left is its own.
+        let Ok(engine) = engine::by_name(&note.engine, roots, variables) else { return Ok(false) };
         for unit in &note.stopped {
             let _lock =
                 UnitLock::acquire(roots, root, unit, "setpoint recover", |_| ControlFlow::Continue(()))?;
             resume(engine.as_ref(), root, unit)?;
         }
+        // Who was tried on copies goes before them.
+        temporary::take_down(roots, engine.as_ref(), &drilled(roots, root))?;
         for volume in &note.copies {
             engine.remove_volume(volume)?;
         }
-        temporary::take_down(roots, engine.as_ref(), &drilled(roots, root))?;
     }
     remove(&folder)?;
     Ok(true)

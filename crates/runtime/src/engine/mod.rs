@@ -561,11 +561,18 @@ pub trait Engine: Send + Sync {
     fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
     /// Copies a named volume that nobody writes to into a new one, with all that tells what its data is. `unit` is one
-    /// that has it. What a copy that was killed left is written over.
+    /// that has it, where it is there, and `base` is what that is built on, which is prepared. What a copy that was killed left is written over.
     ///
     /// # Errors
     /// If it is not there, cannot be read, or the disk is full; then the new one is not whole.
-    fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError>;
+    fn copy_volume(
+        &self,
+        unit: &UnitId,
+        base: &BaseSource,
+        from: &str,
+        to: &str,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError>;
 
     /// The files of a named volume that nobody writes to, as an archive: a tar whose names begin with `./`, with owners,
     /// rights, times and links, the same bytes for the same files. `unit` is one that has the volume, or had; `base` is

@@ -25,7 +25,7 @@ use setpoint_model::release::{Step, Upgrade};
 use crate::apply::ApplyError;
 use crate::backup::{BackupError, Opened};
 use crate::cancel::Cancel;
-use crate::engine::{Engine, EngineError, Hold, UnitId};
+use crate::engine::{Engine, EngineError, Hold, Seen, UnitId};
 use crate::events::{Event, Watcher};
 use crate::lock::{LockError, UnitLock};
 use crate::paths::Roots;
@@ -75,6 +75,12 @@ pub enum UpgradeError {
         why: String,
         /// How long nobody could reach what was stopped.
         outage: Duration,
+    },
+    /// Somebody else made or removed something after this was planned.
+    #[error("{what} is not as it was when this was planned")]
+    Changed {
+        /// The unit or the volume.
+        what: String,
     },
     /// A step failed before anything was touched.
     #[error("{step}: {why}")]
@@ -198,6 +204,7 @@ pub fn run(
     let txid = TxId::new(random::hex());
     let mut change = Change::new(place, store, root, txid, upgrade, patience)?;
     change.declared = declared;
+    change.check_unchanged()?;
     let (txid, what) = (change.txid.clone(), change.upgrade.clone());
     change.store.write(|writer| writer.begin_upgrade(&txid, root, &what, who, Timestamp::now()))?;
     for step in change.upgrade.steps() {
@@ -258,6 +265,22 @@ impl<'a> Change<'a> {
             outage: Duration::ZERO,
             _locks: locks,
         })
+    }
+
+    /// Whether all is as it was when this was planned, now that nobody else can change it.
+    fn check_unchanged(&self) -> Result<(), UpgradeError> {
+        let engine = self.place.engine;
+        for part in &self.upgrade.parts {
+            if (engine.observe(&self.id(&part.unit))? != Seen::Absent) != part.is_there {
+                return Err(UpgradeError::Changed { what: part.unit.to_string() });
+            }
+        }
+        let new = self.upgrade.copies.iter().map(|copy| &copy.to).chain(&self.upgrade.makes);
+        let there = engine.volume_ids(&new.cloned().collect::<Vec<_>>())?;
+        match there.into_keys().next() {
+            Some(volume) => Err(UpgradeError::Changed { what: format!("the volume {volume}") }),
+            None => Ok(()),
+        }
     }
 
     fn id(&self, unit: &UnitName) -> UnitId {
