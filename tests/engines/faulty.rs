@@ -108,8 +108,15 @@ impl Engine for Faulty {
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         self.again(|| self.inner.volume_ids(names))
     }
-    fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
-        self.maybe(|| self.again(|| self.inner.copy_volume(unit, from, to, cancel)))
+    fn copy_volume(
+        &self,
+        unit: &UnitId,
+        base: &BaseSource,
+        from: &str,
+        to: &str,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.copy_volume(unit, base, from, to, cancel)))
     }
     // What is read is read once.
     fn read_volume(

@@ -47,6 +47,7 @@ mod place;
 #[path = "../../crates/runtime/tests/image_support/registry.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod registry;
+mod rehearsals;
 mod releases;
 mod replacements;
 mod rootless;
@@ -130,6 +131,7 @@ fn main() -> ExitCode {
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 upgrades::ON_THE_EMBEDDED_ENGINE,
                 migrations::ON_THE_EMBEDDED_ENGINE,
+                rehearsals::ON_THE_EMBEDDED_ENGINE,
                 backups::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,
                 api_daemon::ON_THE_EMBEDDED_ENGINE,
@@ -161,6 +163,7 @@ fn main() -> ExitCode {
                     doctor::ON_DOCKER,
                     upgrades::ON_DOCKER,
                     migrations::ON_DOCKER,
+                    rehearsals::ON_DOCKER,
                     backups::ON_DOCKER,
                     step_services::ON_DOCKER,
                     adoption::ON_DOCKER,

@@ -228,10 +228,11 @@ fn shared(place: &Place) {
     let head = "# setpoint: idempotent = true\n# setpoint: stage = \"post\"\n";
     add(&project, "2.0.0/1-wide.sh", &format!("{head}echo wide >> /data/log\nexit 1\n"));
     upgrades::upgrade(&project).exits(1).says("exit 1");
+    upgrades::upgrade(&project).exits(1).says("exit 1");
+    // What failed may be mended.
     add(&project, "2.0.0/1-wide.sh", &format!("{head}echo wide >> /data/log\n"));
-    // What was begun has another text by now.
+    upgrades::upgrade(&project).exits(0);
+    assert_eq!(log(&project), "one wide wide wide");
+    add(&project, "2.0.0/1-wide.sh", &format!("{head}echo wider >> /data/log\n"));
     upgrades::upgrade(&project).exits(4).says("was changed after it was applied");
-    add(&project, "2.0.0/1-wide.sh", &format!("{head}echo wide >> /data/log\nexit 1\n"));
-    upgrades::upgrade(&project).exits(1);
-    assert_eq!(log(&project), "one wide wide");
 }

@@ -378,7 +378,7 @@ pub fn in_networks_of_its_own(_: &Place) {
     // Somebody else has the port.
     project.run(&["up", "web"]).exits(7).says(&format!("127.0.0.1:{port}/tcp is in use by engines"));
     drop(held);
-    project.up().says("web healthy");
+    project.up();
     until("the page is there", || page_at(port).as_deref() == Some("hello"));
     let from = |unit: &str, at: &str| {
         project

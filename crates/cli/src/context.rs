@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use setpoint_model::manifest::{Alerts, Base, EngineKind, Env, Release};
 use setpoint_model::reconcile::Alarm;
@@ -26,6 +27,9 @@ use crate::output::Output;
 
 /// How often somebody is told of an upgrade who does not take it, while a person waits.
 const TOLD: u32 = 3;
+
+/// How long is waited before another look at an upgrade that nobody works on, or somebody again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -139,9 +143,21 @@ impl Context {
         watcher: &dyn Watcher,
     ) -> Result<UnitLock, Failure> {
         let (project, name, what) = (unit.project, &unit.env.name, format!("setpoint {what}"));
-        self.settle(store, &project.root, watcher)?;
-        let lock = UnitLock::acquire(&self.roots, &project.root, name, &what, self.waits(watcher))
-            .map_err(|error| self.not_locked(&error))?;
+        let lock = loop {
+            self.settle(store, &project.root, watcher)?;
+            let lock = UnitLock::acquire(&self.roots, &project.root, name, &what, self.waits(watcher))
+                .map_err(|error| self.not_locked(&error))?;
+            // Whoever had it may have died with it in the middle of an upgrade.
+            let open = store.open_upgrade(&project.root)?;
+            if open.is_none_or(|row| row.upgrade.part(name).is_none()) {
+                break lock;
+            }
+            drop(lock);
+            std::thread::sleep(AGAIN);
+            if self.cancel.asked() {
+                return Err(Failure::new(Exit::Interrupted, "lock", "stopped"));
+            }
+        };
         if upgrade::active(&self.roots, &project.root)?.generation != project.active.generation {
             let message = format!("another version of {name} came into effect while this waited for it");
             return Err(Failure::new(Exit::State, "lock", message).hint("run it again"));

@@ -199,6 +199,20 @@ impl From<UpgradeError> for Failure {
             UpgradeError::Dropped { .. } => {
                 Self::new(Exit::Failed, "upgrade-failed", format!("{message}\nNothing was touched."))
             }
+            UpgradeError::Changed { .. } => {
+                Self::new(Exit::State, "changed", format!("{message}\nNothing was touched."))
+                    .hint("run it again; what is in the way by that name is somebody else's")
+            }
+            UpgradeError::Rehearsal { pause, .. } => {
+                let pause = match pause.is_zero() {
+                    true => String::new(),
+                    false => format!(", but for {} in which data was copied", span(pause)),
+                };
+                let message = format!("{message}\nIt was only tried: what runs was not touched{pause}.");
+                Self::new(Exit::Failed, "rehearsal", message).hint(
+                    "mend it; or `--no-rehearse`, if it is only not well where it reaches nobody: it goes back by itself, too",
+                )
+            }
             UpgradeError::RolledBack { outage, .. } => {
                 let message = format!(
                     "{message}\nRolled back: what ran before runs again, with its own data. Outage {}.",

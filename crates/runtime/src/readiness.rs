@@ -25,9 +25,7 @@ pub fn until(
         let progress = engine.progress(unit)?;
         match come_to(condition, &progress) {
             // Whoever keeps it running has ended it since it was looked at last: why, its check has said.
-            Some(Err(_))
-                if condition == Condition::Healthy && is_gone(&progress) && before.said.is_some() =>
-            {
+            Some(Err(_)) if condition == Condition::Healthy && !progress.running && before.said.is_some() => {
                 return Ok(Some(Err(fails(&before))));
             }
             Some(answer) => return Ok(Some(answer)),
@@ -80,11 +78,6 @@ pub fn completed(progress: &Progress) -> Option<Result<(), String>> {
         None if !progress.running => Some(Err(ended(progress))),
         None => None,
     }
-}
-
-/// Whether it does not run, and nobody saw how it ended.
-fn is_gone(progress: &Progress) -> bool {
-    !progress.running && progress.ended.is_none()
 }
 
 fn fails(progress: &Progress) -> String {

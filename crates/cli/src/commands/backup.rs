@@ -91,14 +91,12 @@ impl Backup {
         let began = Instant::now();
         let address = self.to.as_ref().or(self.from.as_ref()).map(String::as_str).unwrap_or_default();
         let address = Address::parse(address, &context.folder)?;
-        let mut project = context.project()?;
+        let root = Project::find(&context.folder)?;
         let list = LiveList::new(context.output);
         let mut store = context.store()?;
-        let _lock = context.project_lock(&project.root, "backup", &list)?;
-        if context.recover(&mut store, &project.root, &list)?.is_some() {
-            // Another version may be in effect now.
-            project = context.project()?;
-        }
+        let _lock = context.project_lock(&root, "backup", &list)?;
+        context.recover(&mut store, &root, &list)?;
+        let project = context.project()?;
         let of = self.unit.as_deref().map(|name| service(&project, name)).transpose()?;
         let engine = context.engine(project.manifest.engine);
         let units = looked_at(context, engine.as_ref(), &project, &store)?;

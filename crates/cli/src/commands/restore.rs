@@ -73,13 +73,11 @@ impl Restore {
             show(context, &address, &found);
             return Ok(SUCCESS);
         }
-        let mut project = context.project()?;
+        let root = Project::find(&context.folder)?;
         let mut store = context.store()?;
-        let _lock = context.project_lock(&project.root, "restore", &list)?;
-        if context.recover(&mut store, &project.root, &list)?.is_some() {
-            // Another version may be in effect now.
-            project = context.project()?;
-        }
+        let _lock = context.project_lock(&root, "restore", &list)?;
+        context.recover(&mut store, &root, &list)?;
+        let project = context.project()?;
         let unit = self.unit.as_deref().map(|name| service(&project, name)).transpose()?;
         let own = project.manifest.project.name.to_string();
         let parts_at = fetched(&context.roots, &project.root);

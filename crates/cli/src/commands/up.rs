@@ -167,7 +167,8 @@ impl Up {
     /// Notes which version runs, of a project that is made of its own folder, once all of it does.
     fn note_version(&self, context: &Context, project: &Project) -> Result<(), Failure> {
         let version = &project.manifest.project.version;
-        let is_all = self.units.is_empty() && project.manifest.project.up.is_none();
+        // What was brought up without what an upgrade does is of no version.
+        let is_all = !self.no_snapshot && self.units.is_empty() && project.manifest.project.up.is_none();
         if project.from.is_some() || *version == project.active.version || !is_all {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
+use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
 use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::engine::{Engine, UnitId};
@@ -12,7 +13,9 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::{self, alert};
 use setpoint_runtime::release::{self, Kept, Releases, Wanted};
 use setpoint_runtime::store::Store;
-use setpoint_runtime::upgrade::{self, Changed, Declared, Migrations, Patience, Place, Refused, Target};
+use setpoint_runtime::upgrade::{
+    self, Changed, Declared, Migrations, Patience, Place, Refused, Rehearsal, Target, UpgradeError,
+};
 
 use super::release::registry;
 use super::{SUCCESS, daemon, doctor, migrate, plan, up};
@@ -39,6 +42,12 @@ pub(crate) struct UpgradeCommand {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Try it first on copies of the data, also where services stand still while these are made
+    #[arg(long)]
+    rehearse: bool,
+    /// Do not try it first where nobody would notice
+    #[arg(long, conflicts_with = "rehearse")]
+    no_rehearse: bool,
     /// Have no daemon started that keeps services running
     #[arg(long)]
     no_daemon: bool,
@@ -58,6 +67,16 @@ struct Report<'a> {
     /// What would be done, in words, of a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     words: Option<&'a str>,
+}
+
+/// Whether a version is tried before anything is touched.
+enum Rehearsed {
+    /// These start, and these stand still while their data is copied.
+    First { starts: Vec<String>, stops: Vec<String> },
+    /// These would have to stand still, which has to be asked for.
+    Asks { stops: Vec<String> },
+    /// It is not, for this reason, if it is not only unasked for.
+    Not { why: Option<String> },
 }
 
 /// What an upgrade came to.
@@ -87,12 +106,41 @@ impl UpgradeCommand {
 
     /// Makes a project that has migrations, and nothing else yet.
     pub(super) fn first(context: &Context, no_daemon: bool) -> Result<(), Failure> {
-        let command = Self { version: None, to_latest: false, dry_run: false, no_daemon };
+        let command = Self {
+            version: None,
+            to_latest: false,
+            dry_run: false,
+            rehearse: false,
+            no_rehearse: true,
+            no_daemon,
+        };
         let (project, end) = command.bring_about(context)?;
         if let End::Done(planned, changed) = end {
             context.output.note(ended(&project, &planned, changed));
         }
         Ok(())
+    }
+
+    /// Whether the version is tried first: where nobody notices, and where it is asked for.
+    fn rehearsed(&self, rehearsal: &Rehearsal<'_>) -> Result<Rehearsed, Failure> {
+        let replaces = rehearsal.planned.parts.iter().any(|part| part.is_there && part.stays);
+        if self.no_rehearse || !replaces {
+            return Ok(Rehearsed::Not { why: None });
+        }
+        let names = |units: Vec<UnitName>| units.iter().map(ToString::to_string).collect::<Vec<_>>();
+        Ok(match rehearsal.plan()? {
+            Ok(plan) if plan.stops.is_empty() || self.rehearse => {
+                Rehearsed::First { starts: names(plan.starts), stops: names(plan.stops) }
+            }
+            Ok(plan) => Rehearsed::Asks { stops: names(plan.stops) },
+            Err(why) if self.rehearse => {
+                let what = format!("it cannot be tried first: {why}\nNothing was done.");
+                return Err(Failure::new(Exit::Usage, "no-rehearsal", what).hint(
+                    "without `--rehearse` it is not tried, and goes back by itself if it is not well",
+                ));
+            }
+            Err(why) => Rehearsed::Not { why: Some(why) },
+        })
     }
 
     fn bring_about(&self, context: &Context) -> Result<(Project, End), Failure> {
@@ -147,8 +195,10 @@ impl UpgradeCommand {
         refuse_adopted(engine.as_ref(), &project, &planned)?;
         let (root, state) = (&project.root, Some(&store));
         doctor::refuse(context, Purpose::Upgrade, engine.as_ref(), root, &project, state)?;
+        let rehearsal = Rehearsal { project: &project, units: &units, planned: &planned };
+        let rehearsed = self.rehearsed(&rehearsal)?;
         if self.dry_run {
-            let words = words(&title(&project), &planned, &services);
+            let words = words(&title(&project), &planned, &services, &rehearsed);
             let mut by = "setpoint upgrade".to_owned();
             if let (Some(_), Some(version)) = (&before, &planned.to.version) {
                 by.push_str(&format!(" {version}"));
@@ -156,6 +206,25 @@ impl UpgradeCommand {
             return Ok((project.clone(), End::Planned { planned, words, by }));
         }
         let patience = Patience::of(release);
+        if let Rehearsed::First { .. } = rehearsed {
+            let declared = Declared {
+                project: &project,
+                variables: &context.variables,
+                home: context.home.clone(),
+                backup: None,
+            };
+            let place = Place {
+                roots: &context.roots,
+                engine: engine.as_ref(),
+                watcher: &list,
+                cancel: &context.cancel,
+            };
+            let came = rehearsal.run(&place, &store, &declared, patience)?;
+            if let Some((step, why)) = came.failed {
+                rehearsal.note_failed(&mut store, &who(), (&step, &why))?;
+                return Err(UpgradeError::Rehearsal { step, why, pause: came.pause }.into());
+            }
+        }
         // From here on its data is where the new one has it.
         let project = Project { active: planned.to.clone(), ..project.clone() };
         let home = context.home.clone();
@@ -204,8 +273,9 @@ pub(super) fn refuse_adopted(
             let message = format!(
                 "{unit} is a container that was adopted, which cannot be set aside\nNothing was done."
             );
+            let insists = if planned.migrations.is_empty() { "" } else { " --no-snapshot" };
             return Err(Failure::new(Exit::Consent, "adopted", message).hint(format!(
-                "with the image that it has, `setpoint up {unit} --recreate` makes one of our own of it; then upgrade"
+                "with the image that it has, `setpoint up {unit} --recreate{insists}` makes one of our own of it; then upgrade"
             )));
         }
     }
@@ -343,7 +413,7 @@ fn outage(outage: Duration) -> String {
 }
 
 /// What would be done.
-fn words(title: &str, planned: &Upgrade, services: &[&Env]) -> String {
+fn words(title: &str, planned: &Upgrade, services: &[&Env], rehearsed: &Rehearsed) -> String {
     let lane = match planned.lane {
         Lane::Breaking => "breaking",
         Lane::Compatible => "compatible",
@@ -358,6 +428,23 @@ fn words(title: &str, planned: &Upgrade, services: &[&Env]) -> String {
     let fetched: Vec<_> = fetched.map(|part| part.unit.as_str()).collect();
     if !fetched.is_empty() {
         say("before", format!("make sure that the images of {} are here", fetched.join(", ")));
+    }
+    match rehearsed {
+        Rehearsed::First { starts, stops } => {
+            say("", format!("try {} on copies of the data, where nobody reaches them", starts.join(", ")));
+            if !stops.is_empty() {
+                say("", format!("{} stand still while these are made", stops.join(", ")));
+            }
+        }
+        Rehearsed::Asks { stops } => say(
+            "",
+            format!(
+                "not tried first: {} would stand still while data is copied (`--rehearse`)",
+                stops.join(", ")
+            ),
+        ),
+        Rehearsed::Not { why: Some(why) } => say("", format!("not tried first: {why}")),
+        Rehearsed::Not { why: None } => {}
     }
     let mut head = "outage";
     for copy in &planned.copies {

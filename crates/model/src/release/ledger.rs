@@ -110,7 +110,8 @@ pub fn standing(
         touches.iter().map(|name| (name, data.volumes.get(name).unwrap_or(&none))).collect();
     let row = |of: &Touched| of.applied.iter().find(|was| was.id == migration.id).cloned();
     let rows: Vec<Option<Applied>> = volumes.iter().map(|(_, of)| row(of)).collect();
-    if let Some(was) = rows.iter().flatten().find(|was| was.sha256 != migration.sha256) {
+    let is_other = |was: &&Applied| was.progress != Progress::Begun && was.sha256 != migration.sha256;
+    if let Some(was) = rows.iter().flatten().find(is_other) {
         let (was, is) = (was.sha256.clone(), migration.sha256.clone());
         return Err(MigrationError::Changed { id: id(), was, is });
     }
@@ -161,6 +162,8 @@ pub fn due(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> Result<Vec
     }
     let is_declared = |id: &MigrationId| declared.iter().any(|(migration, _)| migration.id == *id);
     let applied = data.volumes.values().flat_map(|of| &of.applied);
+    // Of what failed nothing is left that another version had to know.
+    let applied = applied.filter(|was| was.progress != Progress::Begun);
     if let Some(unknown) = applied.map(|was| &was.id).find(|id| !is_declared(id)) {
         return Err(MigrationError::Unknown { id: unknown.to_string() });
     }

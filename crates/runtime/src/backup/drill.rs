@@ -84,7 +84,7 @@ impl Drill<'_> {
         parts: &[&Part],
         owner: &Path,
     ) -> Result<(Vec<UnitName>, Vec<(UnitName, String)>), BackupError> {
-        tell(&self.registry, "verify", &opened.listed.name, |_| opened.verify(&self.registry, parts))?;
+        tell(self.registry.watcher, "verify", &opened.listed.name, |_| opened.verify(&self.registry, parts))?;
         let envs = &self.project.manifest.envs;
         let tag = temporary::owner(owner, self.project.manifest.project.name.as_str())
             .map_err(BackupError::io("make the folder", owner))?;
@@ -116,7 +116,7 @@ impl Drill<'_> {
         for env in &all {
             let part = parts.iter().find(|part| part.units.contains(&env.name)).copied();
             self.record_first_boot(opened, env, &ids, owner, &mut store)?;
-            tell(&self.registry, "try", env.name.as_str(), |_| {
+            tell(self.registry.watcher, "try", env.name.as_str(), |_| {
                 self.bring_up(env, owner, &mut store)?;
                 if let Some(part) = part {
                     self.until_well(env, owner)?;
@@ -156,10 +156,10 @@ impl Drill<'_> {
         let declared = Volume { name: name.clone(), ..declared.clone() };
         let base = unit.base()?;
         let new = NewVolume { declared: &declared, owner, id, base: &base };
-        tell(&self.registry, "fill", volume, |_| {
+        tell(self.registry.watcher, "fill", volume, |_| {
             Ok(self.engine.fill_volume(&new, opened.read(part)?, self.registry.cancel)?)
         })?;
-        tell(&self.registry, "compare", volume, |_| {
+        tell(self.registry.watcher, "compare", volume, |_| {
             let none = UnitId::new(owner, &unit.env.name);
             let mut archive = self.engine.read_volume(&none, &base, &name)?;
             let found = tree::look(volume, &mut archive).map_err(|fault| match fault {

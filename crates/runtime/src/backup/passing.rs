@@ -1,4 +1,4 @@
-//! What is there of a backup only while it is made, and of a drill: noted before it is made, so that whoever comes after one
+//! What is there of a backup only while it is made, of a drill and of a rehearsal: noted before it is made, so that whoever comes after one
 //! that was killed puts it in order.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ struct Note {
 }
 
 /// What is there for the time being.
-pub(super) struct Passing {
+pub(crate) struct Passing {
     folder: PathBuf,
     note: Note,
 }
@@ -50,14 +50,14 @@ pub fn fetched(roots: &Roots, root: &Path) -> PathBuf {
     folder(roots, root).join("parts")
 }
 
-/// Whose the units of a drill are.
-pub(super) fn drilled(roots: &Roots, root: &Path) -> PathBuf {
+/// Whose the units of a drill, or of a rehearsal, are.
+pub(crate) fn drilled(roots: &Roots, root: &Path) -> PathBuf {
     folder(roots, root).join("drill")
 }
 
 impl Passing {
     /// Begins, with nothing there. The caller holds the project's lock.
-    pub(super) fn begin(roots: &Roots, root: &Path, engine: &dyn Engine) -> Result<Self, BackupError> {
+    pub(crate) fn begin(roots: &Roots, root: &Path, engine: &dyn Engine) -> Result<Self, BackupError> {
         let folder = folder(roots, root);
         make_private_folder(&folder).map_err(BackupError::io("make the folder", &folder))?;
         let engine = engine.capabilities().engine.to_owned();
@@ -91,12 +91,12 @@ impl Passing {
         Ok(parts)
     }
 
-    /// Removes all that is there.
-    pub(super) fn end(self, engine: &dyn Engine) -> Result<(), BackupError> {
-        for volume in &self.note.copies {
-            engine.remove_volume(volume)?;
+    /// Removes all that is there. What could not be started again stays noted for whoever comes next.
+    pub(crate) fn end(mut self, engine: &dyn Engine) -> Result<(), BackupError> {
+        for volume in std::mem::take(&mut self.note.copies) {
+            engine.remove_volume(&volume)?;
         }
-        remove(&self.folder)
+        if self.note.stopped.is_empty() { remove(&self.folder) } else { self.write() }
     }
 }
 
@@ -133,18 +133,19 @@ pub fn tidy(roots: &Roots, variables: &BTreeMap<String, String>, root: &Path) ->
             serde_json::from_slice(&text).map_err(|error| BackupError::io("read", &path)(error.into()))?
         }
     };
-    // A newer version may know more engines.
-    let engine = note.as_ref().and_then(|note| engine::by_name(&note.engine, roots, variables).ok());
-    if let (Some(note), Some(engine)) = (note, engine) {
+    if let Some(note) = note {
+        // A newer version may know more engines: what it left is its own.
+        let Ok(engine) = engine::by_name(&note.engine, roots, variables) else { return Ok(false) };
         for unit in &note.stopped {
             let _lock =
                 UnitLock::acquire(roots, root, unit, "setpoint recover", |_| ControlFlow::Continue(()))?;
             resume(engine.as_ref(), root, unit)?;
         }
+        // Who was tried on copies goes before them.
+        temporary::take_down(roots, engine.as_ref(), &drilled(roots, root))?;
         for volume in &note.copies {
             engine.remove_volume(volume)?;
         }
-        temporary::take_down(roots, engine.as_ref(), &drilled(roots, root))?;
     }
     remove(&folder)?;
     Ok(true)

@@ -54,6 +54,14 @@ pub fn change(
                         "it has what a command of {name} wrote, and this project has no service of that name with `backup.restore`"
                     )));
                 };
+                let volumes = || unit.env.service.iter().flat_map(|of| &of.volumes);
+                if volumes().all(|volume| volume.external) || volumes().any(|volume| volume.external) {
+                    return Err(BackupError::NotHere(format!(
+                        "{} keeps data in no volume of its own, or in one that is external: nothing would lead back from \
+                         what its command restores",
+                        unit.env.name
+                    )));
+                }
                 loads.push(Load { unit: unit.env.name.clone(), layer: part.layer.clone() });
                 let volumes = unit.env.service.iter().flat_map(|of| &of.volumes);
                 targets.extend(volumes.filter(|volume| !volume.external).map(|declared| Target {

@@ -2,7 +2,6 @@
 //! and their copies are read once they run again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,18 +12,18 @@ use setpoint_model::release::Repository;
 use setpoint_model::release::ledger::{Applied, Progress};
 
 use super::command;
+use super::copies::{Copied, Copier, Wanted};
 use super::document;
 use super::error::BackupError;
 use super::folder::{self, Folder, New};
 use super::part::{self, Written};
-use super::passing::{Passing, resume};
+use super::passing::Passing;
 use super::place::{Address, Listed, Opened, Place, at};
 use crate::artifact::DOCUMENT;
-use crate::engine::{Engine, Hold, Seen};
-use crate::events::Event;
+use crate::engine::{Engine, Seen};
+use crate::events::{Event, Watcher};
 use crate::failpoints;
 use crate::image::sha256_of;
-use crate::lock::UnitLock;
 use crate::observe::{Look, Unit};
 use crate::project::Project;
 use crate::release::Registry;
@@ -170,7 +169,12 @@ impl<'a> Taking<'a> {
             let (units, migrations) = (vec![unit.env.name.clone()], self.migrations(held));
             parts.push(Taken { what: What::Dump, units, migrations, new: New { file, written } });
         }
-        let (pause, stopped) = self.copy(plan, passing)?;
+        let wanted = plan.volumes.iter().map(|volume| Wanted {
+            held: volume.held.clone(),
+            to: copy_of(&volume.held),
+            units: volume.units.clone(),
+        });
+        let Copied { pause, stopped } = self.copier().copy(&wanted.collect::<Vec<_>>(), passing)?;
         failpoints::at("backup.started");
         for volume in &plan.volumes {
             let file = folder::unfinished(&blobs)?;
@@ -200,87 +204,10 @@ impl<'a> Taking<'a> {
         Ok(Made { opened, shared, pause, stopped })
     }
 
-    /// Copies all volumes while nobody writes to them. Gives how long services were stopped for it, and which.
-    fn copy(&self, plan: &Plan<'a>, passing: &mut Passing) -> Result<(Duration, Vec<UnitName>), BackupError> {
-        let (engine, cancel, root) = (self.engine, self.registry.cancel, &self.project.root);
-        let names: BTreeSet<&UnitName> =
-            plan.volumes.iter().flat_map(|volume| &volume.units).map(|unit| &unit.env.name).collect();
-        // In the order of their names, as everybody takes several of them.
-        let locks = names.iter().map(|name| self.lock(name)).collect::<Result<Vec<_>, _>>()?;
-        // Each after what it depends on.
-        let there = |unit: &&Unit<'_>| names.contains(&unit.env.name);
-        let mut running = Vec::new();
-        for unit in self.units.iter().map(|(unit, _)| unit).filter(there) {
-            if let Seen::Running(_) = engine.observe(&unit.id)? {
-                running.push(unit);
-            }
-        }
-        let stopped: Vec<UnitName> = running.iter().map(|unit| unit.env.name.clone()).collect();
-        let copies = plan.volumes.iter().map(|volume| copy_of(&volume.held)).collect();
-        passing.about_to(stopped.clone(), copies)?;
-        let began = Instant::now();
-        let mut held: BTreeMap<&UnitName, Hold> = BTreeMap::new();
-        let copied = (|| {
-            for unit in running.iter().rev() {
-                if let Some(hold) = engine.hold(&unit.id)? {
-                    held.insert(&unit.env.name, hold);
-                }
-                self.told("stop", unit.env.name.as_str(), |_| {
-                    Ok(engine.stop(&unit.id, unit.stop_grace(), cancel)?)
-                })?;
-            }
-            failpoints::at("backup.stopped");
-            for volume in &plan.volumes {
-                let unit = self.with_instance(volume)?;
-                self.told("copy", &volume.held, |_| {
-                    Ok(engine.copy_volume(&unit.id, &volume.held, &copy_of(&volume.held), cancel)?)
-                })?;
-            }
-            failpoints::at("backup.copied");
-            Ok(())
-        })();
-        // Whatever came of it, what ran runs again.
-        let mut resumed = Ok(());
-        for name in &stopped {
-            let again = self.told("start", name.as_str(), |_| resume(engine, root, name));
-            held.remove(name);
-            resumed = resumed.and(again);
-        }
-        let pause = if stopped.is_empty() { Duration::ZERO } else { began.elapsed() };
-        drop(locks);
-        if resumed.is_ok() {
-            passing.resumed()?;
-        }
-        match copied {
-            Err(_) if cancel.asked() && resumed.is_ok() => Err(BackupError::Cancelled),
-            copied => resumed.and(copied).map(|()| (pause, stopped)),
-        }
-    }
-
-    /// A unit that has the volume and is on the engine.
-    fn with_instance<'v>(&self, volume: &'v Volume<'a>) -> Result<&'v Unit<'a>, BackupError> {
-        for unit in &volume.units {
-            if self.engine.observe(&unit.id)? != Seen::Absent {
-                return Ok(unit);
-            }
-        }
-        let name = volume.units.first().map(|unit| unit.env.name.to_string()).unwrap_or_default();
-        Err(BackupError::NotHere(format!(
-            "{} is there, and no service that has it: `setpoint up {name}` makes one",
-            volume.held
-        )))
-    }
-
-    fn lock(&self, name: &UnitName) -> Result<UnitLock, BackupError> {
+    fn copier(&self) -> Copier<'_> {
         let Registry { roots, watcher, cancel, .. } = self.registry;
-        let mut told = false;
-        Ok(UnitLock::acquire(roots, &self.project.root, name, "setpoint backup", |holder| {
-            if let (false, Some(holder)) = (told, holder) {
-                told = true;
-                watcher.event(&Event::Waiting { holder: holder.to_string() });
-            }
-            if cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?)
+        let place = crate::upgrade::Place { roots, engine: self.engine, watcher, cancel };
+        Copier { place, root: &self.project.root, units: self.units, what: "setpoint backup" }
     }
 
     fn told<T>(
@@ -289,7 +216,7 @@ impl<'a> Taking<'a> {
         detail: &str,
         act: impl FnOnce(&dyn Fn(u64)) -> Result<T, BackupError>,
     ) -> Result<T, BackupError> {
-        tell(&self.registry, phase, detail, act)
+        tell(self.registry.watcher, phase, detail, act)
     }
 
     /// The migrations that the data of volumes has.
@@ -318,16 +245,16 @@ impl<'a> Taking<'a> {
 
 /// Tells of something that takes its time.
 pub(super) fn tell<T>(
-    registry: &Registry<'_>,
+    watcher: &dyn Watcher,
     phase: &str,
     detail: &str,
     act: impl FnOnce(&dyn Fn(u64)) -> Result<T, BackupError>,
 ) -> Result<T, BackupError> {
     let (phase, detail, began) = (phase.to_owned(), detail.to_owned(), Instant::now());
-    registry.watcher.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
-    let done = act(&|done| registry.watcher.event(&Event::Bytes { done, total: None }));
+    watcher.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
+    let done = act(&|done| watcher.event(&Event::Bytes { done, total: None }));
     let took = began.elapsed();
-    registry.watcher.event(&match &done {
+    watcher.event(&match &done {
         Ok(_) => Event::Done { phase, detail, took },
         Err(error) => Event::Failed { phase, detail, how: error.to_string(), took },
     });

@@ -22,9 +22,10 @@ pub(super) fn begin<'scope>(scope: &'scope Scope<'scope, '_>, shared: &'scope Sh
         let Ok(taken) = taken else { continue };
         scope.spawn(move || {
             let (upgrade, root) = (row.upgrade.clone(), row.project_root.clone());
-            let Some(unit) = upgrade.parts.first().map(|part| part.unit.clone()) else { return };
+            let unit = upgrade.parts.first().map(|part| part.unit.clone());
             let tell = |what| {
-                shared.watcher.deed(&Deed { unit: unit.clone(), project_root: root.clone(), what });
+                let Some(unit) = unit.clone() else { return };
+                shared.watcher.deed(&Deed { unit, project_root: root.clone(), what });
             };
             // Of what is being changed nobody may know afterwards who is told.
             let before = alert::whom(&lock(&shared.store), &root).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
+use setpoint_model::release::ledger::{Due, Progress};
 use setpoint_model::release::{Holds, Kind, Part, Step, Undo};
 
 use super::aside::Aside;
@@ -106,8 +107,9 @@ impl<'a> Change<'a> {
     fn copy(&mut self, volume: &str) -> Result<(), UpgradeError> {
         let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
         let Some(copy) = copy else { return Ok(()) };
+        let Some(unit) = self.declared(&copy.of) else { return Ok(()) };
         let (engine, cancel) = (self.place.engine, self.place.cancel);
-        engine.copy_volume(&self.id(&copy.of), &copy.from, &copy.to, cancel)?;
+        engine.copy_volume(&unit.id, &unit.base()?, &copy.from, &copy.to, cancel)?;
         failpoints::at("copy.copied");
         let of = LedgerOf { project_root: &self.root, engine: engine.capabilities().engine };
         Ok(self.store.write(|writer| writer.copy_ledger(of, &copy.from, &copy.to))?)
@@ -169,7 +171,15 @@ impl<'a> Change<'a> {
     }
 
     /// What the generation is made of is on the disk before the file that says that it is in effect.
+    /// What was applied is noted of volumes, too, that came about only after it.
+    fn note_migrations(&mut self) -> Result<(), UpgradeError> {
+        let planned: Vec<_> = self.upgrade.migrations.clone();
+        let ran = planned.iter().filter(|planned| planned.due != Due::Cover);
+        ran.into_iter().try_for_each(|planned| self.enter(planned, Progress::Done))
+    }
+
     fn commit(&mut self) -> Result<(), UpgradeError> {
+        self.note_migrations()?;
         let state = &self.place.roots.state;
         tree_copy::sync(state)?;
         // An engine of its own may keep volumes on another file system. One that cannot be seen from here is on

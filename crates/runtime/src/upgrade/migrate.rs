@@ -70,7 +70,7 @@ impl Change<'_> {
     }
 
     /// Writes into the ledger how far a migration came.
-    fn enter(&mut self, planned: &Planned, progress: Progress) -> Result<(), UpgradeError> {
+    pub(super) fn enter(&mut self, planned: &Planned, progress: Progress) -> Result<(), UpgradeError> {
         let held: Vec<String> =
             planned.touches.iter().map(|name| self.upgrade.to.volume(name).to_owned()).collect();
         let ids = self.place.engine.volume_ids(&held)?;

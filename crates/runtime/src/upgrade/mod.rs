@@ -11,6 +11,7 @@ mod migrate;
 mod migrations;
 mod plan;
 mod recover;
+mod rehearsal;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use setpoint_model::release::{Step, Upgrade};
 use crate::apply::ApplyError;
 use crate::backup::{BackupError, Opened};
 use crate::cancel::Cancel;
-use crate::engine::{Engine, EngineError, Hold, UnitId};
+use crate::engine::{Engine, EngineError, Hold, Seen, UnitId};
 use crate::events::{Event, Watcher};
 use crate::lock::{LockError, UnitLock};
 use crate::paths::Roots;
@@ -41,6 +42,7 @@ pub(crate) use plan::shown;
 pub use plan::{Refused, Target, rollback, upgrade};
 pub(crate) use plan::{is_there, part};
 pub use recover::{Recovered, recover};
+pub use rehearsal::{Rehearsable, Rehearsal, Rehearsed};
 
 /// How long what comes with a change may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,12 @@ pub enum UpgradeError {
         /// How long nobody could reach what was stopped.
         outage: Duration,
     },
+    /// Somebody else made or removed something after this was planned.
+    #[error("{what} is not as it was when this was planned")]
+    Changed {
+        /// The unit or the volume.
+        what: String,
+    },
     /// A step failed before anything was touched.
     #[error("{step}: {why}")]
     Dropped {
@@ -81,6 +89,16 @@ pub enum UpgradeError {
         step: String,
         /// Why it failed.
         why: String,
+    },
+    /// The new version was not well on copies of the data, where it was tried first.
+    #[error("{step}: {why}")]
+    Rehearsal {
+        /// The step, as the journal would name it.
+        step: String,
+        /// Why it failed.
+        why: String,
+        /// How long services were stopped while their data was copied.
+        pause: Duration,
     },
     /// The new generation is in effect, and something of what comes after did not go well.
     #[error("{step}: {why}")]
@@ -119,6 +137,7 @@ pub enum UpgradeError {
 }
 
 /// Where a change happens, and who hears of it.
+#[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// Where state lies.
     pub roots: &'a Roots,
@@ -185,6 +204,7 @@ pub fn run(
     let txid = TxId::new(random::hex());
     let mut change = Change::new(place, store, root, txid, upgrade, patience)?;
     change.declared = declared;
+    change.check_unchanged()?;
     let (txid, what) = (change.txid.clone(), change.upgrade.clone());
     change.store.write(|writer| writer.begin_upgrade(&txid, root, &what, who, Timestamp::now()))?;
     for step in change.upgrade.steps() {
@@ -245,6 +265,22 @@ impl<'a> Change<'a> {
             outage: Duration::ZERO,
             _locks: locks,
         })
+    }
+
+    /// Whether all is as it was when this was planned, now that nobody else can change it.
+    fn check_unchanged(&self) -> Result<(), UpgradeError> {
+        let engine = self.place.engine;
+        for part in &self.upgrade.parts {
+            if (engine.observe(&self.id(&part.unit))? != Seen::Absent) != part.is_there {
+                return Err(UpgradeError::Changed { what: part.unit.to_string() });
+            }
+        }
+        let new = self.upgrade.copies.iter().map(|copy| &copy.to).chain(&self.upgrade.makes);
+        let there = engine.volume_ids(&new.cloned().collect::<Vec<_>>())?;
+        match there.into_keys().next() {
+            Some(volume) => Err(UpgradeError::Changed { what: format!("the volume {volume}") }),
+            None => Ok(()),
+        }
     }
 
     fn id(&self, unit: &UnitName) -> UnitId {

@@ -34,6 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) fn volume(
     engine: &Docker,
     unit: &UnitId,
+    base: &BaseSource,
     from: &str,
     to: &str,
     cancel: &Cancel,
@@ -41,7 +42,7 @@ pub(super) fn volume(
     let connected = engine.connected()?;
     let found = connected.find(COPYING, connected.api.inspect_volume(from))?;
     let found = found.ok_or_else(|| absent(COPYING, from))?;
-    let image = engine.known(unit)?.image.ok_or_else(|| no_image(COPYING))?;
+    let image = image_of(engine, unit, base, COPYING)?;
     resources::remove_volume(connected, to)?;
     let request = VolumeCreateRequest {
         name: Some(to.to_owned()),
@@ -65,6 +66,19 @@ pub(super) fn volume(
     copied
 }
 
+/// The image of a unit, or of what it is built on where it is not there.
+fn image_of(
+    engine: &Docker,
+    unit: &UnitId,
+    base: &BaseSource,
+    what: &'static str,
+) -> Result<String, EngineError> {
+    match engine.inspect(unit)?.and_then(|found| found.image) {
+        Some(image) => Ok(image),
+        None => Ok(images::found(engine.connected()?, base)?.ok_or_else(|| no_image(what))?),
+    }
+}
+
 /// The files of a volume, as an archive.
 pub(super) fn read(
     engine: &Docker,
@@ -78,11 +92,7 @@ pub(super) fn read(
     if let Some(folder) = at_hand(connected, &found) {
         return Ok(Box::new(piece::written(move |to| tree_tar::write(&folder, to))));
     }
-    let image = engine.inspect(unit)?.and_then(|found| found.image);
-    let image = match image {
-        Some(image) => image,
-        None => images::found(connected, base)?.ok_or_else(|| no_image(READING))?,
-    };
+    let image = image_of(engine, unit, base, READING)?;
     resources::forget_copies(connected, name)?;
     let source = beside(connected, READING, &image, name, true, name)?;
     let (client, name) = (Arc::clone(&engine.client), name.to_owned());

@@ -340,8 +340,15 @@ impl Engine for Docker {
         resources::remove_volume(self.connected()?, name)
     }
 
-    fn copy_volume(&self, unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
-        copies::volume(self, unit, from, to, cancel)
+    fn copy_volume(
+        &self,
+        unit: &UnitId,
+        base: &BaseSource,
+        from: &str,
+        to: &str,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        copies::volume(self, unit, base, from, to, cancel)
     }
 
     fn read_volume(

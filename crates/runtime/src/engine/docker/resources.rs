@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, MountPoint, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{
@@ -181,6 +182,10 @@ pub(super) fn volume_ids(
     Ok(ids)
 }
 
+/// How often a volume is tried to be removed that is still in use, and how long between.
+const LETS_GO: u32 = 10;
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Removes the containers that are there to copy into this volume.
 pub(super) fn forget_copies(connected: &Connected, volume: &str) -> Result<(), EngineError> {
     let what = "end the copying of a volume";
@@ -197,7 +202,14 @@ pub(super) fn forget_copies(connected: &Connected, volume: &str) -> Result<(), E
 /// Removes a volume with all that is in it, also one that somebody died copying into.
 pub(super) fn remove_volume(connected: &Connected, name: &str) -> Result<(), EngineError> {
     forget_copies(connected, name)?;
-    let options = None::<RemoveVolumeOptions>;
-    connected.find("remove a volume", connected.api.remove_volume(name, options))?;
-    Ok(())
+    let mut tries = 0;
+    loop {
+        let options = None::<RemoveVolumeOptions>;
+        match connected.find("remove a volume", connected.api.remove_volume(name, options)) {
+            // It may take the engine a moment to let go of a container that is gone.
+            Err(_) if tries < LETS_GO => std::thread::sleep(LOOK),
+            removed => return Ok(removed.map(drop)?),
+        }
+        tries += 1;
+    }
 }

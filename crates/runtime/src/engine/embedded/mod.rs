@@ -487,7 +487,14 @@ impl Engine for Embedded {
         volumes::remove(self, name)
     }
 
-    fn copy_volume(&self, _unit: &UnitId, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
+    fn copy_volume(
+        &self,
+        _unit: &UnitId,
+        _base: &BaseSource,
+        from: &str,
+        to: &str,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
         volumes::copy(&self.roots.state, from, to, cancel)
     }
 
