@@ -85,7 +85,7 @@ fn service(more: &str) -> String {
 }
 
 /// Puts images `one` and `two` into the project's folder, which say that their data is at `/data`.
-fn images(project: &Project) {
+pub fn images(project: &Project) {
     for name in ["one", "two"] {
         let mut blobs = Blobs::default();
         let root = busybox(name);

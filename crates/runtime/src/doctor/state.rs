@@ -80,7 +80,7 @@ impl Patient<'_> {
     }
 
     /// Whether somebody else changes what is in effect.
-    fn is_changed(&self) -> bool {
+    pub(super) fn is_changed(&self) -> bool {
         let holder = holder_of_project(self.roots, self.root);
         holder.is_some_and(|holder| holder.pid != std::process::id())
     }

@@ -82,7 +82,7 @@ pub fn upgrade(
     target: Target<'_>,
 ) -> Result<Option<Upgrade>, Refused> {
     let generation = from.generation + 1;
-    let migrations = target.migrations.due(from.version.as_deref(), target.lane)?;
+    let migrations = target.migrations.due(target.lane)?;
     let runs = || migrations.iter().filter(|planned| planned.due != Due::Cover);
     let is_touched = |name: &String| runs().any(|planned| planned.touches.contains(name));
     let mut copies: Vec<Copy> = Vec::new();
@@ -141,7 +141,7 @@ pub fn upgrade(
         lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
         engine: engine.to_owned(),
         from: from.clone(),
-        to: Active { generation, version: target.version.map(str::to_owned), release, volumes },
+        to: Active { generation, version: target.version.map(str::to_owned), release, volumes, ..Active::default() },
         parts,
         copies,
         makes,
