@@ -104,5 +104,8 @@ fn what_was_cut_off_on_data_that_is_not_copied_is_told() {
     // The code alone goes back: the version before works on what the later one left, which is what the lane says.
     project.run(&["rollback", "--no-daemon"]).exits(0);
     finds(&project, &[]);
+    remove(&project, "2.0.0/1-wide");
+    finds(&project, &[]);
+    project.run(&["doctor", "--offline"]).exits(0).says("the data has 2.0.0/1-wide");
     project.run(&["down", "--volumes", "--yes"]).exits(0);
 }

@@ -176,10 +176,7 @@ pub fn unfinished<'a>(declared: &'a [(Migration, Vec<String>)], data: &Data<'_>)
 }
 
 /// What is to be done, in order, and what is wrong.
-fn compared(
-    declared: &[(Migration, Vec<String>)],
-    data: &Data<'_>,
-) -> (Vec<Planned>, Vec<MigrationError>) {
+fn compared(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> (Vec<Planned>, Vec<MigrationError>) {
     let mut declared: Vec<&(Migration, Vec<String>)> = declared.iter().collect();
     declared.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
     let same = declared.windows(2).filter(|pair| pair[0].0.id.same_place(&pair[1].0.id));

@@ -1,4 +1,6 @@
-use super::ledger::{Applied, Data, Due, NO_VOLUME, Planned, Progress, Standing, Touched, due, standing, unfinished, wrong};
+use super::ledger::{
+    Applied, Data, Due, NO_VOLUME, Planned, Progress, Standing, Touched, due, standing, unfinished, wrong,
+};
 use super::migration::{Defaults, Migration, MigrationError, MigrationId, Stage};
 use super::upgrade::Lane;
 use super::version::Version;
@@ -154,7 +156,9 @@ fn data_that_no_ledger_tells_of_is_looked_at() {
 fn on_data_that_is_not_copied_only_what_may_be_repeated_runs() {
     let mut declared = ["0.2.0/1-a", "0.1.0/1-x"].map(migration);
     let shared = |progress: &[Applied]| {
-        let volumes = [("data".to_owned(), Touched { is_there: true, applied: progress.to_vec(), version: None })].into();
+        let volumes =
+            [("data".to_owned(), Touched { is_there: true, applied: progress.to_vec(), version: None })]
+                .into();
         Data { volumes, lane: Lane::Compatible, baseline: None }
     };
     let before = applied("0.1.0/1-x", Progress::Done);
@@ -172,7 +176,8 @@ fn on_data_that_is_not_copied_only_what_may_be_repeated_runs() {
     let (mut nowhere, _) = migration("0.2.0/1-a");
     let touches = [NO_VOLUME.to_owned()];
     let mut elsewhere = data(&[]);
-    elsewhere.volumes = [(NO_VOLUME.to_owned(), Touched { is_there: true, applied: vec![before], version: None })].into();
+    elsewhere.volumes =
+        [(NO_VOLUME.to_owned(), Touched { is_there: true, applied: vec![before], version: None })].into();
     let found = standing(&nowhere, &touches, &elsewhere);
     assert!(matches!(found, Err(MigrationError::NotRepeatable { .. })));
     nowhere.idempotent = true;

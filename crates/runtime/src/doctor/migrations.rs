@@ -31,7 +31,9 @@ impl Patient<'_> {
         let shares = self.goes_back_without_data(store);
         let told = |error: &MigrationError| match error {
             MigrationError::Unknown { id } if shares => {
-                let what = format!("the data has {id}, of the version that was gone back from, which leaves it to both");
+                let what = format!(
+                    "the data has {id}, of the version that was gone back from, which leaves it to both"
+                );
                 Finding::info("migrations", what)
             }
             error => mismatch(error),

@@ -67,7 +67,7 @@ pub enum StoreError {
         what: String,
     },
     /// What leads from one schema to another does not fit what is there.
-    #[error("`{}` has schema {found}, and cannot be brought to schema {known}: {source}", path.display())]
+    #[error("`{}` has schema {found}, and cannot be brought to schema {known}: {}", path.display(), reason(source))]
     Unfit {
         /// The database.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The database refused for another reason.
-    #[error("cannot use the state database `{}`: {source}", path.display())]
+    #[error("cannot use the state database `{}`: {}", path.display(), reason(source))]
     Database {
         /// The database.
         path: PathBuf,
@@ -111,6 +111,7 @@ impl StoreError {
                 moved_away(path)
             )),
             Self::Damaged { path, .. } => Some(moved_away(path)),
+            Self::Full { .. } => Some("free some space; nothing was lost".to_owned()),
             Self::ReadOnly { .. } | Self::Denied { .. } => {
                 Some("make it writable for this user, or point SETPOINT_STATE at another folder".to_owned())
             }
@@ -180,6 +181,14 @@ fn moved_away(path: &Path) -> String {
         "move `{path}` away, together with `{path}-wal` and `{path}-shm`; the next `setpoint up` recognises its units by \
          their labels"
     )
+}
+
+/// What the database says, without the statements that it says it of.
+fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn extended(error: &rusqlite::Error) -> i32 {

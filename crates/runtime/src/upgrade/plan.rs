@@ -141,7 +141,13 @@ pub fn upgrade(
         lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
         engine: engine.to_owned(),
         from: from.clone(),
-        to: Active { generation, version: target.version.map(str::to_owned), release, volumes, ..Active::default() },
+        to: Active {
+            generation,
+            version: target.version.map(str::to_owned),
+            release,
+            volumes,
+            ..Active::default()
+        },
         parts,
         copies,
         makes,
