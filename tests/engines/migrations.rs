@@ -61,6 +61,8 @@ fn once_each(place: &Place, kind: Kind) {
     until("it stands on what the first migration made", || log(&project) == "begun one");
     project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do");
     project.run(&["migrate", "plan"]).exits(0).says("No migration is due");
+    // Nothing was there before it.
+    project.run(&["rollback", "--discard-writes"]).exits(5).says("no earlier generation");
 
     // Longer than an argument of a program can be.
     let long = format!(": {}\necho first >> /data/log\n", "x".repeat(200_000));

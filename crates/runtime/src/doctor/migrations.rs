@@ -12,8 +12,7 @@ impl Patient<'_> {
     /// What an upgrade would refuse over by itself, before it plans anything; and what was cut off.
     pub(super) fn migrations(&self) -> Vec<Finding> {
         let (Some(project), Some(store)) = (self.project, self.store) else { return Vec::new() };
-        // While somebody changes what is in effect, the ledger is on its way.
-        if self.is_changed() {
+        if self.is_on_its_way() {
             return Vec::new();
         }
         let all = match Migrations::of(project, &project.active, self.engine, store) {

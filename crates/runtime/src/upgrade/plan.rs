@@ -210,6 +210,15 @@ pub fn rollback(
         generation.generation.to_string() == text
             || generation.version.as_deref() == Some(text.trim_start_matches('v'))
     };
+    // Before what was made first, nothing was there.
+    let is_first = |row: &crate::store::UpgradeRow| {
+        let parts = &row.upgrade.parts;
+        !parts.is_empty() && parts.iter().all(|part| !part.is_there)
+    };
+    let rows: &[_] = match rows.iter().position(is_first) {
+        Some(first) => &rows[..first],
+        None => &rows,
+    };
     let target = match wanted {
         Some(text) => rows.iter().position(|row| names(&row.upgrade.from, text)),
         None => (!rows.is_empty()).then_some(0),
@@ -293,6 +302,18 @@ pub fn rollback(
         loads: Vec::new(),
         keep: rows[0].upgrade.keep,
     }))
+}
+
+/// A change, as people are told: `the upgrade 1.0.0 -> 2.0.0`.
+#[must_use]
+pub fn told(change: &Upgrade) -> String {
+    let (from, to) = (shown(&change.from), shown(&change.to));
+    let kind = match change.kind {
+        Kind::Upgrade => "upgrade",
+        Kind::Rollback => "rollback",
+        Kind::Restore => "restore",
+    };
+    format!("the {kind} {from} -> {to}")
 }
 
 /// A generation, as people are told.
