@@ -8,6 +8,7 @@ mod changes;
 mod concurrency;
 mod crashes;
 mod doctor;
+mod doctor_migrations;
 mod doctor_releases;
 mod examples;
 mod failures;

@@ -49,18 +49,26 @@ pub struct Maker {
 
 impl Maker {
     pub fn new() -> Self {
+        Self::of(MANIFEST, |maker| {
+            maker
+                .project
+                .write("deploy/app.conf.j2", "{{ version }} {{ env.PLACE }} {{ secret.password }}\n")
+                .write("deploy/static/page", "first\n")
+                .write("docs/run.md", "how to run it\n")
+                .write("docs/notes.txt", "nobody needs it\n")
+                .write("uploads/kept", "of the developer\n")
+                .write(".gitignore", "/log\n/uploads\n");
+            maker.image("first");
+        })
+    }
+
+    /// A project with this manifest, which has the registry for `ADDRESS`, and what else is written.
+    pub fn of(manifest: &str, write: impl FnOnce(&Self)) -> Self {
         let registry = Server::with_login();
-        let mut project = Project::new(&MANIFEST.replace("ADDRESS", &registry.address));
+        let mut project = Project::new(&manifest.replace("ADDRESS", &registry.address));
         logged_in(&mut project, USER.1);
-        project
-            .write("deploy/app.conf.j2", "{{ version }} {{ env.PLACE }} {{ secret.password }}\n")
-            .write("deploy/static/page", "first\n")
-            .write("docs/run.md", "how to run it\n")
-            .write("docs/notes.txt", "nobody needs it\n")
-            .write("uploads/kept", "of the developer\n")
-            .write(".gitignore", "/log\n/uploads\n");
         let maker = Self { project, registry };
-        maker.image("first");
+        write(&maker);
         maker.git(&["init", "--quiet"]);
         maker.commit();
         maker

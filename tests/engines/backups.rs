@@ -9,6 +9,7 @@ use crate::daemon::kill_daemon;
 use crate::docker::Scenario;
 use crate::harness::{Outcome, Project, finish, until};
 use crate::maker::logged_in;
+use crate::migrations::{add, pairs, remove, standings};
 use crate::place::{Kind, Place};
 use crate::registry::{Server, USER};
 use crate::stacks;
@@ -26,6 +27,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("a_daemon_starts_what_a_backup_stopped_that_was_killed", resumed_by_a_daemon),
     ("a_backup_that_was_tampered_with_is_refused", tampered),
     ("what_is_no_backup_is_told", told),
+    ("a_backup_knows_which_migrations_its_data_has", migrated),
     ("a_full_disk_leaves_nothing_of_a_backup", full_disk),
 ];
 
@@ -570,6 +572,70 @@ fn told(place: &Place) {
     gone.exits(5).says("has a volume `data`").says("other, own");
     project.declare("volumes = { other = \"/data\" }", "");
     project.run(&["backup", "db", "--to", &to]).exits(5).says("db has no data of its own");
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+}
+
+fn migrated(place: &Place) {
+    let project = named(place, Kind::Embedded, "kept-migrated");
+    let (to, at) = (folder(&project), |name: &str| format!("{}:{name}", folder(&project)));
+    let all = |standing: [&str; 3]| {
+        pairs(&[
+            ("1.0.0/1-begin", standing[0]),
+            ("2.0.0/1-next", standing[1]),
+            ("2.0.0/2-words", standing[2]),
+        ])
+    };
+    let upgraded = || {
+        project.run(&["upgrade", "--no-daemon"]).exits(0).says("is at 2.0.0");
+        assert_eq!(inside(&project, "own", "cat /own/words"), "first moved");
+        assert_eq!(log(&project).split(' ').filter(|word| *word == "next").count(), 1, "{}", log(&project));
+    };
+    project.declare("[service.db]", "[release.migrations]\nin = \"db\"\n[service.db]");
+    add(&project, "1.0.0/1-begin.sh", "echo first-of-all >> /data/log\n");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    inside(&project, "own", "echo first > /own/words");
+    let first = backup(&project, &["--to", &to]);
+
+    add(&project, "2.0.0/1-next.sh", "echo next >> /data/log\n");
+    let post = "# setpoint: in = \"own\"\n# setpoint: stage = \"post\"\necho moved >> /own/words\n";
+    add(&project, "2.0.0/2-words.sh", post);
+    project.declare("version = \"1.0.0\"", "version = \"2.0.0\"");
+    upgraded();
+    assert_eq!(standings(&project), all(["done", "done", "done"]));
+    let second = backup(&project, &["--to", &to]);
+
+    // Data of before: what came since is due, and is carried out once.
+    let planned = project.run(&["restore", "--from", &at(&first), "--dry-run"]);
+    planned.exits(0).says("Due on that data: 2.0.0/1-next, 2.0.0/2-words");
+    let restored = project.run(&["restore", "--from", &at(&first), "--no-daemon"]);
+    restored.exits(0).says("Due on that data: 2.0.0/1-next, 2.0.0/2-words").says("setpoint upgrade");
+    assert!(!log(&project).contains("next"), "{}", log(&project));
+    assert_eq!(standings(&project), all(["covered", "due", "due"]));
+    upgraded();
+    assert_eq!(standings(&project), all(["covered", "done", "done"]));
+
+    // Of this same version: nothing is due, of what a volume has and of what a command wrote.
+    let restored = project.run(&["restore", "--from", &at(&second), "--no-daemon"]);
+    restored.exits(0).says_not("Due on that data");
+    assert_eq!(standings(&project), all(["covered", "covered", "covered"]));
+    assert_eq!(inside(&project, "own", "cat /own/words"), "first moved");
+    project.run(&["upgrade", "--no-daemon"]).exits(0).says("nothing to do");
+
+    // A part of it alone, which is of before.
+    let one = project.run(&["restore", "own", "--from", &at(&first), "--no-daemon"]);
+    one.exits(0).says("Due on that data: 2.0.0/2-words");
+    upgraded();
+    // What one has that this version does not.
+    remove(&project, "2.0.0/1-next.sh");
+    let unknown = project.run(&["restore", "--from", &at(&second), "--no-daemon"]);
+    unknown.exits(4).says("2.0.0/1-next was applied to the data and is not in this version");
+    add(&project, "2.0.0/1-next.sh", "echo next >> /data/log\n");
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+
+    // A machine that has had nothing.
+    project.run(&["restore", "--from", &at(&first), "--no-daemon"]).exits(0).says("setpoint upgrade");
+    assert_eq!(standings(&project), all(["covered", "due", "due"]));
+    upgraded();
     project.run(&["down", "--volumes", "--yes"]).exits(0);
 }
 

@@ -55,6 +55,7 @@ mod rules;
 mod secrets;
 mod services;
 mod stack_example;
+mod stack_release;
 mod stacks;
 mod step_services;
 mod steps;
@@ -142,6 +143,7 @@ fn main() -> ExitCode {
                 &[
                     (FAULTS, faults::of_the_embedded_engine as fn(&Place)),
                     stack_example::ON_THE_EMBEDDED_ENGINE,
+                    stack_release::ON_THE_EMBEDDED_ENGINE,
                     adoption::ON_THE_EMBEDDED_ENGINE,
                     ("a_stack_needs_no_daemon", stacks::on_the_embedded_engine),
                     ("a_stack_has_networks_of_its_own", stacks::in_networks_of_its_own),

@@ -28,13 +28,13 @@ fn project(place: &Place, kind: Kind) -> Project {
     upgrades::declared_only(place, kind)
 }
 
-fn add(project: &Project, name: &str, text: &str) {
+pub fn add(project: &Project, name: &str, text: &str) {
     let path = project.root.join("migrations").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
 }
 
-fn remove(project: &Project, name: &str) {
+pub fn remove(project: &Project, name: &str) {
     fs::remove_file(project.root.join("migrations").join(name)).unwrap();
 }
 
@@ -43,14 +43,14 @@ fn log(project: &Project) -> String {
 }
 
 /// The migrations with their standings, as `migrate status` has them.
-fn standings(project: &Project) -> Vec<(String, String)> {
+pub fn standings(project: &Project) -> Vec<(String, String)> {
     let status = project.run(&["migrate", "status", "--json"]);
     let all = status.exits(0).json()["migrations"].as_array().unwrap().clone();
     let text = |of: &serde_json::Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
     all.iter().map(|of| (text(of, "id"), text(of, "standing"))).collect()
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(id, standing)| ((*id).to_owned(), (*standing).to_owned())).collect()
 }
 
@@ -61,6 +61,8 @@ fn once_each(place: &Place, kind: Kind) {
     until("it stands on what the first migration made", || log(&project) == "begun one");
     project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do");
     project.run(&["migrate", "plan"]).exits(0).says("No migration is due");
+    // Nothing was there before it.
+    project.run(&["rollback", "--discard-writes"]).exits(5).says("no earlier generation");
 
     // Longer than an argument of a program can be.
     let long = format!(": {}\necho first >> /data/log\n", "x".repeat(200_000));

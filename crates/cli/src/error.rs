@@ -164,7 +164,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::new(Exit::State, "state", error.to_string());
         let more = match error {
-            StoreError::Damaged { .. } | StoreError::Newer { .. } => "; docs/runbook.md#state-damaged",
+            StoreError::Damaged { .. } | StoreError::Newer { .. } | StoreError::Unfit { .. } => {
+                "; docs/runbook.md#state-damaged"
+            }
             _ => "",
         };
         match error.hint() {

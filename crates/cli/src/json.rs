@@ -43,6 +43,10 @@ pub(crate) struct Status {
     pub(crate) setpoint: u32,
     pub(crate) project: String,
     pub(crate) version: Option<String>,
+    /// The version in effect, which another one that is declared waits to follow.
+    pub(crate) in_effect: Option<String>,
+    /// A change of versions that is not at its end, in words.
+    pub(crate) change: Option<String>,
     /// `dev` of a project that is made of its own folder, `pinned` of one that comes from a release.
     pub(crate) mode: &'static str,
     /// Where it comes from.

@@ -107,6 +107,12 @@ fn problems(found: &[Problem]) -> String {
 }
 
 impl Project {
+    /// The version that is in effect; that of the manifest, where nothing was brought up yet.
+    #[must_use]
+    pub fn version_in_effect(&self) -> Option<&str> {
+        self.active.version.as_ref().or(self.manifest.project.version.as_ref()).map(String::as_str)
+    }
+
     /// Finds the folder of the project that a folder belongs to. The manifest is not read: what a project has done
     /// can be looked at while it is wrong.
     ///

@@ -1,6 +1,7 @@
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
+use setpoint_model::doctor::Row;
 use setpoint_model::release::ledger::{self, Due, NO_VOLUME, Planned, Progress, Standing};
 use setpoint_model::release::migration::Stage;
 use setpoint_model::release::{Migration, MigrationError};
@@ -65,7 +66,7 @@ impl Migrate {
         let lines = match self.what {
             What::Status => status(&all, &project),
             What::Plan => {
-                let due = all.due(project.active.version.as_deref(), project.manifest.release.lane)?;
+                let due = all.due(project.manifest.release.lane)?;
                 due.iter().map(planned).collect()
             }
         };
@@ -93,10 +94,9 @@ fn status(all: &Migrations, project: &Project) -> Vec<Line> {
         let rows = all.ledger.iter().filter(|row| row.applied.id == migration.id);
         rows.map(|row| row.at).max().map(|at| at.to_string())
     };
+    let data = all.data(project.manifest.release.lane);
     let line = |(migration, touches): &(Migration, Vec<String>)| {
-        let lane = project.manifest.release.lane;
-        let found = all
-            .on(project.active.version.as_deref(), lane, |data| ledger::standing(migration, touches, data));
+        let found = ledger::standing(migration, touches, &data);
         let (standing, why) = match found {
             Ok(Standing::Applied(Progress::Covered)) => ("covered", None),
             Ok(Standing::Applied(_)) => ("done", None),
@@ -178,6 +178,12 @@ pub(super) fn plan_words(planned: &Planned) -> String {
 
 impl From<MigrationError> for Failure {
     fn from(error: MigrationError) -> Self {
-        Self::new(Exit::Manifest, "migrations", error.to_string()).hint(error.hint())
+        let at = error.row();
+        // What is wrong with the files themselves needs no more than their places.
+        let more = match at {
+            Row::Manifest => String::new(),
+            _ => at.runbook().map(|at| format!("; {at}")).unwrap_or_default(),
+        };
+        Self::new(Exit::Manifest, "migrations", error.to_string()).hint(format!("{}{more}", error.hint()))
     }
 }

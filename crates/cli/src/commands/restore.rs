@@ -3,7 +3,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use setpoint_model::backup::{Contents, Part};
 use setpoint_model::names::UnitName;
-use setpoint_model::release::{Holds, Upgrade};
+use setpoint_model::release::ledger::Planned;
+use setpoint_model::release::{Holds, MigrationError, Upgrade};
 use setpoint_runtime::backup::{
     Address, BackupError, Listed, Opened, change, fetched, list as list_all, open, record_first_boots,
 };
@@ -11,6 +12,7 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::upgrade::{Declared, Patience, Place};
 
 use super::backup::{looked_at, part_words, service};
+use super::migrate::migrations;
 use super::release::registry;
 use super::upgrade::{carry_out, done, refuse_adopted, shown, tell, title};
 use super::{SUCCESS, daemon};
@@ -83,16 +85,23 @@ impl Restore {
         let parts_at = fetched(&context.roots, &project.root);
         let opened = open(&registry, &address, self.of.as_deref().unwrap_or(&own), &parts_at)?;
         let contents = &opened.listed.contents;
-        let version = project.active.version.as_ref().or(project.manifest.project.version.as_ref());
-        contents.fits(&own, version.map(String::as_str), self.of.as_deref()).map_err(BackupError::Unfit)?;
+        let version = project.version_in_effect();
+        contents.fits(&own, version, self.of.as_deref()).map_err(BackupError::Unfit)?;
         let parts = contents.chosen(unit.as_ref()).map_err(BackupError::Unfit)?;
         let engine = context.engine(project.manifest.engine);
         let units = looked_at(context, engine.as_ref(), &project, &store)?;
         let release = &project.manifest.release;
         let planned = change(&units, contents, &parts, &project.active, release.keep)?;
         refuse_adopted(engine.as_ref(), &project, &planned)?;
+        let migrations = migrations(context, &project)?.after(&planned);
+        let then = match migrations.due(release.lane) {
+            // The data of a later version, as those say that were carried out on it.
+            Err(unknown @ MigrationError::Unknown { .. }) => return Err(unknown.into()),
+            due => then(due),
+        };
         if self.dry_run {
             context.output.note(words(&project, &opened, &parts, &planned));
+            then.iter().for_each(|then| context.output.note(then));
             context.output.note(format!("Next: setpoint restore{}", self.same(unit.as_ref())));
             tell(context, false, Some(&planned), None, None);
             return Ok(SUCCESS);
@@ -115,6 +124,7 @@ impl Restore {
             "Its data is that of {}; what was there is set aside: setpoint rollback --discard-writes",
             opened.listed.name
         ));
+        then.iter().for_each(|then| context.output.note(then));
         if !self.no_daemon {
             daemon::ensure(context)?;
         }
@@ -126,6 +136,18 @@ impl Restore {
         let unit = unit.map(|unit| format!(" {unit}")).unwrap_or_default();
         let of = self.of.iter().map(|of| format!(" --of {of}")).collect::<String>();
         format!("{unit} --from {}{of}", self.from)
+    }
+}
+
+/// What comes after it, where the data is of a version before the one in effect.
+fn then(due: Result<Vec<Planned>, MigrationError>) -> Option<String> {
+    match due {
+        Ok(due) if due.is_empty() => None,
+        Ok(due) => {
+            let ids: Vec<String> = due.iter().map(|planned| planned.id.to_string()).collect();
+            Some(format!("Due on that data: {}\nAfter that: setpoint upgrade", ids.join(", ")))
+        }
+        Err(error) => Some(format!("On that data: {error}\nAfter that: {}", error.hint())),
     }
 }
 

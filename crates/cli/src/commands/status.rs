@@ -11,11 +11,13 @@ use setpoint_model::plan::Options;
 use setpoint_model::reconcile::{State, StoppedBy, Time};
 use setpoint_model::release::Repository;
 use setpoint_runtime::engine::{Engine, Health, Progress, Seen, UnitId};
+use setpoint_runtime::lock::holder_of_project;
 use setpoint_runtime::observe::Look;
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::{self, control, timestamp};
 use setpoint_runtime::store::{Kept, Operation, OperationOutcome, Store};
 use setpoint_runtime::tracked::{Names, Tracked};
+use setpoint_runtime::upgrade;
 
 use super::SUCCESS;
 use crate::context::Context;
@@ -111,12 +113,25 @@ impl Status {
             tracked: self.tracked.then(|| shown_tracked(tracked)).flatten(),
             project: project.manifest.project.name.to_string(),
             version: project.manifest.project.version.clone(),
+            in_effect: project.active.version.clone(),
+            change: change(context, &store, &project)?,
             mode: if project.from.is_some() { "pinned" } else { "dev" },
             from: project.from.as_ref().map(Repository::address),
             release: project.active.release.clone(),
             root: project.root.display().to_string(),
         })
     }
+}
+
+/// What is not at its end of a change of versions: somebody is at it, or it was cut off.
+fn change(context: &Context, store: &Store, project: &Project) -> Result<Option<String>, Failure> {
+    let Some(open) = store.open_upgrade(&project.root)? else { return Ok(None) };
+    let told = upgrade::told(&open.upgrade);
+    Ok(Some(match holder_of_project(&context.roots, &project.root) {
+        Some(holder) => format!("{told} goes on, by {holder}"),
+        None if open.ended.is_some() => format!("{told} came to neither end (setpoint recover)"),
+        None => format!("{told} was cut off (setpoint recover)"),
+    }))
 }
 
 fn unit_status(
@@ -252,6 +267,7 @@ impl<'a> Surroundings<'a> {
 /// A status in words.
 fn words(status: &json::Status, surroundings: &Surroundings<'_>) -> String {
     let mut lines = vec![header(status, surroundings.home)];
+    lines.extend(status.change.clone());
     let since = |unit: &json::UnitStatus| {
         let since = unit.created_at.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
         since.map_or_else(|| "-".to_owned(), |since| ago(since, surroundings.now))
@@ -271,9 +287,12 @@ fn words(status: &json::Status, surroundings: &Surroundings<'_>) -> String {
 
 /// `shop 0.3.0   ~/shop   embedded   from oci://ghcr.io/acme/shop`
 fn header(status: &json::Status, home: Option<&Path>) -> String {
-    let name = match &status.version {
-        Some(version) => format!("{} {version}", status.project),
-        None => status.project.clone(),
+    let name = match (&status.version, &status.in_effect) {
+        (Some(declared), Some(now)) if declared != now => {
+            format!("{} {now} ({declared} is declared)", status.project)
+        }
+        (Some(version), _) => format!("{} {version}", status.project),
+        (None, _) => status.project.clone(),
     };
     let below_home = home.and_then(|home| Path::new(&status.root).strip_prefix(home).ok());
     let root = match below_home {
@@ -401,6 +420,8 @@ mod tests {
             from: None,
             release: None,
             version: Some("0.3.0".to_owned()),
+            in_effect: Some("0.3.0".to_owned()),
+            change: None,
             root: "/home/a/shop".to_owned(),
             units,
         };

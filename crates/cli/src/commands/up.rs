@@ -182,8 +182,8 @@ impl Up {
         if self.no_snapshot || !upgrade::may_migrate(project) {
             return Ok(false);
         }
-        let (version, lane) = (project.active.version.as_deref(), project.manifest.release.lane);
-        let due = match migrate::migrations(context, project)?.due(version, lane) {
+        let lane = project.manifest.release.lane;
+        let due = match migrate::migrations(context, project)?.due(lane) {
             // The version before works with what a later one left.
             Err(MigrationError::Unknown { .. }) => return Ok(false),
             due => due?,

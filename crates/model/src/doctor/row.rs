@@ -70,6 +70,18 @@ pub enum Row {
     UndeclaredUnit,
     /// Units of several versions.
     MixedVersions,
+    /// Data of a later version.
+    LedgerNewer,
+    /// A migration that was edited after it was applied.
+    MigrationChanged,
+    /// A migration that was cut off, and may not be run again.
+    MigrationHalf,
+    /// A migration that was cut off, and is run again.
+    MigrationUnfinished,
+    /// A migration that was passed over.
+    MigrationGap,
+    /// A migration of which nobody knows whether the data has it.
+    MigrationUnverified,
     /// The manifest says what cannot be.
     Manifest,
     /// The folder is not what is in effect for it.
@@ -138,7 +150,7 @@ const ALL: &[Purpose] = &[Purpose::Init, Purpose::Upgrade, Purpose::Release];
 
 impl Row {
     /// All rows, in the order in which they are told.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 47] = [
         Self::StateDamaged,
         Self::ActiveDamaged,
         Self::ActiveMissing,
@@ -151,6 +163,12 @@ impl Row {
         Self::OrphanUnit,
         Self::UndeclaredUnit,
         Self::MixedVersions,
+        Self::LedgerNewer,
+        Self::MigrationChanged,
+        Self::MigrationHalf,
+        Self::MigrationUnfinished,
+        Self::MigrationGap,
+        Self::MigrationUnverified,
         Self::Manifest,
         Self::TwoModes,
         Self::NoRelease,
@@ -272,6 +290,42 @@ impl Row {
             Self::MixedVersions => {
                 of("mixed-versions", Repairable, NEVER, "units of the project are of several versions")
             }
+            Self::LedgerNewer => of(
+                "ledger-newer",
+                Refuse,
+                UPGRADE,
+                "a migration was applied to the data that is not in this version: the data is of a later one",
+            ),
+            Self::MigrationChanged => of(
+                "migration-changed",
+                Refuse,
+                UPGRADE,
+                "a migration has another text than when it was applied",
+            ),
+            Self::MigrationHalf => of(
+                "migration-half",
+                Refuse,
+                UPGRADE,
+                "a migration was begun on the data and has not ended, and does not say that it may be run again",
+            ),
+            Self::MigrationUnfinished => of(
+                "migration-unfinished",
+                Repairable,
+                NEVER,
+                "a migration was begun on the data and has not ended; the next upgrade runs it again",
+            ),
+            Self::MigrationGap => of(
+                "migration-gap",
+                Refuse,
+                UPGRADE,
+                "a migration was passed over: what comes after it was applied, or other data that it touches has it",
+            ),
+            Self::MigrationUnverified => of(
+                "migration-unverified",
+                Refuse,
+                UPGRADE,
+                "the data was there before its ledger, and nothing tells whether it has a migration",
+            ),
             Self::Manifest => of(
                 "manifest",
                 Refuse,

@@ -18,6 +18,10 @@ pub struct Active {
     /// The data set: volumes as they are declared, each with the one that holds its data.
     #[serde(default)]
     pub volumes: BTreeMap<String, String>,
+    /// Data of a backup that no upgrade has come by since: volumes as they are declared, each with the version that worked
+    /// on it when it was backed up, if that is known. It need not be the one in effect.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restored: BTreeMap<String, Option<String>>,
 }
 
 impl Active {
@@ -25,5 +29,11 @@ impl Active {
     #[must_use]
     pub fn volume<'a>(&'a self, declared: &'a str) -> &'a str {
         self.volumes.get(declared).map_or(declared, String::as_str)
+    }
+
+    /// The version that has worked on the data of a volume until now, if that is known.
+    #[must_use]
+    pub fn version_of(&self, declared: &str) -> Option<&str> {
+        self.restored.get(declared).unwrap_or(&self.version).as_deref()
     }
 }

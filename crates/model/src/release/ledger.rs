@@ -1,6 +1,6 @@
 //! The ledger of migrations: what was applied to which data, and what is due on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub struct Touched {
     pub is_there: bool,
     /// What was applied to its data.
     pub applied: Vec<Applied>,
+    /// The version that has worked on it until now, if that is known.
+    pub version: Option<Version>,
 }
 
 /// The data that migrations run on.
@@ -51,8 +53,6 @@ pub struct Data<'a> {
     pub volumes: BTreeMap<String, Touched>,
     /// Whether it is copied before, which is thrown away if one fails.
     pub lane: Lane,
-    /// The version that has worked on it until now.
-    pub version: Option<&'a Version>,
     /// The version up to which data has them all that no ledger tells of.
     pub baseline: Option<&'a Version>,
 }
@@ -133,10 +133,11 @@ pub fn standing(
     }
     let version = migration.id.version();
     let is_new = || volumes.iter().all(|(_, of)| !of.is_there);
+    let is_earlier = |of: &Touched| !of.is_there || of.version.as_ref().is_some_and(|now| version > now);
     let has_ledger = || volumes.iter().any(|(_, of)| !of.applied.is_empty());
     let due = if data.baseline.is_some_and(|baseline| version <= baseline) {
         Due::Cover
-    } else if is_new() || has_ledger() || data.version.is_some_and(|now| version > now) {
+    } else if has_ledger() || volumes.iter().all(|(_, of)| is_earlier(of)) {
         Due::Run
     } else if migration.check.is_some() {
         Due::Ask
@@ -154,25 +155,49 @@ pub fn standing(
 /// # Errors
 /// Why what was applied and what is declared do not belong together.
 pub fn due(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> Result<Vec<Planned>, MigrationError> {
+    let (planned, wrong) = compared(declared, data);
+    wrong.into_iter().next().map_or(Ok(planned), Err)
+}
+
+/// Everything over which what was applied to some data, and what is declared, do not belong together.
+#[must_use]
+pub fn wrong(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> Vec<MigrationError> {
+    compared(declared, data).1
+}
+
+/// The migrations that were begun on some data, have not ended, and may be run again.
+#[must_use]
+pub fn unfinished<'a>(declared: &'a [(Migration, Vec<String>)], data: &Data<'_>) -> Vec<&'a MigrationId> {
+    let is_begun = |(migration, touches): &&(Migration, Vec<String>)| {
+        let rows = touches.iter().filter_map(|name| data.volumes.get(name)).flat_map(|of| &of.applied);
+        rows.into_iter().any(|was| was.id == migration.id && was.progress == Progress::Begun)
+    };
+    let is_due = |of: &&(Migration, Vec<String>)| standing(&of.0, &of.1, data) == Ok(Standing::Due(Due::Run));
+    declared.iter().filter(is_begun).filter(is_due).map(|(migration, _)| &migration.id).collect()
+}
+
+/// What is to be done, in order, and what is wrong.
+fn compared(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> (Vec<Planned>, Vec<MigrationError>) {
     let mut declared: Vec<&(Migration, Vec<String>)> = declared.iter().collect();
     declared.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
-    if let Some(pair) = declared.windows(2).find(|pair| pair[0].0.id.same_place(&pair[1].0.id)) {
+    let same = declared.windows(2).filter(|pair| pair[0].0.id.same_place(&pair[1].0.id));
+    let same = same.map(|pair| {
         let (one, other) = (pair[0].0.id.to_string(), pair[1].0.id.to_string());
-        return Err(MigrationError::SamePlace { one, other });
-    }
+        MigrationError::SamePlace { one, other }
+    });
+    let mut wrong: Vec<MigrationError> = same.collect();
     let is_declared = |id: &MigrationId| declared.iter().any(|(migration, _)| migration.id == *id);
     let applied = data.volumes.values().flat_map(|of| &of.applied);
     // Of what failed nothing is left that another version had to know.
-    let applied = applied.filter(|was| was.progress != Progress::Begun);
-    if let Some(unknown) = applied.map(|was| &was.id).find(|id| !is_declared(id)) {
-        return Err(MigrationError::Unknown { id: unknown.to_string() });
-    }
+    let applied = applied.filter(|was| was.progress != Progress::Begun).map(|was| &was.id);
+    let unknown: BTreeSet<&MigrationId> = applied.filter(|id| !is_declared(id)).collect();
+    wrong.extend(unknown.into_iter().map(|id| MigrationError::Unknown { id: id.to_string() }));
     let mut last = None;
     let mut planned: Vec<Planned> = Vec::new();
     for (migration, touches) in declared {
-        match standing(migration, touches, data)? {
-            Standing::Applied(_) => last = Some(&migration.id),
-            Standing::Due(due) => planned.push(Planned {
+        match standing(migration, touches, data) {
+            Ok(Standing::Applied(_)) => last = Some(&migration.id),
+            Ok(Standing::Due(due)) => planned.push(Planned {
                 id: migration.id.clone(),
                 sha256: migration.sha256.clone(),
                 unit: migration.r#in.clone(),
@@ -180,12 +205,13 @@ pub fn due(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> Result<Vec
                 due,
                 touches: touches.clone(),
             }),
+            Err(error) => wrong.push(error),
         }
     }
-    match (planned.first(), last) {
-        (Some(first), Some(later)) if *later > first.id => {
-            Err(MigrationError::Gap { id: first.id.to_string(), later: later.to_string() })
-        }
-        _ => Ok(planned),
+    if let (Some(first), Some(later)) = (planned.first(), last)
+        && *later > first.id
+    {
+        wrong.push(MigrationError::Gap { id: first.id.to_string(), later: later.to_string() });
     }
+    (planned, wrong)
 }

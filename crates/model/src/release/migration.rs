@@ -205,9 +205,12 @@ impl MigrationError {
             Self::Unknown { .. } => "use that version; `setpoint rollback` goes back with the data as it was",
             Self::Gap { .. } => "give it a number, or a version, after what was applied",
             Self::Partly { .. } => {
-                "a volume was removed by itself: bring its data back, or remove the others, too"
+                "a volume was removed, or restored, without the others: bring back what belongs to them, or remove those, too"
             }
-            Self::HalfApplied { .. } | Self::NotRepeatable { .. } => {
+            Self::HalfApplied { .. } => {
+                "put back the data of before it: `setpoint restore`, or `setpoint rollback --discard-writes`"
+            }
+            Self::NotRepeatable { .. } => {
                 "`idempotent = true` in its head says that it may; without `lane = \"compatible\"` data is copied"
             }
             Self::Unverified { .. } => {

@@ -1,4 +1,6 @@
-use super::ledger::{Applied, Data, Due, NO_VOLUME, Planned, Progress, Standing, Touched, due, standing};
+use super::ledger::{
+    Applied, Data, Due, NO_VOLUME, Planned, Progress, Standing, Touched, due, standing, unfinished, wrong,
+};
 use super::migration::{Defaults, Migration, MigrationError, MigrationId, Stage};
 use super::upgrade::Lane;
 use super::version::Version;
@@ -26,8 +28,8 @@ fn applied(text: &str, progress: Progress) -> Applied {
 /// Data that is there, with this ledger.
 fn data(done: &[&str]) -> Data<'static> {
     let applied = done.iter().map(|text| applied(text, Progress::Done)).collect();
-    let volumes = [("data".to_owned(), Touched { is_there: true, applied })].into();
-    Data { volumes, lane: Lane::Breaking, version: None, baseline: None }
+    let volumes = [("data".to_owned(), Touched { is_there: true, applied, version: None })].into();
+    Data { volumes, lane: Lane::Breaking, baseline: None }
 }
 
 fn names(planned: &[Planned]) -> Vec<(String, Due)> {
@@ -105,9 +107,12 @@ fn what_was_not_applied_runs_in_order() {
 fn what_does_not_belong_together_is_named() {
     let declared = ["0.1.0/1-a", "0.2.0/1-b"].map(migration);
     let gap = MigrationError::Gap { id: "0.1.0/1-a".to_owned(), later: "0.2.0/1-b".to_owned() };
-    assert_eq!(due(&declared, &data(&["0.2.0/1-b"])), Err(gap));
+    assert_eq!(due(&declared, &data(&["0.2.0/1-b"])), Err(gap.clone()));
     let unknown = MigrationError::Unknown { id: "0.3.0/1-c".to_owned() };
-    assert_eq!(due(&declared, &data(&["0.1.0/1-a", "0.3.0/1-c"])), Err(unknown));
+    assert_eq!(due(&declared, &data(&["0.1.0/1-a", "0.3.0/1-c"])), Err(unknown.clone()));
+    // All of it is told, whatever comes first.
+    let all = wrong(&declared, &data(&["0.2.0/1-b", "0.3.0/1-c"]));
+    assert_eq!(all, [unknown, gap]);
     let mut other = data(&["0.1.0/1-a"]);
     other.volumes.get_mut("data").unwrap().applied[0].sha256 = "other".to_owned();
     let changed = MigrationError::Changed {
@@ -132,10 +137,15 @@ fn data_that_no_ledger_tells_of_is_looked_at() {
         due(declared, data).map(|planned| planned[0].due)
     };
     // What comes after the version that has worked on it cannot have been applied.
-    assert_eq!(due_on(&declared, &Data { version: Some(&old), ..data(&[]) }), Ok(Due::Run));
+    let of = |version: Option<&Version>| {
+        let mut data = data(&[]);
+        data.volumes.get_mut("data").unwrap().version = version.cloned();
+        data
+    };
+    assert_eq!(due_on(&declared, &of(Some(&old))), Ok(Due::Run));
     let unverified = Err(MigrationError::Unverified { id: "0.2.0/1-b".to_owned() });
     for version in [None, Some(&new)] {
-        assert_eq!(due_on(&declared, &Data { version, ..data(&[]) }), unverified);
+        assert_eq!(due_on(&declared, &of(version)), unverified);
     }
     assert_eq!(due_on(&declared, &Data { baseline: Some(&new), ..data(&[]) }), Ok(Due::Cover));
     declared[0].0.check = Some(vec!["true".to_owned()]);
@@ -146,8 +156,10 @@ fn data_that_no_ledger_tells_of_is_looked_at() {
 fn on_data_that_is_not_copied_only_what_may_be_repeated_runs() {
     let mut declared = ["0.2.0/1-a", "0.1.0/1-x"].map(migration);
     let shared = |progress: &[Applied]| {
-        let volumes = [("data".to_owned(), Touched { is_there: true, applied: progress.to_vec() })].into();
-        Data { volumes, lane: Lane::Compatible, version: None, baseline: None }
+        let volumes =
+            [("data".to_owned(), Touched { is_there: true, applied: progress.to_vec(), version: None })]
+                .into();
+        Data { volumes, lane: Lane::Compatible, baseline: None }
     };
     let before = applied("0.1.0/1-x", Progress::Done);
     let begun = [before.clone(), applied("0.2.0/1-a", Progress::Begun)];
@@ -158,11 +170,14 @@ fn on_data_that_is_not_copied_only_what_may_be_repeated_runs() {
     assert!(matches!(due(&declared, &shared(&begun)), Err(MigrationError::HalfApplied { .. })));
     declared[0].0.idempotent = true;
     assert_eq!(due(&declared, &shared(&begun)).unwrap().len(), 1);
+    assert_eq!(unfinished(&declared, &shared(&begun)), [&id("0.2.0/1-a")]);
+    assert_eq!(unfinished(&declared, &shared(std::slice::from_ref(&before))), [] as [&MigrationId; 0]);
     // What touches no volume is on no copy either.
     let (mut nowhere, _) = migration("0.2.0/1-a");
     let touches = [NO_VOLUME.to_owned()];
     let mut elsewhere = data(&[]);
-    elsewhere.volumes = [(NO_VOLUME.to_owned(), Touched { is_there: true, applied: vec![before] })].into();
+    elsewhere.volumes =
+        [(NO_VOLUME.to_owned(), Touched { is_there: true, applied: vec![before], version: None })].into();
     let found = standing(&nowhere, &touches, &elsewhere);
     assert!(matches!(found, Err(MigrationError::NotRepeatable { .. })));
     nowhere.idempotent = true;

@@ -97,13 +97,15 @@ pub fn change(
         .collect();
     let mut volumes = from.volumes.clone();
     volumes.extend(copies.iter().map(|copy| (copy.declared.clone(), copy.to.clone())));
+    let mut restored = from.restored.clone();
+    restored.extend(copies.iter().map(|copy| (copy.declared.clone(), contents.version.clone())));
     let engine = units.first().map(|(unit, _)| unit.engine.capabilities().engine).unwrap_or_default();
     Ok(Upgrade {
         kind: Kind::Restore,
         lane: Lane::Breaking,
         engine: engine.to_owned(),
         from: from.clone(),
-        to: Active { generation, volumes, ..from.clone() },
+        to: Active { generation, volumes, restored, ..from.clone() },
         parts: touched.iter().map(|(unit, look)| upgrade::part(unit, look)).collect(),
         copies,
         loads,

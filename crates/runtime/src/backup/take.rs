@@ -331,7 +331,7 @@ impl<'t> Target<'t> {
         let contents = Contents {
             format: FORMAT,
             project: project.manifest.project.name.to_string(),
-            version: project.manifest.project.version.clone(),
+            version: project.version_in_effect().map(str::to_owned),
             generation: project.active.generation,
             at: format!("{now:.0}"),
             engine: taking.engine.capabilities().engine.to_owned(),

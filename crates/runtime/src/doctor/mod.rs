@@ -7,6 +7,7 @@ mod engine;
 mod files;
 mod images;
 mod machine;
+mod migrations;
 mod ports;
 mod processes;
 mod registries;
@@ -86,6 +87,7 @@ impl Patient<'_> {
         found.extend(self.repository());
         // An engine that does not answer was told already.
         if is_thorough && host.is_some() {
+            found.extend(self.migrations());
             found.extend(self.templates());
             found.extend(self.drift());
         }

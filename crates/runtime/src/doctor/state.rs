@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use setpoint_model::container::MountSource;
 use setpoint_model::doctor::{Clock, Cut, Finding, Row, SeenActive, active, clock, cut, stuck, unfinished};
-use setpoint_model::release::{Active, Kind};
+use setpoint_model::release::Active;
 
 use super::{Patient, processes};
 use crate::engine::HostFacts;
@@ -67,16 +67,17 @@ impl Patient<'_> {
     }
 
     fn cut(&self, row: &UpgradeRow) -> Cut {
-        let (from, to) = (upgrade::shown(&row.upgrade.from), upgrade::shown(&row.upgrade.to));
-        let what = match row.upgrade.kind {
-            Kind::Upgrade => format!("the upgrade {from} -> {to}"),
-            Kind::Rollback => format!("the rollback {from} -> {to}"),
-            Kind::Restore => format!("the restore {from} -> {to}"),
-        };
+        let what = upgrade::told(&row.upgrade);
         let needs_person = matches!(row.ended, Some((UpgradeOutcome::NeedsOperator, _)));
         let why = row.detail.clone().unwrap_or_default();
         let goes_on = self.is_changed();
         Cut { what, needs_person: needs_person.then_some(why), goes_on }
+    }
+
+    /// Whether what is in effect is about to be another: somebody else is at it, or it was cut off, which is told by itself.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        let is_open = |store: &Store| store.open_upgrade(self.root).is_ok_and(|open| open.is_some());
+        self.is_changed() || self.store.is_some_and(is_open)
     }
 
     /// Whether somebody else changes what is in effect.
@@ -108,8 +109,8 @@ impl Patient<'_> {
         };
         let mut there = now.volumes.values().cloned().collect();
         let mut held = BTreeMap::new();
-        // While somebody changes what is in effect, units have what will be.
-        if can_ask && !self.is_changed() {
+        // Until a change is at its end, units may have what will be.
+        if can_ask && !self.is_on_its_way() {
             let names: Vec<String> = now.volumes.values().cloned().collect();
             // An engine that does not answer was told already.
             if let Ok(ids) = self.engine.volume_ids(&names) {
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_that_needs_a_person_is_told() {
-        use setpoint_model::release::{Lane, Upgrade};
+        use setpoint_model::release::{Kind, Lane, Upgrade};
         let upgrade = Upgrade {
             kind: Kind::Upgrade,
             lane: Lane::Breaking,

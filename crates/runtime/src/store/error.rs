@@ -66,8 +66,20 @@ pub enum StoreError {
         /// What was looked for.
         what: String,
     },
+    /// What leads from one schema to another does not fit what is there.
+    #[error("`{}` has schema {found}, and cannot be brought to schema {known}: {}", path.display(), reason(source))]
+    Unfit {
+        /// The database.
+        path: PathBuf,
+        /// The schema that it says it has.
+        found: u32,
+        /// The newest schema that this binary knows.
+        known: u32,
+        /// What the database said.
+        source: rusqlite::Error,
+    },
     /// The system refused.
-    #[error("cannot use `{}`", path.display())]
+    #[error("cannot use `{}`: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -76,7 +88,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The database refused for another reason.
-    #[error("cannot use the state database `{}`", path.display())]
+    #[error("cannot use the state database `{}`: {}", path.display(), reason(source))]
     Database {
         /// The database.
         path: PathBuf,
@@ -94,13 +106,11 @@ impl StoreError {
             Self::Newer { .. } => Some(
                 "run the newer setpoint that made it, or point SETPOINT_STATE at another folder".to_owned(),
             ),
-            Self::Damaged { path, .. } => {
-                let path = path.display();
-                Some(format!(
-                    "move `{path}` away, together with `{path}-wal` and `{path}-shm`; the next `setpoint up` \
-                     recognises its units by their labels"
-                ))
-            }
+            Self::Unfit { path, .. } => Some(format!(
+                "no version that was released has made it so, and nothing was changed; {}",
+                moved_away(path)
+            )),
+            Self::Damaged { path, .. } => Some(moved_away(path)),
             Self::Full { .. } => Some("free some space; nothing was lost".to_owned()),
             Self::ReadOnly { .. } | Self::Denied { .. } => {
                 Some("make it writable for this user, or point SETPOINT_STATE at another folder".to_owned())
@@ -109,7 +119,11 @@ impl StoreError {
                 Some("end the other setpoint processes, the daemon among them, and try again".to_owned())
             }
             Self::Busy { .. } => Some("try again".to_owned()),
-            Self::Exists { .. } | Self::Missing { .. } | Self::Io { .. } | Self::Database { .. } => None,
+            Self::Io { .. } | Self::Database { .. } => Some(
+                "mend what it says, and try again; nothing was lost. `setpoint doctor` looks at the machine and the state"
+                    .to_owned(),
+            ),
+            Self::Exists { .. } | Self::Missing { .. } => None,
         }
     }
 
@@ -157,6 +171,23 @@ impl StoreError {
                 _ => Self::Database { path, source },
             },
         }
+    }
+}
+
+/// How to begin with a new database, and keep the units.
+fn moved_away(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "move `{path}` away, together with `{path}-wal` and `{path}-shm`; the next `setpoint up` recognises its units by \
+         their labels"
+    )
+}
+
+/// What the database says, without the statements that it says it of.
+fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -40,7 +40,15 @@ pub(super) fn to_newest(folder: &Path, migrations: &[&str]) -> Result<(), StoreE
         })?;
         connection.execute("VACUUM INTO ?1", [target]).map_err(|error| StoreError::sql(path, error))?;
     }
-    write_schema(&draft, migrations.get(from..).unwrap_or_default(), newest)?;
+    let written = write_schema(&draft, migrations.get(from..).unwrap_or_default(), newest);
+    written.map_err(|error| match (error, &old) {
+        // The draft is of no use to anybody; what counts is the database that it was made of.
+        (StoreError::Database { source, .. }, Some((_, path))) => {
+            let (found, known) = (number(from), number(newest));
+            StoreError::Unfit { path: path.clone(), found, known, source }
+        }
+        (error, _) => error,
+    })?;
     sync(&draft)?;
 
     let name = file_name(newest);
@@ -71,6 +79,10 @@ fn write_schema(draft: &Path, migrations: &[&str], newest: usize) -> Result<(), 
     migrate().map_err(|error| StoreError::sql(draft, error))?;
     drop(connection);
     remove_beside(draft)
+}
+
+fn number(schema: usize) -> u32 {
+    u32::try_from(schema).unwrap_or(u32::MAX)
 }
 
 fn file_name(schema: usize) -> String {

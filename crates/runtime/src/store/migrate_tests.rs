@@ -65,7 +65,15 @@ fn an_older_binary_refuses_a_newer_schema_by_name() {
 fn a_migration_that_fails_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     note(&mut open(folder.path(), V1).unwrap(), "second");
-    assert!(matches!(open(folder.path(), BROKEN), Err(StoreError::Database { .. })));
+    let error = open(folder.path(), BROKEN).unwrap_err();
+    assert!(matches!(error, StoreError::Unfit { found: 1, known: 2, .. }), "{error}");
+    // What, where and why; and what next.
+    let path = folder.path().join("state.v1.db").display().to_string();
+    assert!(
+        error.to_string().contains(&path) && error.to_string().ends_with(": no such table: nowhere"),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains(&path), "{error}");
     assert_eq!(notes(&open(folder.path(), V1).unwrap()), ["first", "second"]);
     assert_eq!(notes(&open(folder.path(), V2).unwrap()), ["first", "second"], "and can be tried again");
 }

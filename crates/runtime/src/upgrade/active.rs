@@ -90,8 +90,8 @@ pub fn note_version(
 /// If it cannot be written.
 pub fn reset(roots: &Roots, project_root: &Path) -> Result<(), ActiveError> {
     let active = read(roots, project_root)?;
-    if active.volumes.is_empty() {
+    if active.volumes.is_empty() && active.restored.is_empty() {
         return Ok(());
     }
-    write(roots, project_root, &Active { volumes: BTreeMap::new(), ..active })
+    write(roots, project_root, &Active { volumes: BTreeMap::new(), restored: BTreeMap::new(), ..active })
 }

@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use setpoint_model::names::UnitName;
-use setpoint_model::release::ledger::{self, Data, NO_VOLUME, Planned, Touched};
+use setpoint_model::release::ledger::{self, Applied, Data, NO_VOLUME, Planned, Progress, Touched};
 use setpoint_model::release::migration::FOLDER;
-use setpoint_model::release::{Active, Lane, Migration, MigrationError, MigrationId, Version};
+use setpoint_model::release::{Active, Lane, Migration, MigrationError, MigrationId, Upgrade, Version};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::{Engine, EngineError};
@@ -61,20 +61,27 @@ impl Migrations {
         store: &Store,
     ) -> Result<Self, MigrationsError> {
         let declared = declared(project)?;
-        if declared.is_empty() {
+        let of = LedgerOf { project_root: &project.root, engine: engine.capabilities().engine };
+        let ledger = store.ledger(of)?;
+        if declared.is_empty() && ledger.is_empty() {
             return Ok(Self::default());
         }
-        let names: BTreeSet<&String> = declared.iter().flat_map(|(_, touches)| touches).collect();
+        // A version that has no migration of a volume may find that an other has.
+        let services = project.manifest.envs.values().filter_map(|env| env.service.as_ref());
+        let volumes = services.flat_map(|of| &of.volumes).map(|volume| &volume.name);
+        let names: BTreeSet<&String> =
+            declared.iter().flat_map(|(_, touches)| touches).chain(volumes).collect();
         let held: Vec<String> = names.iter().map(|name| active.volume(name).to_owned()).collect();
         let ids = engine.volume_ids(&held)?;
-        let of = LedgerOf { project_root: &project.root, engine: engine.capabilities().engine };
         let is_of = |row: &LedgerRow| row.volume == NO_VOLUME || ids.get(&row.volume) == Some(&row.volume_id);
-        let ledger: Vec<LedgerRow> = store.ledger(of)?.into_iter().filter(is_of).collect();
+        let ledger: Vec<LedgerRow> = ledger.into_iter().filter(is_of).collect();
         let touched = |name: &String| {
             let held = active.volume(name);
             let rows = ledger.iter().filter(|row| row.volume == held);
             let is_there = name == NO_VOLUME || ids.contains_key(held);
-            (name.clone(), Touched { is_there, applied: rows.map(|row| row.applied.clone()).collect() })
+            let version = active.version_of(name).and_then(|version| Version::parse(version).ok());
+            let applied = rows.map(|row| row.applied.clone()).collect();
+            (name.clone(), Touched { is_there, applied, version })
         };
         let touched = names.into_iter().map(touched).collect();
         let baseline = project.manifest.release.migrations.baseline.clone();
@@ -82,14 +89,31 @@ impl Migrations {
     }
 
     /// The data as these migrations find it.
-    pub fn on<T>(&self, version: Option<&str>, lane: Option<Lane>, ask: impl FnOnce(&Data<'_>) -> T) -> T {
-        let version = version.and_then(|version| Version::parse(version).ok());
-        ask(&Data {
+    #[must_use]
+    pub fn data(&self, lane: Option<Lane>) -> Data<'_> {
+        Data {
             volumes: self.touched.clone(),
             lane: lane.unwrap_or(Lane::Breaking),
-            version: version.as_ref(),
             baseline: self.baseline.as_ref(),
-        })
+        }
+    }
+
+    /// The same where a change has put data of a backup in the place of what is there.
+    #[must_use]
+    pub fn after(mut self, restored: &Upgrade) -> Self {
+        for copy in &restored.copies {
+            let has = |planned: &&Planned| planned.touches.contains(&copy.declared);
+            let noted = restored.migrations.iter().filter(has).map(|planned| Applied {
+                id: planned.id.clone(),
+                sha256: planned.sha256.clone(),
+                progress: Progress::Covered,
+            });
+            let version = restored.to.version_of(&copy.declared);
+            let version = version.and_then(|version| Version::parse(version).ok());
+            let touched = Touched { is_there: true, applied: noted.collect(), version };
+            self.touched.insert(copy.declared.clone(), touched);
+        }
+        self
     }
 
     /// Whether a volume is there that is declared by this name, as far as one of them touches it.
@@ -97,12 +121,12 @@ impl Migrations {
         self.touched.get(volume).is_some_and(|of| of.is_there)
     }
 
-    /// What is to be done, in order, where a version has worked on the data until now.
+    /// What is to be done, in order.
     ///
     /// # Errors
     /// Why what was applied and what is declared do not belong together.
-    pub fn due(&self, version: Option<&str>, lane: Option<Lane>) -> Result<Vec<Planned>, MigrationError> {
-        self.on(version, lane, |data| ledger::due(&self.declared, data))
+    pub fn due(&self, lane: Option<Lane>) -> Result<Vec<Planned>, MigrationError> {
+        ledger::due(&self.declared, &self.data(lane))
     }
 }
 

@@ -38,8 +38,7 @@ pub use active::{ActiveError, note_version, read as active, reset as forget_data
 pub use aside::remove_all as remove_asides;
 pub(crate) use migrations::declared as declared_migrations;
 pub use migrations::{Migrations, MigrationsError, may_migrate};
-pub(crate) use plan::shown;
-pub use plan::{Refused, Target, rollback, upgrade};
+pub use plan::{Refused, Target, rollback, told, upgrade};
 pub(crate) use plan::{is_there, part};
 pub use recover::{Recovered, recover};
 pub use rehearsal::{Rehearsable, Rehearsal, Rehearsed};

@@ -82,7 +82,7 @@ pub fn upgrade(
     target: Target<'_>,
 ) -> Result<Option<Upgrade>, Refused> {
     let generation = from.generation + 1;
-    let migrations = target.migrations.due(from.version.as_deref(), target.lane)?;
+    let migrations = target.migrations.due(target.lane)?;
     let runs = || migrations.iter().filter(|planned| planned.due != Due::Cover);
     let is_touched = |name: &String| runs().any(|planned| planned.touches.contains(name));
     let mut copies: Vec<Copy> = Vec::new();
@@ -141,7 +141,13 @@ pub fn upgrade(
         lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
         engine: engine.to_owned(),
         from: from.clone(),
-        to: Active { generation, version: target.version.map(str::to_owned), release, volumes },
+        to: Active {
+            generation,
+            version: target.version.map(str::to_owned),
+            release,
+            volumes,
+            ..Active::default()
+        },
         parts,
         copies,
         makes,
@@ -203,6 +209,15 @@ pub fn rollback(
     let names = |generation: &Active, text: &str| {
         generation.generation.to_string() == text
             || generation.version.as_deref() == Some(text.trim_start_matches('v'))
+    };
+    // Before what was made first, nothing was there.
+    let is_first = |row: &crate::store::UpgradeRow| {
+        let parts = &row.upgrade.parts;
+        !parts.is_empty() && parts.iter().all(|part| !part.is_there)
+    };
+    let rows: &[_] = match rows.iter().position(is_first) {
+        Some(first) => &rows[..first],
+        None => &rows,
     };
     let target = match wanted {
         Some(text) => rows.iter().position(|row| names(&row.upgrade.from, text)),
@@ -291,6 +306,18 @@ pub fn rollback(
         loads: Vec::new(),
         keep: rows[0].upgrade.keep,
     }))
+}
+
+/// A change, as people are told: `the upgrade 1.0.0 -> 2.0.0`.
+#[must_use]
+pub fn told(change: &Upgrade) -> String {
+    let (from, to) = (shown(&change.from), shown(&change.to));
+    let kind = match change.kind {
+        Kind::Upgrade => "upgrade",
+        Kind::Rollback => "rollback",
+        Kind::Restore => "restore",
+    };
+    format!("the {kind} {from} -> {to}")
 }
 
 /// A generation, as people are told.
