@@ -56,6 +56,17 @@ enum Found {
     Never,
 }
 
+impl Found {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Before => "before anything stopped",
+            Self::Held => "before the commit",
+            Self::After => "after the commit",
+            Self::Never => "it is good",
+        }
+    }
+}
+
 /// A release, and what is to come of it.
 struct Bad {
     what: &'static str,
@@ -441,7 +452,7 @@ fn a_bad_release_is_refused_or_rolled_back_and_the_version_before_serves() {
         if outcome.code != bad.code || !bad.says.iter().all(|words| said.contains(words)) {
             wrong.push(format!("{what}: {}, {:?}: {outcome}", bad.code, bad.says));
         }
-        let change = last(&machine).filter(|_| last(&machine) != changed_before);
+        let change = last(&machine).filter(|change| Some(change) != changed_before.as_ref());
         let ended = change.as_ref().map_or("not begun", |change| change["outcome"].as_str().unwrap());
         let froze = change.as_ref().is_some_and(|change| has_begun(change, "freeze"));
         let expected = match bad.found {
@@ -467,7 +478,7 @@ fn a_bad_release_is_refused_or_rolled_back_and_the_version_before_serves() {
         machine.run(&["recover"]).exits(0).says("nothing to recover");
         machine.run(&["up", "--no-daemon"]).exits(0).says("web: nothing to do");
         let _ = fs::remove_dir_all(machine.at("config/keys"));
-        writeln!(table, "{what:<46} {ended:<11} {:?}{}", bad.found, outage(&outcome)).unwrap();
+        writeln!(table, "{what:<46} {ended:<11} {}{}", bad.found.words(), outage(&outcome)).unwrap();
     }
     eprintln!("{table}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
