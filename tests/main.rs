@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "nobody depends on a test")]
 
 mod architecture;
+mod bad_releases;
 mod changes;
 mod concurrency;
 mod crashes;

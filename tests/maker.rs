@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Outcome, Project};
@@ -155,6 +156,20 @@ pub fn logged_in(project: &mut Project, password: &str) {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     project.set("SETPOINT_REGISTRY_USER", USER.0);
     project.set("SETPOINT_REGISTRY_PASSWORD_FILE", &file.display().to_string());
+}
+
+/// Makes a key, as people do; gives its private half.
+pub fn key(folder: &Path, name: &str) -> String {
+    let private = folder.join(format!("{name}.key"));
+    let openssl = |words: &[&str]| {
+        let done = Command::new("openssl").args(words).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    };
+    let path = private.display().to_string();
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", &path]);
+    fs::write(folder.join(format!("{name}.pub")), openssl(&["pkey", "-in", &path, "-pubout"])).unwrap();
+    path
 }
 
 /// What a command prints in a service.

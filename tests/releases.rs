@@ -1,10 +1,8 @@
 //! Versions of a project that go through a registry, to machines that have nothing but a token and a file of settings.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-use crate::maker::{Maker, SETTINGS, inside, logged_in, up};
+use crate::maker::{Maker, SETTINGS, inside, key, logged_in, up};
 use crate::registry::USER;
 use crate::support::{Blobs, busybox, gzip};
 
@@ -189,20 +187,6 @@ fn a_release_that_is_not_what_it_was_is_refused() {
     fs::write(&image, good).unwrap();
     up(&machine);
     machine.run(&["down", "--volumes", "--yes"]).exits(0);
-}
-
-/// Makes a key, as people do; gives its private half.
-fn key(folder: &Path, name: &str) -> String {
-    let private = folder.join(format!("{name}.key"));
-    let openssl = |words: &[&str]| {
-        let done = Command::new("openssl").args(words).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        done.stdout
-    };
-    let path = private.display().to_string();
-    openssl(&["genpkey", "-algorithm", "ed25519", "-out", &path]);
-    fs::write(folder.join(format!("{name}.pub")), openssl(&["pkey", "-in", &path, "-pubout"])).unwrap();
-    path
 }
 
 #[test]

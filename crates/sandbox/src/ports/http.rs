@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::route::{Patience, Route, Target, UnderWay, prepare};
+use super::route::{KEEPS, Patience, Route, Target, UnderWay, prepare};
 
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -87,8 +89,9 @@ async fn answer(route: &Route, peer: SocketAddr, mut request: Request<Incoming>)
     let mut next = Request::from_parts(parts.clone(), body.boxed_unsync());
     let mut patience = Patience::new();
     loop {
-        let Some((target, under_way)) = route.pass(patience.until).await else { return unavailable() };
-        next = match exchange(&target, next, repeats, &patience).await {
+        let Some((target, under_way)) = route.pass(&mut patience).await else { return unavailable() };
+        let entered = target.enter(&patience).await;
+        next = match until_kept(exchange(&target, next, repeats, &patience), entered).await {
             Ok(response) => return passed_back(response, upgrade, target, under_way),
             Err(Some(unsent)) => *unsent,
             Err(None) if repeats => Request::from_parts(parts.clone(), nothing()),
@@ -99,6 +102,18 @@ async fn answer(route: &Route, peer: SocketAddr, mut request: Request<Incoming>)
             return says(StatusCode::BAD_GATEWAY, "the service takes no connections");
         }
     }
+}
+
+/// Does something with a place among those who are let in, and gives that up when it is done, or takes long.
+async fn until_kept<T>(done: impl Future<Output = T>, place: Option<OwnedSemaphorePermit>) -> T {
+    let mut done = pin!(done);
+    if let Some(place) = place {
+        if let Ok(done) = timeout(KEEPS, done.as_mut()).await {
+            return done;
+        }
+        drop(place);
+    }
+    done.await
 }
 
 /// Connections that nobody uses at the moment.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::http::Idle;
@@ -22,6 +22,10 @@ const CONNECTS: Duration = Duration::from_secs(10);
 const TRY: Duration = Duration::from_millis(5);
 /// How long what a sandbox said last may be on its way when it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How many of those who waited are let in at once: a server queues only few whom it has not taken, and drops others.
+const AT_ONCE: usize = 4;
+/// How long one of them keeps the next one waiting, if he has not been answered.
+pub(super) const KEEPS: Duration = Duration::from_millis(50);
 
 /// Where what comes to a port is led.
 #[derive(Debug)]
@@ -81,10 +85,11 @@ impl Route {
         self.busy.clone()
     }
 
-    /// Passes, as soon as it leads somewhere; nothing if it does not until then.
-    pub(super) async fn pass(&self, until: Instant) -> Option<(Arc<Target>, UnderWay)> {
+    /// Passes, as soon as it leads somewhere; nothing if it does not as long as he has patience.
+    pub(super) async fn pass(&self, patience: &mut Patience) -> Option<(Arc<Target>, UnderWay)> {
         let mut gate = self.gate.subscribe();
-        let opened = timeout_at(until, gate.wait_for(Option::is_some)).await.ok()?.ok()?;
+        patience.has_waited |= gate.borrow().is_none();
+        let opened = timeout_at(patience.until, gate.wait_for(Option::is_some)).await.ok()?.ok()?;
         // Before anybody else can close it.
         let under_way = self.busy.begin();
         opened.clone().map(|target| (target, under_way))
@@ -102,6 +107,8 @@ pub(super) struct Target {
     has_accepted: AtomicBool,
     /// Held by the one who tries, while it has not.
     first: tokio::sync::Mutex<()>,
+    /// Where those come in who have waited.
+    door: Arc<Semaphore>,
     /// Whether the sandbox has ended.
     gone: watch::Receiver<bool>,
     idle: Mutex<Idle>,
@@ -115,6 +122,7 @@ impl Target {
             listens,
             has_accepted: AtomicBool::new(false),
             first: tokio::sync::Mutex::default(),
+            door: Arc::new(Semaphore::new(AT_ONCE)),
             gone,
             idle: Mutex::default(),
         }
@@ -129,6 +137,18 @@ impl Target {
     pub(super) async fn ended(&self) {
         self.ends().await;
         sleep(LAST_WORDS).await;
+    }
+
+    /// A place among those who are let in at once, for one who has waited; nobody else needs one.
+    pub(super) async fn enter(&self, patience: &Patience) -> Option<OwnedSemaphorePermit> {
+        let has_waited = patience.has_waited || !self.has_accepted.load(Ordering::Relaxed);
+        if !has_waited {
+            return None;
+        }
+        tokio::select! {
+            entered = timeout_at(patience.until, Arc::clone(&self.door).acquire_owned()) => entered.ok()?.ok(),
+            () = self.ends() => None,
+        }
     }
 
     async fn ends(&self) {
@@ -176,12 +196,14 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Patience {
     pub(super) until: Instant,
+    /// Whether it could not be led on at once.
+    has_waited: bool,
     refused: Option<(Arc<Target>, Instant)>,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { until: Instant::now() + PATIENCE, refused: None }
+        Self { until: Instant::now() + PATIENCE, has_waited: false, refused: None }
     }
 
     /// Whether to try again after this target has failed; it may be about to end, or to be replaced.
@@ -192,6 +214,7 @@ impl Patience {
             _ => now,
         };
         self.refused = Some((Arc::clone(failed), since));
+        self.has_waited = true;
         let tries = failed.listens && now < self.until && now.duration_since(since) < SETTLES;
         if tries {
             sleep(TRY).await;

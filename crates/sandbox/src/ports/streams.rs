@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::http;
-use super::route::{Busy, Patience, Route, UnderWay, prepare};
+use super::route::{Busy, KEEPS, Patience, Route, UnderWay, prepare};
 
 /// How long to wait after an error that may go away: all descriptors are in use.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,10 +41,11 @@ pub(super) async fn serve(listener: Arc<TcpListener>, route: Arc<Route>, is_http
 /// Passes on a connection, until both sides have said all.
 async fn relay(outer: TcpStream, route: &Route) {
     let mut patience = Patience::new();
-    let (inner, target, under_way) = loop {
-        let Some((target, under_way)) = route.pass(patience.until).await else { return };
+    let (inner, target, under_way, place) = loop {
+        let Some((target, under_way)) = route.pass(&mut patience).await else { return };
+        let place = target.enter(&patience).await;
         match target.connect(patience.until).await {
-            Ok(inner) => break (inner, target, under_way),
+            Ok(inner) => break (inner, target, under_way, place),
             Err(_) => drop(under_way),
         }
         if !patience.tries_again(&target).await {
@@ -53,7 +55,7 @@ async fn relay(outer: TcpStream, route: &Route) {
     if prepare(&outer).is_err() {
         return;
     }
-    let turn = Turn { busy: route.busy(), under_way: Mutex::new(Some(under_way)) };
+    let turn = Turn { busy: route.busy(), under_way: Mutex::new(Some(under_way)), place: Mutex::new(place) };
     let ((outer_read, outer_write), (inner_read, inner_write)) = (outer.into_split(), inner.into_split());
     let talk = async {
         // When one of them is gone, so is the reason to listen to the other.
@@ -64,6 +66,7 @@ async fn relay(outer: TcpStream, route: &Route) {
     };
     tokio::select! {
         _ = talk => {}
+        () = turn.gives_up_its_place() => {}
         () = target.ended() => {}
     }
 }
@@ -78,12 +81,25 @@ enum Side {
 struct Turn {
     busy: Busy,
     under_way: Mutex<Option<UnderWay>>,
+    /// Among those who are let in, until he is answered, or for a while.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Turn {
     fn begins(&self) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.get_or_insert_with(|| self.busy.begin());
+    }
+
+    fn is_in(&self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Never comes back.
+    async fn gives_up_its_place(&self) {
+        sleep(KEEPS).await;
+        self.is_in();
+        std::future::pending().await
     }
 
     fn is_over(&self) {
@@ -114,7 +130,10 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, side: Side, turn:
         }
         match side {
             Side::Asks => turn.begins(),
-            Side::Answers => has_answered = true,
+            Side::Answers => {
+                has_answered = true;
+                turn.is_in();
+            }
         }
         to.write_all(&buffer[..read]).await?;
     }

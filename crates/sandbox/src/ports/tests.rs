@@ -143,6 +143,43 @@ fn who_comes_before_there_is_anything_waits_for_it() {
     server.join().unwrap();
 }
 
+/// A server that queues hardly anybody whom it has not taken, and takes one after the other.
+fn queues_few() -> SocketAddr {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&listener, &somewhere()).unwrap();
+    listen(&listener, 4).unwrap();
+    let at = SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        for stream in TcpListener::from(listener).incoming() {
+            let stream = stream.unwrap();
+            head(&mut BufReader::new(&stream));
+            std::thread::sleep(Duration::from_millis(1));
+            let _ = write!(&stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        }
+    });
+    at
+}
+
+#[test]
+fn many_who_waited_are_let_in_a_few_at_a_time() {
+    for is_http in [true, false] {
+        let place = Place::new(is_http);
+        let waiting: Vec<TcpStream> = (0..400)
+            .map(|_| {
+                let mut stream = place.connects();
+                stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
+        let _gone = place.leads(queues_few());
+        for stream in waiting {
+            let said = head(&mut BufReader::new(stream));
+            assert!(said.first().is_some_and(|line| line.ends_with("200 OK")), "{is_http}: {said:?}");
+        }
+    }
+}
+
 #[test]
 fn a_connection_ends_when_nobody_listens_any_more() {
     let place = Place::new(false);
