@@ -171,7 +171,7 @@ fn on_data_that_is_not_copied_only_what_may_be_repeated_runs() {
     declared[0].0.idempotent = true;
     assert_eq!(due(&declared, &shared(&begun)).unwrap().len(), 1);
     assert_eq!(unfinished(&declared, &shared(&begun)), [&id("0.2.0/1-a")]);
-    assert_eq!(unfinished(&declared, &shared(&[before.clone()])), [] as [&MigrationId; 0]);
+    assert_eq!(unfinished(&declared, &shared(std::slice::from_ref(&before))), [] as [&MigrationId; 0]);
     // What touches no volume is on no copy either.
     let (mut nowhere, _) = migration("0.2.0/1-a");
     let touches = [NO_VOLUME.to_owned()];
