@@ -563,8 +563,16 @@ fn told(place: &Place) {
         .says("no data of `db`")
         .says("own");
     project.declare("version = \"1.0.0\"", "version = \"2.0.0\"");
+    // What is declared and not in effect has not worked on the data.
+    backup(&project, &["--to", &format!("{to}:declared")]);
+    let listed = project.run(&["restore", "--from", &to, "--list", "--json"]).json();
+    let declared =
+        listed["backups"].as_array().unwrap().iter().find(|one| one["name"] == "declared").unwrap();
+    assert_eq!(declared["version"], "1.0.0");
+    project.run(&["upgrade", "--no-daemon"]).exits(0);
     let later = backup(&project, &["--to", &to]);
     project.declare("version = \"2.0.0\"", "version = \"1.0.0\"");
+    project.run(&["rollback", "--no-daemon"]).exits(0);
     let newer = project.run(&["restore", "--from", &format!("{to}:{later}"), "--no-daemon"]);
     newer.exits(6).says("of version 2.0.0").says("1.0.0 is in effect");
     project.declare("volumes = { data = \"/data\" }", "volumes = { other = \"/data\" }");
