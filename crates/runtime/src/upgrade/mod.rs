@@ -206,15 +206,19 @@ pub fn run(
     change.check_unchanged()?;
     let (txid, what) = (change.txid.clone(), change.upgrade.clone());
     change.store.write(|writer| writer.begin_upgrade(&txid, root, &what, who, Timestamp::now()))?;
+    let (mut unpublished, mut unwell) = (None, None);
     for step in change.upgrade.steps() {
         let is_over = change.is_committed()?;
         let stopped = change.place.cancel.asked() && !is_over;
         let done = if stopped { Err("stopped".to_owned()) } else { change.step(&step)? };
         let Err(why) = done else { continue };
+        let is_publish = matches!(step, Step::Publish(_));
         let step = step.to_string();
         if is_over {
-            change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}")))?;
-            return Err(UpgradeError::Unwell { step, why });
+            // There is no way back: what else is to be done is done.
+            let worst = if is_publish { &mut unpublished } else { &mut unwell };
+            worst.get_or_insert((step, why));
+            continue;
         }
         let outcome = change.go_back()?;
         change.finish(outcome, Some(&format!("{step}: {why}")))?;
@@ -222,6 +226,13 @@ pub fn run(
             UpgradeOutcome::Dropped => UpgradeError::Dropped { step, why },
             _ => UpgradeError::RolledBack { step, why, outage: change.outage },
         });
+    }
+    if let Some((step, why)) = unpublished {
+        return change.give_up(step, why).map(|_| Changed { outage: change.outage, took: began.elapsed() });
+    }
+    if let Some((step, why)) = unwell {
+        change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}")))?;
+        return Err(UpgradeError::Unwell { step, why });
     }
     change.finish(UpgradeOutcome::Committed, None)?;
     Ok(Changed { outage: change.outage, took: began.elapsed() })

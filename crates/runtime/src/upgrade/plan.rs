@@ -249,10 +249,6 @@ pub fn rollback(
             }
         }
     }
-    // Before the first one there was nothing to go back to.
-    if restores.values().all(Option::is_none) && !restores.is_empty() {
-        return Ok(Err(Refused::NoEarlier));
-    }
     let mut parts = Vec::new();
     for unit in order {
         let id = UnitId::new(root, &unit);

@@ -73,7 +73,7 @@ impl Change<'_> {
         }
     }
 
-    fn give_up(&mut self, step: String, why: String) -> Result<UpgradeOutcome, UpgradeError> {
+    pub(super) fn give_up(&mut self, step: String, why: String) -> Result<UpgradeOutcome, UpgradeError> {
         self.finish(UpgradeOutcome::NeedsOperator, Some(&format!("{step}: {why}")))?;
         Err(UpgradeError::NeedsOperator { step, why })
     }
