@@ -167,7 +167,7 @@ fn on_the_page(place: &Place) {
 
     press(&browser, "Roll back...");
     shows("loses what was written");
-    press(&browser, "Go back, and lose these writes");
+    press(&browser, "Go back to 1.0.0, and lose these writes");
     shows("Rollback 2");
     shows("generation 2");
     until("the old data is back", || log(&project).split(' ').all(|word| word == "one"));
