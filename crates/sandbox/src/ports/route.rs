@@ -25,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How many of those who waited are let in at once: a server queues only few whom it has not taken, and drops others.
 const AT_ONCE: usize = 4;
 /// How long one of them keeps the next one waiting, if he has not been answered.
-pub(super) const KEEPS: Duration = Duration::from_millis(50);
+pub(super) const KEEPS: Duration = Duration::from_millis(200);
 
 /// Where what comes to a port is led.
 #[derive(Debug)]
@@ -139,10 +139,11 @@ impl Target {
         sleep(LAST_WORDS).await;
     }
 
-    /// A place among those who are let in at once, for one who has waited; nobody else needs one.
+    /// A place among those who are let in at once, for one who has waited, or comes as they do; nobody else needs one.
     pub(super) async fn enter(&self, patience: &Patience) -> Option<OwnedSemaphorePermit> {
-        let has_waited = patience.has_waited || !self.has_accepted.load(Ordering::Relaxed);
-        if !has_waited {
+        // Some have waited without anybody having seen it yet.
+        let is_new = !self.has_accepted.load(Ordering::Relaxed) || self.since.elapsed() < SETTLES;
+        if !patience.has_waited && !is_new {
             return None;
         }
         tokio::select! {

@@ -165,7 +165,7 @@ fn queues_few() -> SocketAddr {
 fn many_who_waited_are_let_in_a_few_at_a_time() {
     for is_http in [true, false] {
         let place = Place::new(is_http);
-        let waiting: Vec<TcpStream> = (0..400)
+        let waiting: Vec<TcpStream> = (0..200)
             .map(|_| {
                 let mut stream = place.connects();
                 stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
