@@ -63,7 +63,10 @@ fn tried(place: &Place, kind: Kind) {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("1-moves.sh"), "touch /data/moved\n").unwrap();
     upgrade(&project, &["--dry-run"]).exits(0).says("not tried first").says("--rehearse");
-    upgrade(&project, &["--dry-run", "--rehearse"]).exits(0).says("try db, web").says("while these are made");
+    upgrade(&project, &["--dry-run", "--rehearse"])
+        .exits(0)
+        .says("try db on copies")
+        .says("while these are made");
     let failed = upgrade(&project, &["--rehearse"]);
     failed.exits(1).says("verify db: it ended (exit 4)").says("in which data was copied");
     assert_eq!(volumes(place, kind, &project), before);
