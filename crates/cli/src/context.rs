@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use setpoint_model::manifest::{Alerts, Base, EngineKind, Env, Release};
+use setpoint_model::plan::Options;
 use setpoint_model::reconcile::Alarm;
 use setpoint_model::release::Upgrade;
 use setpoint_runtime::backup;
@@ -13,9 +14,9 @@ use setpoint_runtime::cancel::Cancel;
 use setpoint_runtime::compose;
 use setpoint_runtime::devcontainer::{self, Lock, Surroundings};
 use setpoint_runtime::engine::{self, Engine, UnitId};
-use setpoint_runtime::events::{Event, Watcher};
-use setpoint_runtime::lock::{Holder, LockError, ProjectLock, UnitLock};
-use setpoint_runtime::observe::Unit;
+use setpoint_runtime::events::Watcher;
+use setpoint_runtime::lock::{self, LockError, ProjectLock, UnitLock};
+use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::paths::{Roots, Variables};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::alert;
@@ -134,6 +135,19 @@ impl Context {
         }
     }
 
+    /// A unit, and what it has come to.
+    pub(crate) fn look<'a>(
+        &'a self,
+        engine: &'a dyn Engine,
+        project: &'a Project,
+        env: &'a Env,
+        store: &Store,
+    ) -> Result<(Unit<'a>, Look), Failure> {
+        let unit = self.unit(engine, project, env);
+        let look = unit.look(store, &Options::default())?;
+        Ok((unit, look))
+    }
+
     /// Takes a unit for this command alone, waiting for whoever has it and saying for whom.
     pub(crate) fn lock(
         &self,
@@ -145,8 +159,14 @@ impl Context {
         let (project, name, what) = (unit.project, &unit.env.name, format!("setpoint {what}"));
         let lock = loop {
             self.settle(store, &project.root, watcher)?;
-            let lock = UnitLock::acquire(&self.roots, &project.root, name, &what, self.waits(watcher))
-                .map_err(|error| self.not_locked(&error))?;
+            let lock = UnitLock::acquire(
+                &self.roots,
+                &project.root,
+                name,
+                &what,
+                lock::until_stopped(watcher, &self.cancel),
+            )
+            .map_err(|error| self.not_locked(&error))?;
             // Whoever had it may have died with it in the middle of an upgrade.
             let open = store.open_upgrade(&project.root)?;
             if open.is_none_or(|row| row.upgrade.part(name).is_none()) {
@@ -163,18 +183,6 @@ impl Context {
             return Err(Failure::new(Exit::State, "lock", message).hint("run it again"));
         }
         Ok(lock)
-    }
-
-    /// Says once for whom is waited, until the user will not wait any longer.
-    fn waits<'a>(&'a self, watcher: &'a dyn Watcher) -> impl FnMut(Option<&Holder>) -> ControlFlow<()> + 'a {
-        let mut told = false;
-        move |holder| {
-            if let (false, Some(holder)) = (told, holder) {
-                told = true;
-                watcher.event(&Event::Waiting { holder: holder.to_string() });
-            }
-            if self.cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        }
     }
 
     fn not_locked(&self, error: &LockError) -> Failure {
@@ -247,7 +255,7 @@ impl Context {
         watcher: &dyn Watcher,
     ) -> Result<ProjectLock, Failure> {
         let what = format!("setpoint {what}");
-        ProjectLock::acquire(&self.roots, root, &what, self.waits(watcher))
+        ProjectLock::acquire(&self.roots, root, &what, lock::until_stopped(watcher, &self.cancel))
             .map_err(|error| self.not_locked(&error))
     }
 

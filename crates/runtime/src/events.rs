@@ -65,7 +65,7 @@ pub trait Watcher: Sync {
 }
 
 /// Hears nothing.
-pub(crate) struct Deaf;
+pub struct Deaf;
 
 impl Watcher for Deaf {
     fn event(&self, _: &Event) {}

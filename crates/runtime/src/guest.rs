@@ -50,6 +50,12 @@ impl Guest {
         Ok(Self { account, variables, unread, values, inside })
     }
 
+    /// Hides the secrets that he knows.
+    #[must_use]
+    pub fn mask(&self) -> Mask {
+        Mask::new(&self.values)
+    }
+
     /// What runs phases as he would.
     #[must_use]
     pub fn runner<'a>(

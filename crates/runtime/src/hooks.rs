@@ -137,7 +137,7 @@ impl Runner<'_> {
                 };
                 match started {
                     Ok(process) => running.push((part.map(str::to_owned), process)),
-                    Err(error) => return Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
+                    Err(error) => return Err(not_run(error)),
                 }
             }
             log = self.supervise(name.as_str(), log, running, hook.timeout)?;
@@ -166,14 +166,7 @@ impl Runner<'_> {
             Act::Host { .. } => host::spawn(&spec, self.files),
             Act::Run { .. } | Act::Wait { .. } | Act::Owner { .. } => self.engine.exec(self.unit, &spec),
         };
-        match started {
-            Ok(process) => {
-                let phase = first_boot_owner(&step.name).replace(' ', "-");
-                let log = Log::begin(&self.logs, &phase).ok();
-                self.supervise(&phase, log, vec![(None, process)], step.timeout).map(drop)
-            }
-            Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
-        }
+        self.alone(&first_boot_owner(&step.name).replace(' ', "-"), started, step.timeout)
     }
 
     /// Runs a command inside, as the account.
@@ -183,13 +176,7 @@ impl Runner<'_> {
     pub fn inside(&self, phase: &str, argv: Vec<String>, limit: Duration) -> Result<(), Failed> {
         let (env, user) = (self.session.clone(), Some(self.account.name.clone()));
         let spec = ExecSpec { argv, env, cwd: None, user, io: Io::Captured };
-        match self.engine.exec(self.unit, &spec) {
-            Ok(process) => {
-                let log = Log::begin(&self.logs, phase).ok();
-                self.supervise(phase, log, vec![(None, process)], Some(limit)).map(drop)
-            }
-            Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
-        }
+        self.alone(phase, self.engine.exec(self.unit, &spec), Some(limit))
     }
 
     /// Runs a pack as root.
@@ -216,14 +203,7 @@ impl Runner<'_> {
             user: Some("root".to_owned()),
             io: Io::Captured,
         };
-        match self.engine.exec(self.unit, &spec) {
-            Ok(process) => {
-                let phase = format!("pack-{name}");
-                let log = Log::begin(&self.logs, &phase).ok();
-                self.supervise(&phase, log, vec![(None, process)], None).map(drop)
-            }
-            Err(error) => Err(Failed { failure: Failure::Engine(error), tail: Vec::new() }),
-        }
+        self.alone(&format!("pack-{name}"), self.engine.exec(self.unit, &spec), None)
     }
 
     fn spec(&self, name: HookName, one: &Before, command: &Command) -> ExecSpec {
@@ -258,6 +238,18 @@ impl Runner<'_> {
                 }
             }
         }
+    }
+
+    /// Waits for the one process of a phase, in a log of its own.
+    fn alone(
+        &self,
+        phase: &str,
+        started: Result<Box<dyn Process>, EngineError>,
+        limit: Option<Duration>,
+    ) -> Result<(), Failed> {
+        let process = started.map_err(not_run)?;
+        let log = Log::begin(&self.logs, phase).ok();
+        self.supervise(phase, log, vec![(None, process)], limit).map(drop)
     }
 
     /// Waits for processes, and gives back their log for those that follow.
@@ -320,6 +312,10 @@ impl Runner<'_> {
             Some(failure) => Err(Failed { failure, tail: output.tail.into() }),
         }
     }
+}
+
+fn not_run(error: EngineError) -> Failed {
+    Failed { failure: Failure::Engine(error), tail: Vec::new() }
 }
 
 /// Collects the lines of one or several processes: to the log, to the watcher, and the last few for an error.

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use setpoint_model::digest::{Digest, Encoder};
 use setpoint_model::names::UnitName;
 
+use crate::cancel::Cancel;
+use crate::events::{Event, Watcher};
 use crate::paths::{Roots, make_private_folder, project_key};
 
 /// How long a waiter sleeps before it tries again.
@@ -109,6 +111,21 @@ impl ProjectLock {
     ) -> Result<Self, LockError> {
         let path = lock_path(roots, project_root, None);
         Ok(Self { _file: take(path, &project_root.display().to_string(), what, wait)? })
+    }
+}
+
+/// What to do while another process holds a lock: says once for whom is waited, and goes on until it is to stop.
+pub fn until_stopped(
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> impl FnMut(Option<&Holder>) -> ControlFlow<()> {
+    let mut told = false;
+    move |holder| {
+        if let (false, Some(holder)) = (told, holder) {
+            told = true;
+            watcher.event(&Event::Waiting { holder: holder.to_string() });
+        }
+        if cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

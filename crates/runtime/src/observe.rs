@@ -245,7 +245,7 @@ impl Unit<'_> {
     }
 
     fn volumes(&self) -> impl Iterator<Item = &str> {
-        self.env.service.iter().flat_map(|of| &of.volumes).map(|volume| volume.name.as_str())
+        self.env.volumes().map(|volume| volume.name.as_str())
     }
 
     /// The steps of the first boot that were done for the data that is there.

@@ -1,12 +1,12 @@
 //! What is written on a thread of its own, for a reader here.
 
 use std::io::{self, Read, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 /// How many bytes go at once.
 const PIECE: usize = 256 << 10;
 /// How many pieces wait for the reader before the writer has to.
-const WAITING: usize = 8;
+pub(crate) const WAITING: usize = 8;
 
 /// Reads what is written on another thread; that one's error comes after what it wrote. A writer whose reader is dropped
 /// is told of a broken pipe.
@@ -14,21 +14,30 @@ pub(crate) fn written(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
 ) -> impl Read + Send {
     let (sender, receiver) = sync_channel(WAITING);
-    std::thread::spawn(move || {
-        let mut to = Pieces { to: sender.clone(), piece: Vec::with_capacity(PIECE) };
-        if let Err(error) = write(&mut to).and_then(|()| to.flush()) {
-            let _ = sender.send(Err(error));
-        }
-    });
+    send(write, move |piece| sender.send(piece).is_ok());
     Reader { receiver, piece: Vec::new(), at: 0 }
 }
 
-struct Pieces {
-    to: SyncSender<io::Result<Vec<u8>>>,
+/// Sends what is written on another thread, piece by piece, and the error that ended it. `to` says whether anybody still
+/// takes it; a writer is told of a broken pipe if nobody does.
+pub(crate) fn send(
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    to: impl FnMut(io::Result<Vec<u8>>) -> bool + Send + 'static,
+) {
+    std::thread::spawn(move || {
+        let mut to = Pieces { to, piece: Vec::with_capacity(PIECE) };
+        if let Err(error) = write(&mut to).and_then(|()| to.flush()) {
+            (to.to)(Err(error));
+        }
+    });
+}
+
+struct Pieces<F> {
+    to: F,
     piece: Vec<u8>,
 }
 
-impl Write for Pieces {
+impl<F: FnMut(io::Result<Vec<u8>>) -> bool> Write for Pieces<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE {
@@ -42,7 +51,7 @@ impl Write for Pieces {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        self.to.send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        if (self.to)(Ok(piece)) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 }
 

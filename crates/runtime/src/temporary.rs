@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use setpoint_model::digest::Digest;
-use setpoint_model::names::UnitName;
+use setpoint_model::names::{SecretName, UnitName};
 
 use crate::cancel::Cancel;
 use crate::engine::{Engine, EngineError, UnitId};
@@ -36,6 +36,17 @@ pub(crate) fn state(roots: &Roots, owner: &Path) -> Roots {
 pub(crate) fn note(owner: &Path, unit: &UnitName) -> Result<(), (PathBuf, io::Error)> {
     let note = owner.join(UNITS).join(unit.as_str());
     fs::write(&note, "").map_err(|error| (note, error))
+}
+
+/// The data was made with a project's secrets: instances on copies of it are given the same.
+pub(crate) fn give_secrets<'n>(
+    roots: &Roots,
+    project: &Path,
+    owner: &Path,
+    declared: impl IntoIterator<Item = &'n SecretName>,
+) -> Result<(), EngineError> {
+    let values = Secrets::new(roots, project).kept_values(declared)?;
+    Ok(Secrets::new(roots, owner).keep(&values)?)
 }
 
 /// Removes all units of an owner, with all that they had. Nothing to do is no error.

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use setpoint_model::release::{Active, Offer, Standing, offers};
-use setpoint_runtime::events::{Event, Watcher};
+use setpoint_runtime::events::Deaf;
 use setpoint_runtime::release::{Registry, Releases};
 use setpoint_runtime::store::{Store, StoreError, UpgradeOutcome, UpgradeRow};
 use setpoint_runtime::{lock, runs, upgrade};
@@ -123,7 +123,10 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Projects>, 
 pub(super) async fn all(api: &Arc<Api>) -> Result<Vec<ProjectShown>, Problem> {
     let shown = api.with_store(|api, store| {
         let roots = roots(store)?.into_iter();
-        let shown = roots.map(|(root, (name, is_kept))| show(api, store, root, name, is_kept));
+        let shown = roots.map(|(root, (name, is_kept))| {
+            let rows = store.upgrades(&root)?;
+            show(api, store, root, name, is_kept, &rows)
+        });
         shown.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()
     });
     let mut shown = shown.await?;
@@ -142,15 +145,15 @@ fn roots(store: &Store) -> Result<BTreeMap<PathBuf, (String, bool)>, StoreError>
     Ok(roots)
 }
 
-/// A project; nothing of one that has no versions.
+/// A project, by its changes, the newest first; nothing of one that has no versions.
 fn show(
     api: &Api,
     store: &Store,
     root: PathBuf,
     project: String,
     is_kept: bool,
+    rows: &[UpgradeRow],
 ) -> Result<Option<ProjectShown>, StoreError> {
-    let rows = store.upgrades(&root)?;
     if !is_kept && rows.is_empty() {
         return Ok(None);
     }
@@ -235,8 +238,9 @@ pub(super) async fn whole(api: &Arc<Api>, id: String) -> Result<(ProjectWhole, P
     let found = api.with_store(move |api, store| {
         let known = roots(store)?.into_iter().find(|(root, _)| runs::project_id(root) == wanted);
         let Some((root, (name, is_kept))) = known else { return Ok(None) };
-        let changes = store.upgrades(&root)?.iter().map(|row| Change::new(row, Vec::new())).collect();
-        let shown = show(api, store, root.clone(), name, is_kept)?;
+        let rows = store.upgrades(&root)?;
+        let changes = rows.iter().map(|row| Change::new(row, Vec::new())).collect();
+        let shown = show(api, store, root.clone(), name, is_kept, &rows)?;
         Ok(shown.map(|project| (ProjectWhole { setpoint: json::VERSION, project, changes }, root)))
     });
     found.await?.ok_or_else(|| {
@@ -284,15 +288,11 @@ pub(super) async fn releases(
 
 /// The versions beside a release.
 pub(super) async fn versions(api: &Arc<Api>, release: Option<String>) -> Result<Vec<String>, Problem> {
-    /// Nobody hears how many bytes a list has.
-    struct Deaf;
-    impl Watcher for Deaf {
-        fn event(&self, _: &Event) {}
-    }
     let Some(release) = release else { return Ok(Vec::new()) };
     let asked = api.ask(move |api| {
         let kept = Releases::of(&api.roots).open(&release).map_err(|error| error.to_string())?;
         let (roots, variables, cancel) = (&api.roots, &api.variables, &api.cancel);
+        // Nobody hears how many bytes a list has.
         let registry = Registry { roots, variables, watcher: &Deaf, cancel };
         let versions = registry.versions(&kept.bundle.repository).map_err(|error| error.to_string())?;
         Ok(versions.iter().map(ToString::to_string).collect())

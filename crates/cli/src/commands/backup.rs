@@ -4,23 +4,23 @@ use clap::Args;
 use serde::Serialize;
 use setpoint_model::backup::{Contents, Part, What};
 use setpoint_model::names::UnitName;
-use setpoint_model::plan::Options;
 use setpoint_runtime::backup::{Address, BackupError, Drill, Drilled, Made, Opened, Taking, fetched, open};
-use setpoint_runtime::engine::Engine;
-use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler;
-use setpoint_runtime::store::{LedgerOf, Store};
+use setpoint_runtime::store::LedgerOf;
 use setpoint_runtime::upgrade::Patience;
 
 use super::SUCCESS;
 use super::release::registry;
-use super::upgrade::{services, title};
+use super::upgrade::{looked_at, title};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
 use crate::json;
 use crate::output::{size, span};
+
+/// What to do without a service.
+pub(super) const NO_DATA: &str = "a backup is of the volumes of services; declare one as `[service.NAME]`";
 
 /// Back up what services keep, to a folder or a registry
 ///
@@ -99,7 +99,7 @@ impl Backup {
         let project = context.project()?;
         let of = self.unit.as_deref().map(|name| service(&project, name)).transpose()?;
         let engine = context.engine(project.manifest.engine);
-        let units = looked_at(context, engine.as_ref(), &project, &store)?;
+        let units = looked_at(context, engine.as_ref(), &project, &store, NO_DATA)?;
         let registry = || registry(context, &list);
         let made = match &self.to {
             None => None,
@@ -171,26 +171,6 @@ pub(super) fn service(project: &Project, name: &str) -> Result<UnitName, Failure
     let what = format!("`{name}` is an environment, and no service");
     Err(Failure::new(Exit::NotFound, "no-service", what)
         .hint("services have volumes that outlive them; what an environment has is in the project's folder"))
-}
-
-/// All services of a project, looked at, each after what it depends on.
-pub(super) fn looked_at<'a>(
-    context: &'a Context,
-    engine: &'a dyn Engine,
-    project: &'a Project,
-    store: &Store,
-) -> Result<Vec<(Unit<'a>, Look)>, Failure> {
-    let services = services(project);
-    if services.is_empty() {
-        return Err(Failure::new(Exit::NotFound, "no-service", "there is no service in this project")
-            .hint("a backup is of the volumes of services; declare one as `[service.NAME]`"));
-    }
-    let look = |env| {
-        let unit = context.unit(engine, project, env);
-        let look = unit.look(store, &Options::default())?;
-        Ok((unit, look))
-    };
-    services.into_iter().map(look).collect()
 }
 
 /// A part of a backup, as people are told: `db  data  4.2GiB in 812 files, 1.1GiB stored`.

@@ -8,6 +8,7 @@ use setpoint_runtime::observe::Unit;
 use setpoint_runtime::project::Project;
 use setpoint_runtime::release::{LOCK, Published, Publishing, Registry, SigningKey};
 
+use super::upgrade::no_service;
 use super::{SUCCESS, doctor};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -68,8 +69,7 @@ impl Release {
         let services = project.manifest.envs.values().filter(|env| env.is_service());
         let units: Vec<Unit<'_>> = services.map(|env| context.unit(engine.as_ref(), &project, env)).collect();
         if units.is_empty() {
-            return Err(Failure::new(Exit::NotFound, "no-service", "there is no service in this project")
-                .hint("a release carries services; declare one as `[service.NAME]`"));
+            return Err(no_service("a release carries services; declare one as `[service.NAME]`"));
         }
         doctor::refuse(context, Purpose::Release, engine.as_ref(), &project.root, &project, None)?;
         let list = LiveList::new(context.output);

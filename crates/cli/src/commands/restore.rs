@@ -11,10 +11,10 @@ use setpoint_runtime::backup::{
 use setpoint_runtime::project::Project;
 use setpoint_runtime::upgrade::{Declared, Patience, Place};
 
-use super::backup::{looked_at, part_words, service};
+use super::backup::{NO_DATA, part_words, service};
 use super::migrate::migrations;
 use super::release::registry;
-use super::upgrade::{carry_out, done, refuse_adopted, shown, tell, title};
+use super::upgrade::{carry_out, done, looked_at, refuse_adopted, shown, tell, title};
 use super::{SUCCESS, daemon};
 use crate::context::Context;
 use crate::error::Failure;
@@ -89,7 +89,7 @@ impl Restore {
         contents.fits(&own, version, self.of.as_deref()).map_err(BackupError::Unfit)?;
         let parts = contents.chosen(unit.as_ref()).map_err(BackupError::Unfit)?;
         let engine = context.engine(project.manifest.engine);
-        let units = looked_at(context, engine.as_ref(), &project, &store)?;
+        let units = looked_at(context, engine.as_ref(), &project, &store, NO_DATA)?;
         let release = &project.manifest.release;
         let planned = change(&units, contents, &parts, &project.active, release.keep)?;
         refuse_adopted(engine.as_ref(), &project, &planned)?;

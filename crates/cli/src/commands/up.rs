@@ -208,8 +208,7 @@ impl Up {
 
     /// A new image works on the data of the one before as soon as it starts, and nothing leads back from there.
     fn refuse_to_move(&self, unit: &Unit<'_>, look: &Look) -> Result<(), Failure> {
-        let volumes: Vec<_> =
-            unit.env.service.iter().flat_map(|of| &of.volumes).map(|volume| volume.name.as_str()).collect();
+        let volumes: Vec<_> = unit.env.volumes().map(|volume| volume.name.as_str()).collect();
         if self.no_snapshot || volumes.is_empty() || look.seen == Seen::Absent || !look.moves() {
             return Ok(());
         }

@@ -5,7 +5,6 @@ use serde::Serialize;
 use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
-use setpoint_model::plan::Options;
 use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
@@ -70,7 +69,7 @@ struct Report<'a> {
 }
 
 /// Whether a version is tried before anything is touched.
-enum Rehearsed {
+enum Trial {
     /// These start, and these stand still while their data is copied.
     First { starts: Vec<String>, stops: Vec<String> },
     /// These would have to stand still, which has to be asked for.
@@ -122,24 +121,24 @@ impl UpgradeCommand {
     }
 
     /// Whether the version is tried first: where nobody notices, and where it is asked for.
-    fn rehearsed(&self, rehearsal: &Rehearsal<'_>) -> Result<Rehearsed, Failure> {
+    fn trial(&self, rehearsal: &Rehearsal<'_>) -> Result<Trial, Failure> {
         let replaces = rehearsal.planned.parts.iter().any(|part| part.is_there && part.stays);
         if self.no_rehearse || !replaces {
-            return Ok(Rehearsed::Not { why: None });
+            return Ok(Trial::Not { why: None });
         }
         let names = |units: Vec<UnitName>| units.iter().map(ToString::to_string).collect::<Vec<_>>();
         Ok(match rehearsal.plan()? {
             Ok(plan) if plan.stops.is_empty() || self.rehearse => {
-                Rehearsed::First { starts: names(plan.starts), stops: names(plan.stops) }
+                Trial::First { starts: names(plan.starts), stops: names(plan.stops) }
             }
-            Ok(plan) => Rehearsed::Asks { stops: names(plan.stops) },
+            Ok(plan) => Trial::Asks { stops: names(plan.stops) },
             Err(why) if self.rehearse => {
                 let what = format!("it cannot be tried first: {why}\nNothing was done.");
                 return Err(Failure::new(Exit::Usage, "no-rehearsal", what).hint(
                     "without `--rehearse` it is not tried, and goes back by itself if it is not well",
                 ));
             }
-            Err(why) => Rehearsed::Not { why: Some(why) },
+            Err(why) => Trial::Not { why: Some(why) },
         })
     }
 
@@ -164,21 +163,13 @@ impl UpgradeCommand {
             None => None,
         };
         let engine = context.engine(project.manifest.engine);
-        let services = services(&project);
-        if services.is_empty() {
-            return Err(Failure::new(Exit::NotFound, "no-service", "there is no service in this project")
-                .hint("environments are brought up to date by `setpoint up`"));
-        }
-        let look = |project, env| -> Result<(Unit<'_>, Look), Failure> {
-            let unit = context.unit(engine.as_ref(), project, env);
-            let look = unit.look(&store, &Options::default())?;
-            Ok((unit, look))
-        };
-        let units = services.iter().map(|env| look(&project, env)).collect::<Result<Vec<_>, _>>()?;
-        let old = before.as_ref().map(|before| (before, self::services(before)));
+        let hint = "environments are brought up to date by `setpoint up`";
+        let units = looked_at(context, engine.as_ref(), &project, &store, hint)?;
+        let old = before.as_ref().map(|before| (before, services(before)));
         let old = old.iter().flat_map(|(before, envs)| envs.iter().map(move |env| (*before, *env)));
         let gone = old.filter(|(_, env)| !project.manifest.envs.contains_key(&env.name));
-        let gone = gone.map(|(before, env)| look(before, env)).collect::<Result<Vec<_>, _>>()?;
+        let look = |(before, env)| context.look(engine.as_ref(), before, env, &store);
+        let gone = gone.map(look).collect::<Result<Vec<_>, _>>()?;
         let from = &before.as_ref().unwrap_or(&project).active;
         let release = &project.manifest.release;
         let target = Target {
@@ -196,9 +187,9 @@ impl UpgradeCommand {
         let (root, state) = (&project.root, Some(&store));
         doctor::refuse(context, Purpose::Upgrade, engine.as_ref(), root, &project, state)?;
         let rehearsal = Rehearsal { project: &project, units: &units, planned: &planned };
-        let rehearsed = self.rehearsed(&rehearsal)?;
+        let trial = self.trial(&rehearsal)?;
         if self.dry_run {
-            let words = words(&title(&project), &planned, &services, &rehearsed);
+            let words = words(&title(&project), &planned, &units, &trial);
             let mut by = "setpoint upgrade".to_owned();
             if let (Some(_), Some(version)) = (&before, &planned.to.version) {
                 by.push_str(&format!(" {version}"));
@@ -206,19 +197,15 @@ impl UpgradeCommand {
             return Ok((project.clone(), End::Planned { planned, words, by }));
         }
         let patience = Patience::of(release);
-        if let Rehearsed::First { .. } = rehearsed {
-            let declared = Declared {
-                project: &project,
-                variables: &context.variables,
-                home: context.home.clone(),
-                backup: None,
-            };
-            let place = Place {
-                roots: &context.roots,
-                engine: engine.as_ref(),
-                watcher: &list,
-                cancel: &context.cancel,
-            };
+        let (roots, cancel) = (&context.roots, &context.cancel);
+        let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
+        let declared = Declared {
+            project: &project,
+            variables: &context.variables,
+            home: context.home.clone(),
+            backup: None,
+        };
+        if let Trial::First { .. } = trial {
             let came = rehearsal.run(&place, &store, &declared, patience)?;
             if let Some((step, why)) = came.failed {
                 rehearsal.note_failed(&mut store, &who(), (&step, &why))?;
@@ -227,10 +214,7 @@ impl UpgradeCommand {
         }
         // From here on its data is where the new one has it.
         let project = Project { active: planned.to.clone(), ..project.clone() };
-        let home = context.home.clone();
-        let declared = Declared { project: &project, variables: &context.variables, home, backup: None };
-        let (roots, cancel) = (&context.roots, &context.cancel);
-        let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
+        let declared = Declared { project: &project, ..declared };
         let changed = carry_out(context, &place, &mut store, &project, &planned, Some(&declared), patience)?;
         if !self.no_daemon {
             daemon::ensure(context)?;
@@ -395,6 +379,26 @@ pub(super) fn services(project: &Project) -> Vec<&Env> {
     plan::with_dependencies(project, all)
 }
 
+/// The services of a project with what they have come to, each after what it depends on. `hint` is for who has none.
+pub(super) fn looked_at<'a>(
+    context: &'a Context,
+    engine: &'a dyn Engine,
+    project: &'a Project,
+    store: &Store,
+    hint: &str,
+) -> Result<Vec<(Unit<'a>, Look)>, Failure> {
+    let services = services(project);
+    if services.is_empty() {
+        return Err(no_service(hint));
+    }
+    services.into_iter().map(|env| context.look(engine, project, env, store)).collect()
+}
+
+/// There is no service that something could be done with.
+pub(super) fn no_service(hint: &str) -> Failure {
+    Failure::new(Exit::NotFound, "no-service", "there is no service in this project").hint(hint)
+}
+
 /// What a project is called.
 pub(super) fn title(project: &Project) -> String {
     project.manifest.project.name.to_string()
@@ -413,7 +417,7 @@ fn outage(outage: Duration) -> String {
 }
 
 /// What would be done.
-fn words(title: &str, planned: &Upgrade, services: &[&Env], rehearsed: &Rehearsed) -> String {
+fn words(title: &str, planned: &Upgrade, units: &[(Unit<'_>, Look)], trial: &Trial) -> String {
     let lane = match planned.lane {
         Lane::Breaking => "breaking",
         Lane::Compatible => "compatible",
@@ -429,22 +433,22 @@ fn words(title: &str, planned: &Upgrade, services: &[&Env], rehearsed: &Rehearse
     if !fetched.is_empty() {
         say("before", format!("make sure that the images of {} are here", fetched.join(", ")));
     }
-    match rehearsed {
-        Rehearsed::First { starts, stops } => {
+    match trial {
+        Trial::First { starts, stops } => {
             say("", format!("try {} on copies of the data, where nobody reaches them", starts.join(", ")));
             if !stops.is_empty() {
                 say("", format!("{} stand still while these are made", stops.join(", ")));
             }
         }
-        Rehearsed::Asks { stops } => say(
+        Trial::Asks { stops } => say(
             "",
             format!(
                 "not tried first: {} would stand still while data is copied (`--rehearse`)",
                 stops.join(", ")
             ),
         ),
-        Rehearsed::Not { why: Some(why) } => say("", format!("not tried first: {why}")),
-        Rehearsed::Not { why: None } => {}
+        Trial::Not { why: Some(why) } => say("", format!("not tried first: {why}")),
+        Trial::Not { why: None } => {}
     }
     let mut head = "outage";
     for copy in &planned.copies {
@@ -459,8 +463,9 @@ fn words(title: &str, planned: &Upgrade, services: &[&Env], rehearsed: &Rehearse
         say(head, migrate::plan_words(migration));
         head = "";
     }
-    for env in services.iter().filter(|env| planned.part(&env.name).is_none()) {
-        say("keep", format!("{}: not touched", env.name));
+    let names = units.iter().map(|(unit, _)| &unit.env.name);
+    for name in names.filter(|name| planned.part(name).is_none()) {
+        say("keep", format!("{name}: not touched"));
     }
     let from = shown(&planned.from);
     lines.push(format!("Until commit, any failure or power cut ends at {from} with its data."));

@@ -383,6 +383,11 @@ impl std::fmt::Display for Purpose {
 }
 
 impl Env {
+    /// The named volumes that it has: a service's.
+    pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        self.service.iter().flat_map(|of| &of.volumes)
+    }
+
     /// A service, as it is where nothing else is said: in a network of its own, with nothing of the host. `base` is what
     /// it is built on, and where that is said.
     #[must_use]

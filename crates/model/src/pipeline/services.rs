@@ -120,14 +120,14 @@ pub fn isolated(env: &Env, tag: &str, closed: bool) -> Env {
     for mount in &mut env.container.mounts {
         match &mut mount.source {
             MountSource::Bind { .. } => mount.read_only = true,
-            MountSource::Volume { name: Some(name), .. } => *name = renamed(tag, name),
+            MountSource::Volume { name: Some(name), .. } => *name = volume(tag, name),
             _ => {}
         }
     }
     if let Some(of) = &mut env.service {
         of.restart = RestartPolicy::No;
         of.networks = vec![Network { name: network, internal: closed, ..Network::default() }];
-        of.volumes.iter_mut().for_each(|volume| volume.name = renamed(tag, &volume.name));
+        of.volumes.iter_mut().for_each(|of| of.name = volume(tag, &of.name));
     }
     env
 }
@@ -138,7 +138,9 @@ pub fn network(tag: &str) -> String {
     format!("{tag}_services")
 }
 
-fn renamed(tag: &str, name: &str) -> String {
+/// What a volume of the instances of a tag is called that is declared by this name.
+#[must_use]
+pub fn volume(tag: &str, name: &str) -> String {
     format!("{tag}_{name}")
 }
 

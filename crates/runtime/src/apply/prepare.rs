@@ -98,13 +98,7 @@ impl Unit<'_> {
             comes_back: self.env.service.as_ref().is_some_and(|of| of.restart != RestartPolicy::No),
             holds_ports: self.engine.capabilities().holds_ports(self.env),
             networks: self.env.service.iter().flat_map(|of| of.networks.clone()).collect(),
-            volumes: self
-                .env
-                .service
-                .iter()
-                .flat_map(|of| &of.volumes)
-                .map(|volume| self.held(volume))
-                .collect(),
+            volumes: self.env.volumes().map(|volume| self.held(volume)).collect(),
             entrypoints: self.env.devcontainer.iter().flat_map(|of| of.entrypoints.clone()).collect(),
             secret_env: if self.env.is_service() { self.env.env.clone() } else { BTreeMap::new() },
             container,

@@ -11,10 +11,10 @@ use tempfile::NamedTempFile;
 use super::error::BackupError;
 use super::part::{self, Written};
 use crate::cancel::Cancel;
-use crate::engine::{Ended, EngineError, ExecSpec, Io, Pipes, Process};
+use crate::engine::{Ended, ExecSpec, Io, Pipes, Process};
+use crate::guest::Guest;
 use crate::observe::Unit;
 use crate::secrets::Mask;
-use crate::session::Session;
 
 /// How many of the last lines of a command's errors are told.
 const TAIL: usize = 12;
@@ -80,25 +80,15 @@ fn start(
     argv: &[String],
     commands: &BackupCommands,
 ) -> Result<(Box<dyn Process>, Mask), BackupError> {
-    let name = &unit.env.name;
-    let read = |error| EngineError::io("read what is applied to", Path::new(name.as_str()))(error);
-    let session = Session::applied(unit.roots, &unit.id).map_err(read)?;
-    let user = unit.env.user.clone().unwrap_or_default();
-    let project = unit.project.manifest.project.name.as_str();
-    let session = session.unwrap_or_else(|| Session::declared(unit.env, project, &user));
-    let account = unit.engine.account(&unit.id, commands.user.as_deref().unwrap_or(&session.user))?;
-    let values = unit.secrets().kept_values(session.secrets().iter()).map_err(EngineError::from)?;
-    let inside = unit.environment_inside()?;
-    let variables =
-        session.variables(name.as_str(), &account, Path::new(&unit.env.workspace), &values, &inside);
+    let guest = Guest::new(unit, commands.user.as_deref())?;
     let spec = ExecSpec {
         argv: argv.to_vec(),
-        env: variables,
+        env: guest.variables.clone(),
         cwd: None,
-        user: Some(account.name.clone()),
+        user: Some(guest.account.name.clone()),
         io: Io::Piped,
     };
-    Ok((unit.engine.exec(&unit.id, &spec)?, Mask::new(&values)))
+    Ok((unit.engine.exec(&unit.id, &spec)?, guest.mask()))
 }
 
 fn pipes(process: &mut dyn Process) -> Result<Pipes, BackupError> {

@@ -1,7 +1,6 @@
 //! Copies of volumes that are made while nobody writes to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,8 @@ use super::error::BackupError;
 use super::passing::{Passing, resume};
 use super::take::tell;
 use crate::engine::{Hold, Seen};
-use crate::events::Event;
 use crate::failpoints;
-use crate::lock::UnitLock;
+use crate::lock::{self, UnitLock};
 use crate::observe::{Look, Unit};
 use crate::upgrade::Place;
 
@@ -110,14 +108,8 @@ impl Copier<'_> {
 
     fn lock(&self, name: &UnitName) -> Result<UnitLock, BackupError> {
         let Place { roots, watcher, cancel, .. } = self.place;
-        let mut told = false;
-        Ok(UnitLock::acquire(roots, self.root, name, self.what, |holder| {
-            if let (false, Some(holder)) = (told, holder) {
-                told = true;
-                watcher.event(&Event::Waiting { holder: holder.to_string() });
-            }
-            if cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?)
+        let wait = lock::until_stopped(watcher, cancel);
+        Ok(UnitLock::acquire(roots, self.root, name, self.what, wait)?)
     }
 
     fn told<T>(

@@ -10,7 +10,7 @@ use setpoint_model::backup::{Part, What, volume_name};
 use setpoint_model::import::compose::{Condition, Volume};
 use setpoint_model::manifest::{Data, Env};
 use setpoint_model::names::UnitName;
-use setpoint_model::pipeline::services::{isolated, needed};
+use setpoint_model::pipeline::services::{self, isolated, needed};
 use setpoint_model::plan::Options;
 
 use super::command;
@@ -26,7 +26,6 @@ use crate::observe::{Look, Unit};
 use crate::project::Project;
 use crate::readiness;
 use crate::release::Registry;
-use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::temporary;
 use crate::upgrade::Patience;
@@ -111,7 +110,8 @@ impl Drill<'_> {
             .into_iter()
             .map(|env| isolated(env, &tag, true))
             .collect();
-        self.give_secrets(owner)?;
+        let declared = &self.project.manifest.secrets;
+        temporary::give_secrets(self.registry.roots, &self.project.root, owner, declared.keys())?;
         let mut store = Store::open(&temporary::state(self.registry.roots, owner))?;
         for env in &all {
             let part = parts.iter().find(|part| part.units.contains(&env.name)).copied();
@@ -151,8 +151,7 @@ impl Drill<'_> {
             return Err(BackupError::NotHere(format!("this project has no volume `{volume}` any more")));
         };
         unit.fetch_base(self.registry.watcher, self.registry.cancel)?;
-        // As `isolated` calls it.
-        let name = format!("{tag}_{}", declared.name);
+        let name = services::volume(tag, &declared.name);
         let declared = Volume { name: name.clone(), ..declared.clone() };
         let base = unit.base()?;
         let new = NewVolume { declared: &declared, owner, id, base: &base };
@@ -177,14 +176,6 @@ impl Drill<'_> {
 
     fn wrong(&self, unit: &UnitName, why: &str) -> BackupError {
         BackupError::Drill { unit: unit.clone(), why: why.to_owned() }
-    }
-
-    /// The data was made with the project's secrets: its instances are given the same.
-    fn give_secrets(&self, owner: &Path) -> Result<(), BackupError> {
-        let (roots, declared) = (self.registry.roots, &self.project.manifest.secrets);
-        let values = Secrets::new(roots, &self.project.root).kept_values(declared.keys());
-        let kept = values.and_then(|values| Secrets::new(roots, owner).keep(&values));
-        kept.map_err(|error| crate::engine::EngineError::from(error).into())
     }
 
     fn unit<'u>(&'u self, env: &'u Env, owner: &'u Path) -> Unit<'u> {
@@ -215,9 +206,8 @@ impl Drill<'_> {
         store: &mut Store,
     ) -> Result<(), BackupError> {
         let Some(of) = opened.listed.contents.units.get(&env.name) else { return Ok(()) };
-        let own = env.service.iter().flat_map(|of| &of.volumes);
-        let volumes: BTreeMap<String, String> =
-            own.filter_map(|volume| Some((volume.name.clone(), ids.get(&volume.name)?.clone()))).collect();
+        let id = |volume: &Volume| Some((volume.name.clone(), ids.get(&volume.name)?.clone()));
+        let volumes: BTreeMap<String, String> = env.volumes().filter_map(id).collect();
         if volumes.is_empty() {
             return Ok(());
         }

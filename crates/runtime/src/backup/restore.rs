@@ -54,8 +54,8 @@ pub fn change(
                         "it has what a command of {name} wrote, and this project has no service of that name with `backup.restore`"
                     )));
                 };
-                let volumes = || unit.env.service.iter().flat_map(|of| &of.volumes);
-                if volumes().all(|volume| volume.external) || volumes().any(|volume| volume.external) {
+                let mut volumes = unit.env.volumes().peekable();
+                if volumes.peek().is_none() || unit.env.volumes().any(|volume| volume.external) {
                     return Err(BackupError::NotHere(format!(
                         "{} keeps data in no volume of its own, or in one that is external: nothing would lead back from \
                          what its command restores",
@@ -63,20 +63,12 @@ pub fn change(
                     )));
                 }
                 loads.push(Load { unit: unit.env.name.clone(), layer: part.layer.clone() });
-                let volumes = unit.env.service.iter().flat_map(|of| &of.volumes);
-                targets.extend(volumes.filter(|volume| !volume.external).map(|declared| Target {
-                    declared,
-                    unit,
-                    holds: Holds::Nothing,
-                }));
+                targets.extend(volumes.map(|declared| Target { declared, unit, holds: Holds::Nothing }));
             }
         }
     }
     let replaced: BTreeSet<&str> = targets.iter().map(|target| target.declared.name.as_str()).collect();
-    let has_one = |unit: &Unit<'_>| {
-        let volumes = unit.env.service.iter().flat_map(|of| &of.volumes);
-        volumes.into_iter().any(|volume| replaced.contains(volume.name.as_str()))
-    };
+    let has_one = |unit: &Unit<'_>| unit.env.volumes().any(|volume| replaced.contains(volume.name.as_str()));
     let touched: Vec<_> = units.iter().filter(|(unit, _)| has_one(unit)).collect();
     if let Some((unit, _)) = touched.iter().find(|(_, look)| upgrade::is_there(look) && look.moves()) {
         return Err(BackupError::NotHere(format!(
@@ -159,8 +151,7 @@ fn target<'a>(
     let all = || {
         units.iter().flat_map(|(unit, _)| {
             let project = unit.project.manifest.project.name.as_str();
-            let volumes = unit.env.service.iter().flat_map(|of| &of.volumes);
-            volumes.map(move |declared| (volume_name(project, &declared.name), declared, unit))
+            unit.env.volumes().map(move |declared| (volume_name(project, &declared.name), declared, unit))
         })
     };
     let found = all().find(|(name, declared, _)| *name == volume && !declared.external);
@@ -227,7 +218,7 @@ pub fn record_first_boots(
 }
 
 fn has(unit: &Unit<'_>, declared: &str) -> bool {
-    unit.env.service.iter().flat_map(|of| &of.volumes).any(|volume| volume.name == declared)
+    unit.env.volumes().any(|volume| volume.name == declared)
 }
 
 impl Opened {
@@ -243,7 +234,7 @@ impl Opened {
         cancel: &Cancel,
     ) -> Result<(), BackupError> {
         let part = self.part(layer).ok_or_else(|| self.lacks(layer))?;
-        let declared = unit.env.service.iter().flat_map(|of| &of.volumes).find(|of| of.name == copy.declared);
+        let declared = unit.env.volumes().find(|of| of.name == copy.declared);
         let declared = Volume { name: copy.to.clone(), ..declared.cloned().unwrap_or_default() };
         let (id, base) = (id_for(unit.engine, &copy.from, part)?, unit.base()?);
         let volume = NewVolume { declared: &declared, owner: &unit.project.root, id: &id, base: &base };

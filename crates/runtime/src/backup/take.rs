@@ -122,10 +122,7 @@ impl<'a> Taking<'a> {
                     plan.left_out.push(format!("the volume {}, which is not there yet", volume.name));
                     continue;
                 };
-                let has = |unit: &Unit<'_>| {
-                    let volumes = unit.env.service.iter().flat_map(|of| &of.volumes);
-                    volumes.into_iter().any(|other| other.name == volume.name)
-                };
+                let has = |unit: &Unit<'_>| unit.env.volumes().any(|other| other.name == volume.name);
                 let units = self.units.iter().map(|(unit, _)| unit).filter(|unit| has(unit)).collect();
                 plan.volumes.push(Volume { declared: &volume.name, held, id, units });
             }
@@ -164,7 +161,7 @@ impl<'a> Taking<'a> {
             let written = self.told("run", &format!("the backup of {}", unit.env.name), |heard| {
                 command::dump(unit, commands, &file, heard, self.registry.cancel)
             })?;
-            let volumes = unit.env.service.iter().flat_map(|of| &of.volumes);
+            let volumes = unit.env.volumes();
             let held = volumes.map(|volume| self.project.active.volume(&volume.name));
             let (units, migrations) = (vec![unit.env.name.clone()], self.migrations(held));
             parts.push(Taken { what: What::Dump, units, migrations, new: New { file, written } });

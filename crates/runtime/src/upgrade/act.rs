@@ -170,14 +170,14 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// What the generation is made of is on the disk before the file that says that it is in effect.
     /// What was applied is noted of volumes, too, that came about only after it.
     fn note_migrations(&mut self) -> Result<(), UpgradeError> {
-        let planned: Vec<_> = self.upgrade.migrations.clone();
-        let ran = planned.iter().filter(|planned| planned.due != Due::Cover);
-        ran.into_iter().try_for_each(|planned| self.enter(planned, Progress::Done))
+        let ran: Vec<_> =
+            self.upgrade.migrations.iter().filter(|planned| planned.due != Due::Cover).cloned().collect();
+        ran.iter().try_for_each(|planned| self.enter(planned, Progress::Done))
     }
 
+    /// What the generation is made of is on the disk before the file that says that it is in effect.
     fn commit(&mut self) -> Result<(), UpgradeError> {
         self.note_migrations()?;
         let state = &self.place.roots.state;

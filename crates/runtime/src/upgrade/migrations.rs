@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::release::ledger::{self, Applied, Data, NO_VOLUME, Planned, Progress, Touched};
 use setpoint_model::release::migration::FOLDER;
@@ -67,8 +68,7 @@ impl Migrations {
             return Ok(Self::default());
         }
         // A version that has no migration of a volume may find that an other has.
-        let services = project.manifest.envs.values().filter_map(|env| env.service.as_ref());
-        let volumes = services.flat_map(|of| &of.volumes).map(|volume| &volume.name);
+        let volumes = project.manifest.envs.values().flat_map(Env::volumes).map(|volume| &volume.name);
         let names: BTreeSet<&String> =
             declared.iter().flat_map(|(_, touches)| touches).chain(volumes).collect();
         let held: Vec<String> = names.iter().map(|name| active.volume(name).to_owned()).collect();
@@ -221,8 +221,8 @@ fn touches(project: &Project, migration: &Migration) -> Result<Vec<String>, Migr
     let mut found = BTreeSet::new();
     match &migration.touches {
         Some(named) => {
-            let all = envs.values().filter_map(|env| env.service.as_ref()).flat_map(|of| &of.volumes);
-            let known: BTreeSet<&String> = all.map(|volume| &volume.name).collect();
+            let known: BTreeSet<&String> =
+                envs.values().flat_map(Env::volumes).map(|volume| &volume.name).collect();
             let prefix = format!("{}_", project.manifest.project.name);
             for name in named {
                 let full = format!("{prefix}{name}");

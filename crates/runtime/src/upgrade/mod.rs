@@ -27,7 +27,7 @@ use crate::backup::{BackupError, Opened};
 use crate::cancel::Cancel;
 use crate::engine::{Engine, EngineError, Hold, Seen, UnitId};
 use crate::events::{Event, Watcher};
-use crate::lock::{LockError, UnitLock};
+use crate::lock::{self, LockError, UnitLock};
 use crate::paths::Roots;
 use crate::project::Project;
 use crate::store::{EntryKind, Store, StoreError, TxId, UpgradeOutcome};
@@ -251,15 +251,8 @@ impl<'a> Change<'a> {
         let mut names: Vec<&UnitName> = upgrade.parts.iter().map(|part| &part.unit).collect();
         names.sort();
         let lock = |name: &UnitName| {
-            UnitLock::acquire(place.roots, root, name, "setpoint upgrade", |holder| {
-                if let Some(holder) = holder {
-                    place.watcher.event(&Event::Waiting { holder: holder.to_string() });
-                }
-                match place.cancel.asked() {
-                    true => std::ops::ControlFlow::Break(()),
-                    false => std::ops::ControlFlow::Continue(()),
-                }
-            })
+            let wait = lock::until_stopped(place.watcher, place.cancel);
+            UnitLock::acquire(place.roots, root, name, "setpoint upgrade", wait)
         };
         let locks = names.into_iter().map(lock).collect::<Result<_, _>>()?;
         Ok(Self {

@@ -88,7 +88,7 @@ pub fn upgrade(
     let mut copies: Vec<Copy> = Vec::new();
     for (unit, look) in units {
         let moves = is_there(look) && look.moves();
-        for volume in unit.env.service.iter().flat_map(|of| &of.volumes) {
+        for volume in unit.env.volumes() {
             let is_known = copies.iter().any(|copy| copy.declared == volume.name);
             let is_there = target.migrations.is_there(&volume.name);
             if target.lane == Some(Lane::Compatible)
@@ -110,10 +110,8 @@ pub fn upgrade(
             });
         }
     }
-    let has_copied = |env: &Env| {
-        let volumes = env.service.iter().flat_map(|of| &of.volumes);
-        volumes.into_iter().any(|volume| copies.iter().any(|copy| copy.declared == volume.name))
-    };
+    let has_copied =
+        |env: &Env| env.volumes().any(|volume| copies.iter().any(|copy| copy.declared == volume.name));
     let is_stood_in =
         |env: &Env| runs().any(|planned| planned.unit == env.name && planned.stage == Stage::Pre);
     let parts: Vec<Part> = units
@@ -167,7 +165,7 @@ pub(crate) fn is_there(look: &Look) -> bool {
 /// Whether something is to be done to a unit that more than hooks can do.
 fn is_changed(look: &Look) -> bool {
     match look.plan.action {
-        Action::Start => look.report.differences.iter().any(|_| true),
+        Action::Start => !look.report.differences.is_empty(),
         Action::Nothing => !look.report.differences.is_empty() && look.plan.is_drift(),
         _ => true,
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use setpoint_model::manifest::{Data, Env};
 use setpoint_model::names::UnitName;
-use setpoint_model::pipeline::services::{isolated, needed};
+use setpoint_model::pipeline::services::{self, isolated, needed};
 use setpoint_model::release::ledger::{Due, NO_VOLUME, Planned};
 use setpoint_model::release::{Active, Kind, Lane, Part, Step, Upgrade};
 
@@ -17,7 +17,6 @@ use crate::backup::{BackupError, Copier, Passing, Wanted, drilled};
 use crate::engine::{EngineError, Seen};
 use crate::observe::{Look, Unit};
 use crate::project::Project;
-use crate::secrets::Secrets;
 use crate::store::{Store, TxId, UpgradeOutcome};
 use crate::{failpoints, random, temporary};
 
@@ -93,8 +92,7 @@ impl Rehearsal<'_> {
             if env.mounts.iter().any(|mount| !mount.read_only) {
                 return Err(format!("{} writes to what it has of this machine (`mounts`)", env.name));
             }
-            let external = env.service.iter().flat_map(|of| &of.volumes).find(|volume| volume.external);
-            if let Some(volume) = external {
+            if let Some(volume) = env.volumes().find(|volume| volume.external) {
                 return Err(format!("the volume {} of {} is external", volume.name, env.name));
             }
         }
@@ -104,24 +102,23 @@ impl Rehearsal<'_> {
     /// The volumes of these services that are there, each with a copy that is called after a tag.
     fn copies(&self, envs: &[&Env], tag: &str) -> Result<Vec<Wanted<'_>>, UpgradeError> {
         let Some((unit, _)) = self.units.first() else { return Ok(Vec::new()) };
-        let of = |env: &Env| env.service.iter().flat_map(|of| of.volumes.clone()).collect::<Vec<_>>();
-        let declared: BTreeSet<String> =
-            envs.iter().flat_map(|env| of(env)).map(|volume| volume.name).collect();
+        let declared: BTreeSet<&String> =
+            envs.iter().flat_map(|env| env.volumes()).map(|volume| &volume.name).collect();
         let active = &self.project.active;
         let held: Vec<String> = declared.iter().map(|name| active.volume(name).to_owned()).collect();
         let there = unit.engine.volume_ids(&held)?;
         let is_there = |name: &String| there.contains_key(active.volume(name));
-        let copy = |name: String| Wanted {
-            held: active.volume(&name).to_owned(),
-            to: called(tag, &name),
+        let copy = |name: &String| Wanted {
+            held: active.volume(name).to_owned(),
+            to: services::volume(tag, name),
             units: self
                 .units
                 .iter()
                 .map(|(unit, _)| unit)
-                .filter(|unit| of(unit.env).iter().any(|volume| volume.name == name))
+                .filter(|unit| unit.env.volumes().any(|volume| volume.name == *name))
                 .collect(),
         };
-        Ok(declared.into_iter().filter(is_there).map(copy).collect())
+        Ok(declared.into_iter().filter(|name| is_there(name)).map(copy).collect())
     }
 
     /// Writes into the history that the change was not made, since it failed here.
@@ -195,10 +192,8 @@ impl Rehearsal<'_> {
             Project { root: owner.to_owned(), active: Active::default(), manifest, ..self.project.clone() };
         let mut own = Store::open(&temporary::state(place.roots, owner))?;
         self.give_first_boots(store, &mut own, envs, tag, owner)?;
-        let values =
-            Secrets::new(place.roots, &self.project.root).kept_values(project.manifest.secrets.keys());
-        let kept = values.and_then(|values| Secrets::new(place.roots, owner).keep(&values));
-        kept.map_err(EngineError::from)?;
+        let secrets = project.manifest.secrets.keys();
+        temporary::give_secrets(place.roots, &self.project.root, owner, secrets)?;
         for env in envs {
             let noted = temporary::note(owner, &env.name);
             noted.map_err(|(note, error)| EngineError::io("write", &note)(error))?;
@@ -239,7 +234,8 @@ impl Rehearsal<'_> {
             grace: 0,
             restores: None,
         };
-        let renamed = |name: &String| if name == NO_VOLUME { name.clone() } else { called(tag, name) };
+        let renamed =
+            |name: &String| if name == NO_VOLUME { name.clone() } else { services::volume(tag, name) };
         let runs = self.planned.migrations.iter().filter(|planned| planned.due != Due::Cover);
         let on_copies = runs.filter(|planned| !planned.touches.iter().any(|name| name == NO_VOLUME));
         Upgrade {
@@ -275,16 +271,11 @@ impl Rehearsal<'_> {
         for env in envs {
             for (step, data) in store.first_boot(&self.project.root, &env.name)? {
                 let volumes: BTreeMap<String, String> =
-                    data.volumes.into_iter().map(|(name, id)| (called(tag, &name), id)).collect();
+                    data.volumes.into_iter().map(|(name, id)| (services::volume(tag, &name), id)).collect();
                 let data = Data { volumes, instance: String::new() };
                 own.write(|writer| writer.record_first_boot(owner, &env.name, &step, &data, now))?;
             }
         }
         Ok(())
     }
-}
-
-/// What the volume of a tag's instances is called that is declared by this name.
-fn called(tag: &str, declared: &str) -> String {
-    format!("{tag}_{declared}")
 }
