@@ -68,13 +68,34 @@ mod web;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use place::{Kind, Place};
 
 /// What is tried in `faults`.
 const FAULTS: &str = "every_fault_is_gone_with_the_next_up";
+
+/// After this long a test hangs. It is many times what the longest one takes.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// Fails a test that hangs, so that the others are not kept from running, nor what all of them started from being stopped.
+fn within_limit(test: impl FnOnce() + Send + 'static) -> Result<(), Failed> {
+    let (ended, end) = channel::<()>();
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let run = move || {
+        let _ended = ended;
+        test();
+    };
+    let running = thread::Builder::new().name(name).spawn(run)?;
+    match end.recv_timeout(LIMIT) {
+        Err(RecvTimeoutError::Timeout) => Err(format!("it hangs: it has run for {LIMIT:?}").into()),
+        _ => running.join().map_err(|panic| std::panic::resume_unwind(panic)),
+    }
+}
 
 fn main() -> ExitCode {
     // A sandbox's first process and its shim are this same binary.
@@ -118,10 +139,7 @@ fn main() -> ExitCode {
         .concat();
         for (name, rule) in [&of_units, steps::RULES, &of_daemons].concat() {
             let place = Arc::clone(&place);
-            let test = move || {
-                rule(place.engine(kind));
-                Ok(())
-            };
+            let test = move || within_limit(move || rule(place.engine(kind)));
             let trial = Trial::test(format!("{}::{name}", kind.name()), test);
             trials.push(trial.with_ignored_flag(missing.is_some() && !require_all));
         }
@@ -193,10 +211,7 @@ fn main() -> ExitCode {
         };
         for (name, scenario) in scenarios {
             let place = Arc::clone(&place);
-            let test = move || {
-                scenario(&place);
-                Ok(())
-            };
+            let test = move || within_limit(move || scenario(&place));
             let trial = Trial::test(format!("{}::{name}", kind.name()), test);
             let is_missing = missing.is_some() || page::is_missing(name);
             trials.push(trial.with_ignored_flag(is_missing && !require_all));
