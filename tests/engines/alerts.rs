@@ -35,9 +35,22 @@ webhook = "${secret.hook}"
 command = ["sh", "-c", "cat >> told; echo $SETPOINT_ALERT_PROJECT/$SETPOINT_ALERT_UNIT >> names"]
 "#;
 
+/// Whoever comes next.
+fn accepted(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut come = None;
+    until("an alert comes", || {
+        come = listener.accept().ok();
+        come.is_some()
+    });
+    let (stream, _) = come.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
+}
+
 /// Takes one alert, and gives what it says.
 fn taken(listener: &TcpListener) -> (String, serde_json::Value) {
-    let (stream, _): (TcpStream, _) = listener.accept().unwrap();
+    let stream = accepted(listener);
     let mut reader = BufReader::new(&stream);
     let mut asked = String::new();
     while !asked.ends_with("\r\n\r\n") {
@@ -61,7 +74,7 @@ fn a_fault_that_needs_a_person(place: &Place) {
     project.run(&["up"]).exits(7).says("the environment variable HOOK is not set");
     up(&format!("http://{address}/hook/token"));
     // Who is told is not well at first.
-    drop(listener.accept().unwrap());
+    drop(accepted(&listener));
     let (asked, alert) = taken(&listener);
     assert!(asked.starts_with("POST /hook/token HTTP/1.1"), "{asked}");
     assert_eq!((&alert["setpoint"], &alert["unit"]), (&1.into(), &"web".into()));
@@ -117,7 +130,7 @@ fn an_upgrade_that_does_not_come_about(_: &Place) {
     let start = |arguments: &[&str]| project.start(project.command(arguments).env("HOOK", &hook));
     finish(start(&["up", "--no-daemon"])).exits(0);
     project.edit("setpoint.toml", "\"true\"", "\"false\"");
-    let upgrade = start(&["upgrade", "--no-daemon"]);
+    let upgrade = start(&["upgrade", "--no-rehearse", "--no-daemon"]);
     let (_, alert) = taken(&listener);
     let said = finish(upgrade);
     assert!(said.stderr.contains("alert: the webhook has it"), "{}", said.stderr);
@@ -127,7 +140,7 @@ fn an_upgrade_that_does_not_come_about(_: &Place) {
     assert!(alert["next"].as_str().unwrap().contains("setpoint upgrade"), "{alert}");
     // One that is cut off is brought to its end by the daemon, which tells it, too.
     project.edit("setpoint.toml", "verify = \"1s\"", "verify = \"10m\"");
-    let mut cut_off = start(&["upgrade", "--no-daemon"]);
+    let mut cut_off = start(&["upgrade", "--no-rehearse", "--no-daemon"]);
     until("it is under way", || {
         project.run(&["history", "--json"]).stdout.contains("\"outcome\": null")
             && project.run(&["status"]).stdout.contains("running, unhealthy")
