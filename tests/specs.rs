@@ -305,7 +305,8 @@ fn status_tells_the_last_verdicts_and_runs_nothing() {
 #[test]
 fn what_runs_tests_dies_with_its_command() {
     let project = project(&[("1", "tests = [\"command:echo $$ > ../pid; sleep 1000\"]")]);
-    let mut command = project.start(&mut project.command(&["spec", "verify"]));
+    // What a command that is killed leaves goes with the project.
+    let mut command = project.start(project.command(&["spec", "verify"]).env("TMPDIR", &project.root));
     let pid = loop {
         let text = fs::read_to_string(project.at("pid")).unwrap_or_default();
         if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
