@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use setpoint_model::container::PublishedPort;
 use setpoint_runtime::engine::BaseSource;
 
@@ -19,6 +20,7 @@ use crate::networks::{alone, called, joins, network};
 use crate::place::{Kind, Place, Subject};
 use crate::rules::Rule;
 use crate::services::{WAITS, that_runs, with};
+use crate::upgrades::generation;
 
 pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("a_replacement_loses_no_request", |place| on(place, Kind::Embedded, no_request_is_lost)),
@@ -30,6 +32,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
         on(place, Kind::Embedded, the_holder_outlives_all)
     }),
     ("an_up_that_is_killed_leaves_nobody_waiting_for_ever", |place| on(place, Kind::Embedded, a_killed_up)),
+    ("an_upgrade_without_data_is_reached_before_its_commit", |place| on(place, Kind::Embedded, reached_soon)),
 ];
 
 pub const ON_DOCKER: &[Scenario] = &[
@@ -40,6 +43,7 @@ pub const ON_DOCKER: &[Scenario] = &[
         on(place, Kind::Docker, the_holder_outlives_all)
     }),
     ("an_up_that_is_killed_leaves_nobody_waiting_for_ever", |place| on(place, Kind::Docker, a_killed_up)),
+    ("an_upgrade_without_data_is_reached_before_its_commit", |place| on(place, Kind::Docker, reached_soon)),
     ("what_asks_a_service_is_there_again_when_it_was_killed", asked_again),
     ("who_comes_is_led_to_a_service_that_the_engine_finds_well", |place| on(place, Kind::Docker, found_well)),
 ];
@@ -266,6 +270,28 @@ fn no_connection_is_lost(site: &Site<'_>) {
     project.run(&["stop"]).exits(0);
     assert!(holders(&project).is_empty());
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+/// Who asks waits until the new version is well, and not until it has stayed so; where it does not stay, he notices nothing.
+fn reached_soon(site: &Site<'_>) {
+    let (project, port) = site.project(&format!("{BY_HTTP}[release]\nsteady = \"1m\"\n"));
+    project.run(&["up", "--no-daemon"]).exits(0);
+    let mut kept = Kept::new(port).unwrap();
+    let load = Load::new().with(move || kept.word()).with(move || word_at(port));
+    project.declare("\"one\"", "\"two\"");
+    for signal in [Signal::INT, Signal::KILL] {
+        let upgrade = project.start(&mut project.command(&["upgrade", "--no-rehearse", "--no-daemon"]));
+        until("the new version answers", || word_at(port).is_ok_and(|word| word == "two"));
+        load.goes_on(20);
+        kill_process(Pid::from_child(&upgrade), signal).unwrap();
+        let ended = finish(upgrade);
+        assert_ne!(ended.code, 0, "{ended}");
+        project.run(&["recover"]).exits(0);
+        assert_eq!((word_at(port).unwrap().as_str(), generation(&project)), ("one", 0), "{ended}");
+        load.goes_on(20);
+    }
+    load.lost_nothing();
+    project.run(&["down"]).exits(0);
 }
 
 fn who_comes_waits(site: &Site<'_>) {

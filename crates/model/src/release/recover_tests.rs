@@ -31,6 +31,7 @@ impl World {
             Step::Fetch(_)
             | Step::Verify(_)
             | Step::Load(_)
+            | Step::Admit(_)
             | Step::Steady
             | Step::Publish(_)
             | Step::Bake

@@ -144,6 +144,8 @@ pub enum Step {
     Migrate(MigrationId),
     /// Has the new instance take in what a backup has of it.
     Load(UnitName),
+    /// Lets in who comes from outside before the commit, which old and new can do that have the same data.
+    Admit(UnitName),
     /// Waits until all new instances have stayed well for a while.
     Steady,
     /// Makes the new generation the one in effect: from here on there is no way back but forward.
@@ -169,6 +171,7 @@ impl std::fmt::Display for Step {
             Self::Verify(unit) => write!(f, "verify {unit}"),
             Self::Migrate(id) => write!(f, "migrate {id}"),
             Self::Load(unit) => write!(f, "load {unit}"),
+            Self::Admit(unit) => write!(f, "admit {unit}"),
             Self::Steady => f.write_str("steady"),
             Self::Commit => f.write_str("commit"),
             Self::Publish(unit) => write!(f, "publish {unit}"),
@@ -204,10 +207,19 @@ impl Upgrade {
             .chain(of_new(|holds| *holds == Holds::Copied).map(|copy| Step::Copy(copy.to.clone())))
             .chain(old().rev().map(Step::SetAside))
             .chain(self.started())
+            .chain(new().filter(|unit| self.admits(unit)).map(Step::Admit))
             .chain([Step::Steady, Step::Commit])
             .chain(new().map(Step::Publish))
             .chain([Step::Bake, Step::Clean])
             .collect()
+    }
+
+    /// Whether the new instance of a unit is reached as soon as all are well, and not only after the commit: where one was
+    /// before, and going back takes no data away.
+    #[must_use]
+    pub fn admits(&self, unit: &UnitName) -> bool {
+        let keeps_data = self.lane == Lane::Compatible && self.makes.is_empty();
+        keeps_data && self.part(unit).is_some_and(|part| part.runs && part.stays)
     }
 
     /// New instances start each after what it depends on is well, and what a migration needs before that. Each runs before

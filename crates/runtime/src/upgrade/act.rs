@@ -34,6 +34,7 @@ impl<'a> Change<'a> {
             Step::Verify(unit) => self.verify(unit),
             Step::Migrate(id) => self.migrate(id),
             Step::Load(unit) => self.load(unit).map_err(words),
+            Step::Admit(unit) => self.admit(unit).map_err(words),
             Step::Steady => self.watch(self.patience.steady, Says::expect_well),
             Step::Commit => self.commit().map_err(words),
             Step::Publish(unit) => self.publish(unit).map_err(words),
@@ -100,8 +101,11 @@ impl<'a> Change<'a> {
         if let Some(held) = engine.hold(&id)? {
             self.held.insert(unit.clone(), held);
         }
-        let grace = self.part(unit).map_or(STOP_GRACE, |part| Duration::from_millis(part.grace));
-        Ok(engine.stop(&id, grace, self.place.cancel)?)
+        Ok(engine.stop(&id, self.grace(unit), self.place.cancel)?)
+    }
+
+    fn grace(&self, unit: &UnitName) -> Duration {
+        self.part(unit).map_or(STOP_GRACE, |part| Duration::from_millis(part.grace))
     }
 
     fn copy(&mut self, volume: &str) -> Result<(), UpgradeError> {
@@ -198,7 +202,11 @@ impl<'a> Change<'a> {
         {
             engine.start_again(&id)?;
         }
-        engine.publish(&id)?;
+        self.admit(unit)
+    }
+
+    fn admit(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
+        self.place.engine.publish(&self.id(unit))?;
         self.held.remove(unit);
         self.thaw();
         Ok(())
@@ -208,7 +216,7 @@ impl<'a> Change<'a> {
         if self.held.is_empty()
             && let Some(frozen) = self.frozen.take()
         {
-            self.outage = frozen.elapsed();
+            self.outage += frozen.elapsed();
         }
     }
 
@@ -224,8 +232,12 @@ impl<'a> Change<'a> {
             return Ok(());
         }
         if !is_there || aside.is_on_engine(from)? {
-            // Nobody from outside has reached it: nothing that it has done counts.
-            engine.stop(&id, Duration::ZERO, self.place.cancel)?;
+            if self.upgrade.admits(unit) && !self.held.contains_key(unit) {
+                self.freeze(unit)?;
+            } else {
+                // Nobody from outside has reached it: nothing that it has done counts.
+                engine.stop(&id, Duration::ZERO, self.place.cancel)?;
+            }
             let (aside, store) = self.aside(unit);
             match restores {
                 Some(generation) if engine.observe(&id)? != Seen::Absent => aside.set(store, generation)?,
@@ -250,10 +262,7 @@ impl<'a> Change<'a> {
     fn resume(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
         let (id, engine) = (self.id(unit), self.place.engine);
         engine.start_again(&id)?;
-        engine.publish(&id)?;
-        self.held.remove(unit);
-        self.thaw();
-        Ok(())
+        self.admit(unit)
     }
 
     /// Removes what is kept of generations that are too old, and forgets who is not declared any more.

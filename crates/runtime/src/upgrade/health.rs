@@ -8,7 +8,9 @@ use super::Change;
 use crate::engine::{EngineError, Health, Progress};
 use crate::readiness;
 
-/// How often is looked.
+/// How often is looked whether one is well for which others wait.
+const SOON: Duration = Duration::from_millis(10);
+/// How often is looked whether all stay so.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a look says.
@@ -52,7 +54,7 @@ impl Change<'_> {
                 Says::NotYet(why) if Instant::now() >= until => {
                     return Err(format!("{why} (after {} s)", self.patience.verify.as_secs()));
                 }
-                Says::NotYet(_) => std::thread::sleep(LOOK),
+                Says::NotYet(_) => std::thread::sleep(SOON),
                 Says::Never(why) => return Err(why),
             }
         }
