@@ -70,9 +70,9 @@ def tell(name, begins, ends):
         steps = history(str(change["number"]))[0]["steps"]
         begun = [at(s["at"]) for s in steps if s["step"].startswith(begins) and s["kind"] == "intent"]
         ended = [at(s["at"]) for s in steps if s["step"].startswith(ends) and s["kind"] == "done"]
-        if begun and ended: times.append((ended[-1] - begun[0]).total_seconds())
+        if begun and ended: times.append((ended[0] - begun[0]).total_seconds())
     if times: print(f"  {name}: median {statistics.median(times):.2f} s, longest {max(times):.2f} s")
-tell("from the stop of the old to the port of the new", "freeze", "publish")
+tell("from the stop of the old to the port of the new", "freeze", ("admit", "publish"))
 tell("of that, copying", "copy", "copy")
 PYTHON
 

@@ -258,7 +258,14 @@ pub fn run(
             watcher.passes();
             // A disk that is away for a moment ends no daemon, nor an actor.
             let Ok(kept) = lock(&shared.store).all_kept() else { continue };
+            actors.retain(|_, (_, actor)| !actor.is_finished());
             if kept.is_empty() && stay == Stay::WhileNeeded {
+                if !actors.is_empty() {
+                    // They find out themselves. Until then this is not over: whoever removes the state may not meet them.
+                    actors.values().for_each(|(wake, _)| wake.ring());
+                    looked = None;
+                    continue;
+                }
                 // Whoever wants something kept first says so, and then looks for a daemon.
                 drop(post);
                 if lock(&shared.store).all_kept().is_ok_and(|kept| kept.is_empty()) {
@@ -269,7 +276,6 @@ pub fn run(
                 looked = None;
                 continue;
             }
-            actors.retain(|_, (_, actor)| !actor.is_finished());
             recovery::begin(scope, &shared);
             actors.values().for_each(|(wake, _)| wake.ring());
             for kept in kept {
