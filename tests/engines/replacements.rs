@@ -139,13 +139,13 @@ impl Site<'_> {
         if self.kind.is_daemon() { BY_HTTP } else { "" }
     }
 
-    /// Ends the server from inside, as a crash would.
+    /// Ends the server from inside, as a crash would. What kills it ends with it, and so not before nobody listens.
     fn crash(&self, project: &Project) {
-        let kill: &[&str] = match self.kind {
-            Kind::Docker | Kind::Podman => &["killall", "-9", "httpd"],
-            Kind::Embedded | Kind::Repeating => &["pkill", "-9", "-f", "server[.]py"],
+        let kill = match self.kind {
+            Kind::Docker | Kind::Podman => "killall -9 httpd; sleep 20",
+            Kind::Embedded | Kind::Repeating => "pkill -9 -f server[.]py; sleep 20",
         };
-        project.run(&[&["exec", "web", "--"], kill].concat());
+        project.run(&["exec", "web", "--", "sh", "-c", kill]);
     }
 }
 
