@@ -105,6 +105,9 @@ impl Engine for Faulty {
     fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {
         self.again(|| self.inner.is_empty(unit, folder))
     }
+    fn volume_folders(&self, names: &[String]) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        self.again(|| self.inner.volume_folders(names))
+    }
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         self.again(|| self.inner.volume_ids(names))
     }

@@ -146,8 +146,12 @@ fn there_and_back(place: &Place, kind: Kind) {
     project.run(&["up", "--no-daemon"]).exits(6).says("setpoint upgrade").says(&declared(&project));
     assert_eq!(log(&project), "one");
     let planned = project.run(&["upgrade", "--dry-run"]);
-    let copy = format!("copy {0} to {0}.1", declared(&project));
-    planned.exits(0).says("breaking").says(&copy).says("Nothing has been changed");
+    let (from, to) = (format!("copy {} (", declared(&project)), format!(") to {}.1", declared(&project)));
+    planned.exits(0).says("breaking").says(&from).says(&to).says("Nothing has been changed");
+    planned.says("copies need ").says("free").says("outage  about ");
+    let expected = project.run(&["upgrade", "--dry-run", "--json"]).json();
+    assert!(expected["copied_bytes"].as_u64() > Some(0), "{expected}");
+    assert!(expected["expected_outage_seconds"].as_f64() > Some(0.0), "{expected}");
     assert_eq!(log(&project), "one");
     let upgraded = upgrade(&project);
     upgraded.exits(0).says("2.0.0 (generation 1)").says("outage");

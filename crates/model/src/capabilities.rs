@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub container: Class,
     /// Whether a unit can have a network of its own that leads out.
     pub private_network: bool,
+    /// Whether copies of volumes take no room of their own, where the file system can do that.
+    pub copies_share_blocks: bool,
 }
 
 /// Whose published ports a process of our own holds, so that they outlive what they lead to; the engine publishes the
@@ -78,6 +80,7 @@ mod tests {
                 holds_ports,
                 container: Class::Recreate,
                 private_network: true,
+                copies_share_blocks: false,
             };
             let all = [&dev, &web, &of_compose];
             assert_eq!(all.map(|env| capabilities.holds_ports(env)), held, "{holds_ports:?}");

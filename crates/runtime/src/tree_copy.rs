@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cancel::Cancel;
 use crate::engine::EngineError;
 
-/// How often is looked whether to stop.
+/// How often is looked whether it is done, or to be stopped, at most. What there is little of is done sooner.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Copies a folder to a path where nothing is: owners, rights, times, links of both kinds, holes and extended attributes.
@@ -27,6 +27,7 @@ pub(crate) fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Engine
         .stderr(said)
         .spawn()
         .map_err(EngineError::io("start `cp` for", from))?;
+    let mut look = Duration::from_millis(1);
     let ended = loop {
         if let Some(status) = child.try_wait().map_err(EngineError::io("copy", from))? {
             break status;
@@ -36,7 +37,8 @@ pub(crate) fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Engine
             let _ = child.wait();
             return Err(EngineError::io("copy", from)(std::io::ErrorKind::Interrupted.into()));
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(look);
+        look = (look * 2).min(LOOK);
     };
     if ended.success() {
         return Ok(());

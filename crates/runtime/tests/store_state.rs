@@ -107,14 +107,15 @@ fn a_unit_changes_and_goes() {
     let again = state.store.write(|writer| writer.insert_unit(&unit("/p", "dev"), at(2)));
     assert!(matches!(again, Err(StoreError::Exists { .. })));
 
-    state.store.write(|writer| writer.set_instance(id, Some("i-1"))).unwrap();
-    let moved = NewUnit { instance: Some("i-2".to_owned()), ..unit("/q", "dev") };
-    assert_eq!(
-        state.store.unit(Path::new("/p"), &name("dev")).unwrap().unwrap().unit.instance.unwrap(),
-        "i-1"
-    );
-    state.store.write(|writer| writer.update_unit(id, &moved)).unwrap();
-    assert_eq!(state.store.all_units().unwrap()[0].unit, moved);
+    let instance = |state: &mut State, instance, when| {
+        state.store.write(|writer| writer.set_instance(id, instance, at(when))).unwrap();
+        let found = state.store.unit(Path::new("/p"), &name("dev")).unwrap().unwrap();
+        (found.unit.instance, found.created_at)
+    };
+    assert_eq!(instance(&mut state, Some("i-1"), 3), (Some("i-1".to_owned()), at(3)));
+    assert_eq!(instance(&mut state, Some("i-1"), 4), (Some("i-1".to_owned()), at(3)));
+    assert_eq!(instance(&mut state, None, 5), (None, at(3)));
+    assert_eq!(instance(&mut state, Some("i-2"), 6), (Some("i-2".to_owned()), at(6)));
 
     state
         .store
@@ -126,7 +127,7 @@ fn a_unit_changes_and_goes() {
     assert!(state.store.all_units().unwrap().is_empty());
     assert_eq!(state.store.recorded(id).unwrap(), Default::default());
     assert!(matches!(
-        state.store.write(|writer| writer.set_instance(id, None)),
+        state.store.write(|writer| writer.set_instance(id, None, at(2))),
         Err(StoreError::Missing { .. })
     ));
     let new = state.store.write(|writer| writer.insert_unit(&unit("/p", "dev"), at(3))).unwrap();

@@ -68,7 +68,7 @@ impl Rollback {
         if agrees {
             next.push_str(" --discard-writes");
         }
-        would(context, &planned, &words(&title(project), &planned, loses.as_deref()), &next);
+        would(context, &planned, &words(&title(project), &planned, loses.as_deref()), None, &next);
         Ok(SUCCESS)
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
-use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
+use setpoint_model::release::{Active, Cost, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
@@ -22,7 +22,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
 use crate::json;
-use crate::output::span;
+use crate::output::{size, span};
 
 /// Take a version into use: all of it, with its data, or nothing
 ///
@@ -63,9 +63,20 @@ struct Report<'a> {
     /// How long nobody could reach what was stopped.
     outage_seconds: Option<f64>,
     seconds: Option<f64>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    expected: Option<&'a Expected>,
     /// What would be done, in words, of a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     words: Option<&'a str>,
+}
+
+/// What an upgrade would cost.
+#[derive(Debug, Serialize)]
+pub(super) struct Expected {
+    #[serde(flatten)]
+    cost: Cost,
+    /// How long whoever comes from outside would wait; nothing where nobody is reached now.
+    expected_outage_seconds: Option<f64>,
 }
 
 /// Whether a version is tried before anything is touched.
@@ -82,8 +93,8 @@ enum Trial {
 enum End {
     /// What is declared is in effect.
     Nothing,
-    /// It would be this: in words, and the command that does it.
-    Planned { planned: Upgrade, words: String, by: String },
+    /// It would be this: in words, with what it would cost, and the command that does it.
+    Planned { planned: Upgrade, words: String, expected: Expected, by: String },
     /// It was carried out.
     Done(Upgrade, Changed),
 }
@@ -97,7 +108,9 @@ impl UpgradeCommand {
                 context.output.note(format!("{}: nothing to do", title(&project)));
                 tell(context, false, None, None, None);
             }
-            End::Planned { planned, words, by } => would(context, &planned, &words, &by),
+            End::Planned { planned, words, expected, by } => {
+                would(context, &planned, &words, Some(&expected), &by);
+            }
             End::Done(planned, changed) => done(context, &project, &planned, changed),
         }
         Ok(SUCCESS)
@@ -180,23 +193,28 @@ impl UpgradeCommand {
             migrations: &Migrations::of(&project, from, engine.as_ref(), &store)?,
         };
         let planned = upgrade::upgrade(&units, &gone, from, target)?;
-        let Some(planned) = planned else {
+        let Some(mut planned) = planned else {
             return Ok((project, End::Nothing));
         };
         refuse_adopted(engine.as_ref(), &project, &planned)?;
         let (root, state) = (&project.root, Some(&store));
         doctor::refuse(context, Purpose::Upgrade, engine.as_ref(), root, &project, state)?;
+        let patience = Patience::of(release);
+        let cost = upgrade::measure(engine.as_ref(), &mut planned)?;
+        fits_on_disk(&planned, &cost)?;
         let rehearsal = Rehearsal { project: &project, units: &units, planned: &planned };
         let trial = self.trial(&rehearsal)?;
         if self.dry_run {
-            let words = words(&title(&project), &planned, &units, &trial);
+            let outage = upgrade::outage(&store, root, &planned, &cost, patience)?;
+            let words = words(&title(&project), &planned, &units, &trial, (&cost, outage));
+            let expected =
+                Expected { cost, expected_outage_seconds: outage.map(|outage| outage.as_secs_f64()) };
             let mut by = "setpoint upgrade".to_owned();
             if let (Some(_), Some(version)) = (&before, &planned.to.version) {
                 by.push_str(&format!(" {version}"));
             }
-            return Ok((project.clone(), End::Planned { planned, words, by }));
+            return Ok((project.clone(), End::Planned { planned, words, expected, by }));
         }
-        let patience = Patience::of(release);
         let (roots, cancel) = (&context.roots, &context.cancel);
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let declared = Declared {
@@ -240,9 +258,31 @@ fn ended(project: &Project, planned: &Upgrade, changed: Changed) -> String {
 }
 
 /// Says what would be done, and by what.
-pub(super) fn would(context: &Context, planned: &Upgrade, words: &str, by: &str) {
+pub(super) fn would(
+    context: &Context,
+    planned: &Upgrade,
+    words: &str,
+    expected: Option<&Expected>,
+    by: &str,
+) {
     context.output.note(format!("{words}\nNext: {by}"));
-    tell(context, false, Some(planned), None, Some(words));
+    tell(context, false, Some(planned), None, Some((words, expected)));
+}
+
+/// Whether there is room for what is copied.
+fn fits_on_disk(planned: &Upgrade, cost: &Cost) -> Result<(), Failure> {
+    let Some(lacks) = cost.lacks() else { return Ok(()) };
+    let volumes: Vec<&str> = planned.copies.iter().map(|copy| copy.from.as_str()).collect();
+    let message = format!(
+        "copies of {} need {}, and {} are free: {} too few\nNothing was done.",
+        volumes.join(", "),
+        size(cost.needed_bytes),
+        size(cost.free_bytes.unwrap_or_default()),
+        size(lacks)
+    );
+    Err(Failure::new(Exit::Engine, "disk-space", message).hint(
+        "free some space, or keep fewer earlier generations (`keep` in [release]); `lane = \"compatible\"`, where old and new can work with the same data, copies nothing",
+    ))
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
@@ -359,7 +399,7 @@ pub(super) fn tell(
     changed: bool,
     upgrade: Option<&Upgrade>,
     done: Option<Changed>,
-    words: Option<&str>,
+    would: Option<(&str, Option<&Expected>)>,
 ) {
     if context.output.json {
         context.output.value(&Report {
@@ -368,7 +408,8 @@ pub(super) fn tell(
             upgrade,
             outage_seconds: done.map(|done| done.outage.as_secs_f64()),
             seconds: done.map(|done| done.took.as_secs_f64()),
-            words,
+            expected: would.and_then(|(_, expected)| expected),
+            words: would.map(|(words, _)| words),
         });
     }
 }
@@ -417,7 +458,13 @@ fn outage(outage: Duration) -> String {
 }
 
 /// What would be done.
-fn words(title: &str, planned: &Upgrade, units: &[(Unit<'_>, Look)], trial: &Trial) -> String {
+fn words(
+    title: &str,
+    planned: &Upgrade,
+    units: &[(Unit<'_>, Look)],
+    trial: &Trial,
+    (cost, outage): (&Cost, Option<Duration>),
+) -> String {
     let lane = match planned.lane {
         Lane::Breaking => "breaking",
         Lane::Compatible => "compatible",
@@ -450,9 +497,17 @@ fn words(title: &str, planned: &Upgrade, units: &[(Unit<'_>, Look)], trial: &Tri
         Trial::Not { why: Some(why) } => say("", format!("not tried first: {why}")),
         Trial::Not { why: None } => {}
     }
-    let mut head = "outage";
+    if let (1.., Some(free)) = (cost.copied_bytes, cost.free_bytes) {
+        say("disk", format!("copies need {}, {} are free", size(cost.needed_bytes), size(free)));
+    }
+    let mut head = "then";
+    if let Some(outage) = outage {
+        say("outage", format!("about {}, in which who comes to a held port waits", span(outage)));
+        head = "";
+    }
     for copy in &planned.copies {
-        say(head, format!("copy {} to {}", copy.from, copy.to));
+        let bytes = if copy.bytes > 0 { format!(" ({})", size(copy.bytes)) } else { String::new() };
+        say(head, format!("copy {}{bytes} to {}", copy.from, copy.to));
         head = "";
     }
     for part in &planned.parts {

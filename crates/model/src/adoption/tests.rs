@@ -42,6 +42,7 @@ fn capabilities() -> Capabilities {
         holds_ports: crate::capabilities::HoldsPorts::None,
         container: Class::Recreate,
         private_network: true,
+        copies_share_blocks: false,
     }
 }
 

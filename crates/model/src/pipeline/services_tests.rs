@@ -43,6 +43,7 @@ fn capabilities() -> Capabilities {
         holds_ports: HoldsPorts::All,
         container: Class::Restart,
         private_network: true,
+        copies_share_blocks: false,
     }
 }
 

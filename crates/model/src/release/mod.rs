@@ -3,6 +3,9 @@
 
 mod active;
 pub mod bundle;
+mod cost;
+#[cfg(test)]
+mod cost_tests;
 pub mod ledger;
 mod lock;
 pub mod migration;
@@ -21,6 +24,7 @@ mod version;
 
 pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, PinnedImage};
+pub use cost::{Cost, Timed};
 pub use lock::{lock, locked};
 pub use migration::{Migration, MigrationError, MigrationId};
 pub use offer::{Offer, Standing, offers};

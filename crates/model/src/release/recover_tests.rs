@@ -151,6 +151,7 @@ fn changes() -> [(Upgrade, World); 3] {
         to: "data.2".to_owned(),
         of: unit("db"),
         holds: Holds::Copied,
+        bytes: 0,
     }];
     let upgrade = Upgrade {
         kind: Kind::Upgrade,

@@ -81,6 +81,9 @@ pub struct Copy {
     /// What the new one holds at first.
     #[serde(default)]
     pub holds: Holds,
+    /// How many bytes of it are copied, as far as that could be seen.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// A part of a backup that the service itself takes in, by a command of its own.

@@ -104,7 +104,7 @@ impl Applier<'_, '_> {
                 for hook in HookName::ALL.into_iter().filter(|hook| *hook != HookName::Initialize) {
                     writer.remove_phase(row, hook)?;
                 }
-                writer.set_instance(row, creates.then_some(instance.as_str()))?;
+                writer.set_instance(row, creates.then_some(instance.as_str()), at)?;
             }
             writer.record_leaves(row, &put, at)?;
             writer.remove_leaves(row, &remove)?;

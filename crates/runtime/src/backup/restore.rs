@@ -85,6 +85,7 @@ pub fn change(
             to: format!("{}.{generation}", target.declared.name),
             of: target.unit.env.name.clone(),
             holds: target.holds.clone(),
+            bytes: 0,
         })
         .collect();
     let mut volumes = from.volumes.clone();

@@ -554,6 +554,12 @@ pub trait Engine: Send + Sync {
     /// If the engine cannot be asked.
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError>;
 
+    /// Where the data of each of these named volumes lies, of those that are there and can be seen from here.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn volume_folders(&self, names: &[String]) -> Result<BTreeMap<String, PathBuf>, EngineError>;
+
     /// Removes a named volume with all that is in it.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ pub struct Unit {
     pub id: UnitId,
     /// What is said of it.
     pub unit: NewUnit,
-    /// When it was entered.
+    /// Since when it has the instance that it has; without one, when it was entered.
     pub created_at: Timestamp,
 }
 
@@ -178,36 +178,17 @@ impl Writer<'_> {
         Ok(id)
     }
 
-    /// Changes what is said of a unit.
+    /// Records what the engine calls the unit since then; none if it has no instance any more.
     ///
     /// # Errors
     /// [`StoreError::Missing`] if there is no such unit; otherwise, if it cannot be written.
-    pub fn update_unit(&self, id: UnitId, to: &NewUnit) -> Result<(), StoreError> {
+    pub fn set_instance(&self, id: UnitId, instance: Option<&str>, at: Timestamp) -> Result<(), StoreError> {
         self.execute_one(
-            "UPDATE units SET project_root = ?2, project_name = ?3, name = ?4, kind = ?5, engine = ?6,
-             instance = ?7, labels = ?8 WHERE id = ?1",
-            params![
-                id.0,
-                to.project_root.as_os_str().as_bytes(),
-                to.project_name,
-                to.name.as_str(),
-                to.kind.as_str(),
-                to.engine,
-                to.instance,
-                labels_text(&to.labels)
-            ],
-            || format!("the unit `{}`", to.name),
+            "UPDATE units SET instance = ?2,
+             created_at = CASE WHEN ?2 IS NULL OR instance IS ?2 THEN created_at ELSE ?3 END WHERE id = ?1",
+            params![id.0, instance, at.as_millisecond()],
+            || format!("unit {}", id.0),
         )
-    }
-
-    /// Records what the engine calls the unit now; none if it has no instance any more.
-    ///
-    /// # Errors
-    /// [`StoreError::Missing`] if there is no such unit; otherwise, if it cannot be written.
-    pub fn set_instance(&self, id: UnitId, instance: Option<&str>) -> Result<(), StoreError> {
-        self.execute_one("UPDATE units SET instance = ?2 WHERE id = ?1", params![id.0, instance], || {
-            format!("unit {}", id.0)
-        })
     }
 
     /// Removes a unit with its records and the operations that are over.

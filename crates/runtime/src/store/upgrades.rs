@@ -267,6 +267,7 @@ impl Writer<'_> {
         unit: UnitId,
         instance: Option<&str>,
         records: &RecordedRows,
+        at: Timestamp,
     ) -> Result<(), StoreError> {
         self.execute("DELETE FROM leaves WHERE unit = ?1", [unit.0])?;
         self.cut_packs(unit, 0)?;
@@ -278,7 +279,7 @@ impl Writer<'_> {
             self.put_pack(unit, position, pack)?;
         }
         records.phases.iter().try_for_each(|phase| self.record_phase(unit, phase))?;
-        self.set_instance(unit, instance)
+        self.set_instance(unit, instance, at)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use setpoint_model::names::UnitName;
 
 use crate::engine::{Engine, EngineError, UnitId};
@@ -73,7 +74,7 @@ impl Aside<'_> {
         let Some(row) = self.row(store)? else { return Ok(()) };
         let Some(aside) = store.aside(row.id, generation)? else { return Ok(()) };
         store.write(|writer| {
-            writer.replace_records(row.id, aside.instance.as_deref(), &aside.records)?;
+            writer.replace_records(row.id, aside.instance.as_deref(), &aside.records, Timestamp::now())?;
             reconciler::put_wish(writer, row.id, aside.intent.as_ref())?;
             writer.forget_aside(row.id, generation)
         })?;

@@ -6,6 +6,7 @@
 mod act;
 mod active;
 mod aside;
+mod cost;
 mod health;
 mod migrate;
 mod migrations;
@@ -36,6 +37,7 @@ use crate::{failpoints, random};
 pub(crate) use active::write as set_active;
 pub use active::{ActiveError, note_version, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
+pub use cost::{measure, outage};
 pub(crate) use migrations::declared as declared_migrations;
 pub use migrations::{Migrations, MigrationsError, may_migrate};
 pub use plan::{Refused, Target, rollback, told, upgrade};

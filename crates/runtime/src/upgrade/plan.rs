@@ -107,6 +107,7 @@ pub fn upgrade(
                 to: format!("{}.{generation}", volume.name),
                 of: unit.env.name.clone(),
                 holds: Holds::Copied,
+                bytes: 0,
             });
         }
     }

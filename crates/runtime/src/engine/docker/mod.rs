@@ -241,6 +241,7 @@ impl Engine for Docker {
             holds_ports: self.holds_ports(),
             container: Class::Recreate,
             private_network: true,
+            copies_share_blocks: false,
         }
     }
 
@@ -334,6 +335,10 @@ impl Engine for Docker {
 
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         resources::volume_ids(self.connected()?, names)
+    }
+
+    fn volume_folders(&self, names: &[String]) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        resources::volume_folders(self.connected()?, names)
     }
 
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {

@@ -1,7 +1,7 @@
 //! What containers share: networks and named volumes, made where they are not there.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, MountPoint, NetworkCreateRequest, VolumeCreateRequest};
@@ -180,6 +180,20 @@ pub(super) fn volume_ids(
         ids.insert(name.clone(), found.labels.get(ID).cloned().unwrap_or_else(made));
     }
     Ok(ids)
+}
+
+/// Where the data of each of these volumes lies that are there, as far as it can be seen from here.
+pub(super) fn volume_folders(
+    connected: &Connected,
+    names: &[String],
+) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+    let mut folders = BTreeMap::new();
+    for name in names {
+        let found = connected.find("look at a volume", connected.api.inspect_volume(name))?;
+        let folder = found.map(|found| PathBuf::from(found.mountpoint)).filter(|folder| folder.is_dir());
+        folders.extend(folder.map(|folder| (name.clone(), folder)));
+    }
+    Ok(folders)
 }
 
 /// How often a volume is tried to be removed that is still in use, and how long between.

@@ -394,6 +394,7 @@ impl Engine for Embedded {
             container: Class::Restart,
             // One that nothing leads out of is nobody's first choice.
             private_network: !sandbox::is_rootless() && networks::leads_out(),
+            copies_share_blocks: true,
         }
     }
 
@@ -481,6 +482,10 @@ impl Engine for Embedded {
 
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         volumes::ids(&self.roots.state, names)
+    }
+
+    fn volume_folders(&self, names: &[String]) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+        Ok(volumes::folders(&self.roots.state, names))
     }
 
     fn remove_volume(&self, name: &str) -> Result<(), EngineError> {

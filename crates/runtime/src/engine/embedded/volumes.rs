@@ -185,6 +185,13 @@ pub(super) fn ids(state: &Path, names: &[String]) -> Result<BTreeMap<String, Str
     Ok(ids)
 }
 
+/// Where the data of each of these volumes lies that are there.
+pub(super) fn folders(state: &Path, names: &[String]) -> BTreeMap<String, PathBuf> {
+    let named = names.iter().filter(|name| is_name(name));
+    let folder = named.map(|name| (name.clone(), state.join(VOLUMES).join(name).join(DATA)));
+    folder.filter(|(_, folder)| folder.is_dir()).collect()
+}
+
 /// Copies a volume into a new one, with all that tells what it is.
 pub(super) fn copy(state: &Path, from: &str, to: &str, cancel: &Cancel) -> Result<(), EngineError> {
     let folder = state.join(VOLUMES);
