@@ -121,12 +121,12 @@ fn what_cannot_be_taken_into_use_is_told() {
     maker.registry.push(&blobs, &[&image], "acme/other:1.0.0");
     let other = format!("oci://{}/acme/other:1.0.0", maker.registry.address);
     machine.run(&["init", &other]).exits(5).says("is no release of a project");
-    logged_in(&mut machine, "another");
+    logged_in(&mut machine, &maker.registry.address, "another");
     maker.init(&machine, "0.1.0").exits(7).says("refused the login").says_not("another");
     machine.set("SETPOINT_REGISTRY_USER", "");
     machine.set("SETPOINT_REGISTRY_PASSWORD_FILE", "");
     maker.init(&machine, "0.1.0").exits(7).says("wants a login");
-    logged_in(&mut machine, USER.1);
+    logged_in(&mut machine, &maker.registry.address, USER.1);
     // Settings that do not fit the release are told before anything is written.
     fs::write(machine.at("settings.toml"), "[service.web]\nimagination = 1\n").unwrap();
     maker.init(&machine, "0.1.0").exits(4).says("setpoint.local.toml:2:1").says("imagination");
