@@ -441,6 +441,11 @@ impl From<AdoptError> for Failure {
 }
 
 impl From<ApplyError> for Failure {
+            AdoptError::Image { .. } => {
+                Self::new(Exit::Engine, "image-not-kept", format!("{error}\nIt was not taken over.")).hint(
+                    "make room for it, or push it to a registry and pull it from there; then the same again",
+                )
+            }
     fn from(error: ApplyError) -> Self {
         match error {
             ApplyError::Phase(failed) => {

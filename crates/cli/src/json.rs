@@ -158,6 +158,9 @@ pub(crate) struct UnitPassed {
     pub(crate) outcome: &'static str,
     /// Whether `up` would do something, of one that was taken over.
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The archive of its image, of one that was taken over and whose image no registry has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<PathBuf>,
     pub(crate) out_of_date: Option<bool>,
     /// How much of it differs from what is declared.
     #[serde(skip_serializing_if = "Option::is_none")]

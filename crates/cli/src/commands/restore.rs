@@ -92,7 +92,7 @@ impl Restore {
         let units = looked_at(context, engine.as_ref(), &project, &store, NO_DATA)?;
         let release = &project.manifest.release;
         let planned = change(&units, contents, &parts, &project.active, release.keep)?;
-        refuse_adopted(engine.as_ref(), &project, &planned)?;
+        refuse_adopted(context, engine.as_ref(), &project, &planned)?;
         let migrations = migrations(context, &project)?.after(&planned);
         let then = match migrations.due(release.lane) {
             // The data of a later version, as those say that were carried out on it.

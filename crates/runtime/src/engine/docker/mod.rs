@@ -422,12 +422,16 @@ impl Engine for Docker {
             ImageFacts {
                 labels: config.labels.unwrap_or_default().into_iter().collect(),
                 user: config.user.unwrap_or_default(),
-                digests: image.repo_digests.unwrap_or_default(),
+                digests: digests.filter(|digest| !is_made_here(digest)).collect(),
                 architecture: image.architecture.unwrap_or_default(),
             }
         }))
+        // Podman gives a digest to every name; what was made here has this in place of a registry, unless it was named otherwise.
+        let is_made_here =
+            |digest: &String| self.flavor == Flavor::Podman && digest.starts_with("localhost/");
     }
 
+            let digests = image.repo_digests.into_iter().flatten();
     fn environment(&self, unit: &UnitId) -> Result<BTreeMap<String, String>, EngineError> {
         let declared = self.known(unit)?.config.and_then(|config| config.env).unwrap_or_default();
         let pair =
