@@ -105,6 +105,9 @@ impl Engine for Faulty {
     fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError> {
         self.again(|| self.inner.is_empty(unit, folder))
     }
+    fn mounts_from(&self, folder: &Path) -> Result<bool, EngineError> {
+        self.again(|| self.inner.mounts_from(folder))
+    }
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         self.again(|| self.inner.volume_ids(names))
     }

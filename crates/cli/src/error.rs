@@ -241,6 +241,7 @@ impl From<UpgradeError> for Failure {
             UpgradeError::Lock(_) => Self::new(Exit::State, "lock", message),
         }
     }
+            UpgradeError::Release(error) => (*error).into(),
 }
 
 impl From<MigrationsError> for Failure {
