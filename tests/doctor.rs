@@ -404,6 +404,25 @@ fn data_that_is_gone_is_told_and_not_upgraded_over() {
 }
 
 #[test]
+fn a_restore_refuses_over_what_it_does_not_mend() {
+    let mut project =
+        running(&format!("{DATA}\n[service.db.first_boot]\nseed = {{ run = \"touch /data/seed\" }}"));
+    let to = project.at("backups").display().to_string();
+    project.run(&["backup", "--to", &to]).exits(0);
+    inside(&project, "rm /data/seed");
+    project.declare("[service.db]", "[secret.key]\nenv = \"SHOP_KEY\"\n[service.db]");
+    project.declare(DATA, &format!("{DATA}\nenv = {{ KEY = \"${{secret.key}}\" }}"));
+    finds(&project, &["data-missing", "missing-secret"]);
+    let refused = project.run(&["restore", "--from", &to, "--no-daemon"]);
+    refused.exits(10).says("`restore` does not go on").says("docs/runbook.md#missing-secret");
+    refused.says_not("data-missing");
+    // Data that is gone is what it is there for.
+    project.set("SHOP_KEY", "x");
+    project.run(&["restore", "--from", &to, "--no-daemon"]).exits(0);
+    finds(&project, &[]);
+}
+
+#[test]
 fn units_that_nothing_declares_are_told() {
     let project = Project::new(&format!("{HEAD}[service.api]\n{WAITS}[service.web]\n{WAITS}"));
     project.run(&["up", "--no-daemon"]).exits(0);

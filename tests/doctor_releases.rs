@@ -150,13 +150,13 @@ impl Shop {
 fn each_way_in_which_a_registry_says_no_is_told() {
     let Shop { registry, mut project } = Shop::of(Server::with_login());
     doctor(&project).exits(3).says("registry-private").says("only to who logs in, and there is no login");
-    logged_in(&mut project, "wrong");
+    logged_in(&mut project, &registry.address, "wrong");
     doctor(&project)
         .exits(3)
         .says("registry-private")
         .says("refuses the login that is saved")
         .says_not("wrong");
-    logged_in(&mut project, USER.1);
+    logged_in(&mut project, &registry.address, USER.1);
     doctor(&project).exits(0);
     project.set("SETPOINT_REGISTRY_PASSWORD", "both");
     doctor(&project).exits(3).says("registry-login");
@@ -166,7 +166,7 @@ fn each_way_in_which_a_registry_says_no_is_told() {
     let address = picky();
     let mut project = Project::new(&format!("setpoint = 1\n[env.dev]\nimage = \"{address}/acme/web:1\"\n"));
     doctor(&project).exits(0);
-    logged_in(&mut project, "expired");
+    logged_in(&mut project, &address, "expired");
     doctor(&project).exits(3).says("registry-login").says("to whoever has none").says("docker logout");
 }
 

@@ -67,7 +67,7 @@ impl Maker {
     pub fn of(manifest: &str, write: impl FnOnce(&Self)) -> Self {
         let registry = Server::with_login();
         let mut project = Project::new(&manifest.replace("ADDRESS", &registry.address));
-        logged_in(&mut project, USER.1);
+        logged_in(&mut project, &registry.address, USER.1);
         let maker = Self { project, registry };
         write(&maker);
         maker.git(&["init", "--quiet"]);
@@ -131,7 +131,7 @@ impl Maker {
         fs::create_dir(&programs).unwrap();
         symlink("/bin/cp", programs.join("cp")).unwrap();
         machine.set("PATH", &programs.display().to_string());
-        logged_in(&mut machine, USER.1);
+        logged_in(&mut machine, &self.registry.address, USER.1);
         machine
     }
 
@@ -149,11 +149,12 @@ impl Maker {
     }
 }
 
-/// Leaves the password in a file, as a machine has its token.
-pub fn logged_in(project: &mut Project, password: &str) {
+/// Leaves the password for a registry in a file, as a machine has its token.
+pub fn logged_in(project: &mut Project, registry: &str, password: &str) {
     let file = project.at("token");
     fs::write(&file, password).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    project.set("SETPOINT_REGISTRY_HOST", registry);
     project.set("SETPOINT_REGISTRY_USER", USER.0);
     project.set("SETPOINT_REGISTRY_PASSWORD_FILE", &file.display().to_string());
 }

@@ -65,6 +65,80 @@ fn a_release_stands_on_a_bare_machine_and_goes_on_to_the_next() {
     machine.run(&["down", "--volumes", "--yes"]).exits(0);
 }
 
+/// A service that each version changes, and one that stays as it is until a file is another one.
+const TWO_PACES: &str = r#"setpoint = 1
+[project]
+name = "shop"
+version = "0.1.0"
+[service.own]
+network = "host"
+command = "exec sleep 100000"
+[service.still]
+image = "ADDRESS/acme/still:1"
+user = "root"
+network = "host"
+command = "exec sleep 100000"
+mounts = [{ source = "page", target = "/page" }]
+[release]
+repository = "ADDRESS/acme/shop"
+verify = "20s"
+steady = "10ms"
+bake = "10ms"
+"#;
+
+#[test]
+fn releases_that_nothing_needs_any_more_go() {
+    let maker = Maker::of(TWO_PACES, |maker| {
+        let mut blobs = Blobs::default();
+        let image = blobs.image(&[(busybox("still"), gzip)]);
+        maker.registry.push(&blobs, &[&image], "acme/still:1");
+        maker.project.write("page/words", "first\n");
+    });
+    let (machine, mut neighbour) = (maker.machine(), maker.machine());
+    neighbour.set("SETPOINT_STATE", &machine.state().display().to_string());
+    let mut digests = Vec::new();
+    let mut release = |number: usize| digests.push(maker.release(&format!("0.{number}.0")));
+    let here = |digests: &[String]| -> Vec<usize> {
+        let folder = machine.state().join("releases/v1");
+        let is_here = |digest: &String| folder.join(digest.trim_start_matches("sha256:")).exists();
+        (1..).zip(digests).filter(|(_, digest)| is_here(digest)).map(|(number, _)| number).collect()
+    };
+    let upgrade = |number: usize| {
+        let version = format!("0.{number}.0");
+        machine.run(&["upgrade", &version, "--no-daemon"]).exits(0).says(&format!("is at {version}"));
+    };
+    release(1);
+    machine.run(&["init", &maker.address("0.1.0")]).exits(0);
+    up(&machine);
+    release(2);
+    upgrade(2);
+    neighbour.run(&["init", &maker.address("0.2.0")]).exits(0);
+    release(3);
+    upgrade(3);
+    // One generation is kept, and what no version has changed has its files of the first.
+    machine.run(&["restart", "still"]).exits(0);
+    assert_eq!(inside(&machine, "still", "cat /page/words"), "first");
+    maker.project.write("page/words", "second\n");
+    release(4);
+    assert_eq!(here(&digests), [1, 2, 3]);
+    upgrade(4);
+    assert_eq!(inside(&machine, "still", "cat /page/words"), "second");
+    // It is set aside, and may come back.
+    assert_eq!(here(&digests), [1, 2, 3, 4]);
+    machine.run(&["rollback", "--no-daemon"]).exits(0).says("back at 0.3.0");
+    assert_eq!(inside(&machine, "still", "cat /page/words"), "first");
+    upgrade(4);
+    let mut release = |number: usize| digests.push(maker.release(&format!("0.{number}.0")));
+    release(5);
+    upgrade(5);
+    assert_eq!(here(&digests), [2, 4, 5], "what another project is made of stays");
+    neighbour.run(&["status"]).exits(0).says("shop 0.2.0");
+    machine.run(&["rollback", "0.3.0"]).exits(5).says("nothing is kept of 0.3.0");
+    machine.run(&["rollback", "--no-daemon"]).exits(0).says("back at 0.4.0");
+    assert_eq!(inside(&machine, "own", "echo $SETPOINT_VERSION"), "0.4.0");
+    machine.run(&["down"]).exits(0);
+}
+
 #[test]
 fn what_cannot_be_released_is_told() {
     let maker = Maker::new();
@@ -121,12 +195,12 @@ fn what_cannot_be_taken_into_use_is_told() {
     maker.registry.push(&blobs, &[&image], "acme/other:1.0.0");
     let other = format!("oci://{}/acme/other:1.0.0", maker.registry.address);
     machine.run(&["init", &other]).exits(5).says("is no release of a project");
-    logged_in(&mut machine, "another");
+    logged_in(&mut machine, &maker.registry.address, "another");
     maker.init(&machine, "0.1.0").exits(7).says("refused the login").says_not("another");
     machine.set("SETPOINT_REGISTRY_USER", "");
     machine.set("SETPOINT_REGISTRY_PASSWORD_FILE", "");
     maker.init(&machine, "0.1.0").exits(7).says("wants a login");
-    logged_in(&mut machine, USER.1);
+    logged_in(&mut machine, &maker.registry.address, USER.1);
     // Settings that do not fit the release are told before anything is written.
     fs::write(machine.at("settings.toml"), "[service.web]\nimagination = 1\n").unwrap();
     maker.init(&machine, "0.1.0").exits(4).says("setpoint.local.toml:2:1").says("imagination");

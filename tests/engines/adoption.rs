@@ -6,9 +6,11 @@
 //! `.project.config_files`.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use crate::docker::Scenario;
 use crate::harness::{Project, finish, until};
@@ -30,6 +32,7 @@ pub const ON_DOCKER: &[Scenario] = on![Kind::Docker;
     what_somebody_else_made_outlives_setpoint,
     a_unit_of_our_own_is_handed_to_the_engine,
     an_environment_is_taken_over,
+    an_image_that_no_registry_has_is_kept,
 ];
 
 pub const ON_PODMAN: &[Scenario] = on![Kind::Podman;
@@ -39,6 +42,7 @@ pub const ON_PODMAN: &[Scenario] = on![Kind::Podman;
     who_dies_in_the_middle_leaves_a_unit_or_none,
     what_podman_starts_by_itself_is_a_change,
     a_unit_of_our_own_is_handed_to_the_engine,
+    an_image_that_no_registry_has_is_kept,
 ];
 
 pub const ON_THE_EMBEDDED_ENGINE: Scenario =
@@ -146,6 +150,22 @@ impl<'a> Scene<'a> {
         let id = self.compose("job", &[], &["true"]);
         until("the job has ended", || self.life(&id).ends_with(" 0 false\n"));
         id
+    }
+
+    /// Makes what `own:latest` is, with these words in it, as somebody does by hand; gives its id.
+    fn make_own(&self, says: &str) -> String {
+        let (maker, image) = (format!("{}-maker", self.of), self.own());
+        let script = format!("echo {says} > /says");
+        self.client(&["run", "--name", &maker, "base:1", "sh", "-c", &script]);
+        self.client(&["commit", &maker, &image]);
+        self.client(&["rm", &maker]);
+        self.client(&["image", "inspect", "-f", "{{.Id}}", &image]).trim().to_owned()
+    }
+
+    /// What was made here is known by that to Podman, which has digests for all.
+    fn own(&self) -> String {
+        let place = if self.kind == Kind::Podman { "localhost" } else { "docker.io/library" };
+        format!("{place}/{}-own:latest", self.of)
     }
 
     /// Which instance of which container it is: another one after each start.
@@ -449,6 +469,69 @@ fn what_podman_starts_by_itself_is_a_change(place: &Place, kind: Kind) {
     scene.project.run(&["why", "db"]).says("restarted by the engine").says("recreate");
     scene.project.run(&["up", "db"]).exits(0);
     scene.project.run(&["plan", "db", "--exit-code"]).exits(0);
+}
+
+fn an_image_that_no_registry_has_is_kept(place: &Place, kind: Kind) {
+    let mut scene = Scene::new(place, kind, "local");
+    let own = scene.own();
+    let declares = |image: &str| {
+        let head =
+            format!("setpoint = 1\n[engine]\ndefault = \"{}\"\n[project]\nname = \"local\"\n", kind.name());
+        let command = json!(["sh", "-c", SERVES]);
+        format!(
+            "{head}[service.db]\nimage = \"{image}\"\ncommand = {command}\nvolumes = {{ data = \"/data\" }}\n"
+        )
+    };
+    scene.project.write("setpoint.toml", &declares(&own));
+    let one = scene.make_own("one");
+    let running = ["run", "-d", "--name", "local-mine", "-v", "local_data:/data", &own, "sh", "-c", SERVES];
+    scene.client(&running);
+    let kept = scene.project.state().join("adopted/images/v1");
+    let archives = || {
+        let found = fs::read_dir(&kept).into_iter().flatten().flatten().map(|entry| entry.path());
+        found.filter(|path| path.extension().is_some_and(|ending| ending == "tar")).collect::<Vec<_>>()
+    };
+    let says = |project: &Project| project.run(&["exec", "db", "--", "cat", "/says"]).stdout;
+
+    scene.project.set("SETPOINT_CRASH_AT", "adopt.image-saved");
+    assert_eq!(scene.project.run(&["adopt", "db", "local-mine"]).code, 137);
+    scene.project.set("SETPOINT_CRASH_AT", "");
+    let project = &scene.project;
+    project.run(&["status", "db"]).exits(0).says("absent");
+    assert!(archives().is_empty());
+    let adopted = project.run(&["adopt", "db", "local-mine", "--no-daemon", "--json"]).exits(0).json();
+    let archive = adopted["units"][0]["image"].as_str().unwrap().to_owned();
+    assert!(archive.contains(one.trim_start_matches("sha256:")), "{archive}");
+    assert_eq!(archives(), [PathBuf::from(&archive)]);
+    project
+        .run(&["doctor", "--offline"])
+        .says(&format!("image = \"{archive}\"` is what `db` was taken over with"));
+
+    // The tag is built anew, the container replaced, the image removed: nothing on the engine leads back.
+    let two = scene.make_own("two");
+    project.run(&["upgrade"]).exits(6).says("was adopted").says(&archive);
+    project.run(&["up", "db", "--no-snapshot", "--no-daemon"]).exits(0);
+    assert_eq!(says(project), "two\n");
+    scene.client(&["rmi", &one]);
+    scene.client(&["tag", &two, "local-own-kept"]);
+    scene.client(&["rmi", &own]);
+    project.run(&["doctor", "--offline"]).says("is not here any more").says(&archive);
+
+    project.write("setpoint.toml", &declares(&archive));
+    project.run(&["upgrade", "--no-daemon"]).exits(0);
+    assert_eq!(says(project), "one\n");
+    assert_eq!(scene.client(&["image", "inspect", "-f", "{{.Id}}", &one]).trim(), one);
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+    assert_eq!(says(project), "two\n");
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+
+    // It goes with the unit, unless that is declared on it.
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+    assert_eq!(archives(), [PathBuf::from(&archive)]);
+    project.write("setpoint.toml", &declares(&own));
+    project.run(&["down"]).exits(0);
+    assert!(archives().is_empty());
+    scene.client(&["rmi", "local-own-kept", &one]);
 }
 
 fn an_environment_is_taken_over(place: &Place, kind: Kind) {

@@ -303,7 +303,7 @@ fn assert_nothing_is_left(place: &Place, kind: Kind, project: &Project) {
 fn in_a_registry(place: &Place, kind: Kind) {
     let registry = Server::with_login();
     let mut project = project(place, kind);
-    logged_in(&mut project, USER.1);
+    logged_in(&mut project, &registry.address, USER.1);
     let to = format!("oci://{}/acme/kept", registry.address);
     inside(&project, "own", "echo first > /own/words");
     inside(&project, "db", "head -c 300000 /dev/urandom > /data/much; md5sum < /data/much > /data/sum");
@@ -330,7 +330,7 @@ fn in_a_registry(place: &Place, kind: Kind) {
     assert_nothing_is_left_running_but(&project);
 
     let mut stranger = named(place, kind, &format!("{}-strange", name(&project)));
-    logged_in(&mut stranger, "wrong");
+    logged_in(&mut stranger, &registry.address, "wrong");
     stranger.run(&["up", "--no-daemon"]).exits(0);
     stranger.run(&["backup", "--to", &to]).exits(7).says("refused the login");
     assert_eq!(log(&stranger), "begun", "nothing was stopped for it");

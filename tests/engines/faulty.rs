@@ -108,6 +108,9 @@ impl Engine for Faulty {
     fn volume_folders(&self, names: &[String]) -> Result<BTreeMap<String, PathBuf>, EngineError> {
         self.again(|| self.inner.volume_folders(names))
     }
+    fn mounts_from(&self, folder: &Path) -> Result<bool, EngineError> {
+        self.again(|| self.inner.mounts_from(folder))
+    }
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         self.again(|| self.inner.volume_ids(names))
     }

@@ -45,6 +45,7 @@ fn a_feature_of_a_registry_is_fetched_once_and_locked(place: &Place) {
     );
     project.write(".devcontainer/devcontainer.json", &text).write(".devcontainer/devcontainer-lock.json", "");
     project.run(&["up"]).exits(4).says("cannot be had");
+    project.set("SETPOINT_REGISTRY_HOST", &registry.address);
     project.set("SETPOINT_REGISTRY_USER", "ann");
     let password = project.state().join("password");
     project.set("SETPOINT_REGISTRY_PASSWORD_FILE", &password.to_string_lossy());

@@ -1,5 +1,7 @@
 //! What a command can end with: a few kinds of error, each with a hint, and the one table of exit codes.
 
+use std::time::Duration;
+
 use setpoint_model::backup;
 use setpoint_model::manifest::Problem;
 use setpoint_model::release::{BadAddress, BadVersion};
@@ -74,7 +76,7 @@ impl Exit {
         (Self::TimedOut, "a step of a pipeline, or a run, ran out of time"),
         (
             Self::Refused,
-            "`doctor` found what `init`, `upgrade` and `release` do not build on, and they refuse; nothing was done",
+            "`doctor` found what `init`, `upgrade`, `restore` and `release` do not build on, and they refuse; nothing was done",
         ),
         (Self::CannotExecute, "`exec`: the program cannot be executed"),
         (Self::NoProgram, "`exec`: there is no such program"),
@@ -95,11 +97,13 @@ pub(crate) struct Failure {
     pub(crate) problems: Vec<Problem>,
     /// What to do next.
     pub(crate) hint: Option<String>,
+    /// How long nobody could reach what was stopped, of a change that did not come about.
+    pub(crate) outage: Option<Duration>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { exit, kind, message: message.into(), problems: Vec::new(), hint: None }
+        Self { exit, kind, message: message.into(), problems: Vec::new(), hint: None, outage: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -196,8 +200,8 @@ impl From<ActiveError> for Failure {
 
 impl From<UpgradeError> for Failure {
     fn from(error: UpgradeError) -> Self {
-        let message = error.to_string();
-        match error {
+        let (message, outage) = (error.to_string(), error.outage());
+        let failure = match error {
             UpgradeError::Dropped { .. } => {
                 Self::new(Exit::Failed, "upgrade-failed", format!("{message}\nNothing was touched."))
             }
@@ -237,9 +241,11 @@ impl From<UpgradeError> for Failure {
             UpgradeError::Store(error) => error.into(),
             UpgradeError::Engine(error) => error.into(),
             UpgradeError::Apply(error) => error.into(),
+            UpgradeError::Release(error) => (*error).into(),
             UpgradeError::Backup(error) => (*error).into(),
             UpgradeError::Lock(_) => Self::new(Exit::State, "lock", message),
-        }
+        };
+        Self { outage, ..failure }
     }
 }
 
@@ -435,6 +441,11 @@ impl From<AdoptError> for Failure {
     fn from(error: AdoptError) -> Self {
         match error {
             AdoptError::Unfit(unfit) => unfit.into(),
+            AdoptError::Image { .. } => {
+                Self::new(Exit::Engine, "image-not-kept", format!("{error}\nIt was not taken over.")).hint(
+                    "make room for it, or push it to a registry and pull it from there; then the same again",
+                )
+            }
             AdoptError::Failed(error) => error.into(),
         }
     }

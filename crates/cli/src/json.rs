@@ -22,6 +22,9 @@ pub(crate) struct Error<'a> {
     message: &'a str,
     problems: &'a [Problem],
     hint: Option<&'a str>,
+    /// How long nobody could reach what was stopped, of a change that did not come about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outage_seconds: Option<f64>,
 }
 
 impl<'a> From<&'a Failure> for Error<'a> {
@@ -33,6 +36,7 @@ impl<'a> From<&'a Failure> for Error<'a> {
             message: &failure.message,
             problems: &failure.problems,
             hint: failure.hint.as_deref(),
+            outage_seconds: failure.outage.map(|outage| outage.as_secs_f64()),
         }
     }
 }
@@ -154,6 +158,9 @@ pub(crate) struct UnitPassed {
     pub(crate) unit: String,
     /// The name of its container; none where there was none any more.
     pub(crate) container: Option<String>,
+    /// The archive of its image, of one that was taken over and whose image no registry has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<PathBuf>,
     /// `adopted`, `already`, `disowned`.
     pub(crate) outcome: &'static str,
     /// Whether `up` would do something, of one that was taken over.

@@ -4,6 +4,7 @@
 //! dies between the two leaves a unit whose record is lost, and the next `adopt` completes it.
 
 mod choose;
+mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -17,8 +18,10 @@ use setpoint_model::manifest::EnvValue;
 use setpoint_model::names::UnitName;
 
 pub use choose::{Choice, Unfit, in_its_place, is_free, named, of_project, peers};
+pub use image::KeptImages;
 
 use crate::apply::ApplyError;
+use crate::cancel::Cancel;
 use crate::engine::adoption::{Adopted, Adoption, Candidate, HandedBack};
 use crate::engine::{EngineError, LabelledLeaf, Labels};
 use crate::observe::Unit;
@@ -34,6 +37,14 @@ pub enum AdoptError {
     /// What was asked for cannot be that.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// The image that it runs on is nowhere else, and cannot be kept.
+    #[error("the image of {container} came from no registry, and cannot be kept: {source}")]
+    Image {
+        /// The container's name.
+        container: String,
+        /// Why not.
+        source: EngineError,
+    },
     /// Something that is needed failed.
     #[error(transparent)]
     Failed(#[from] ApplyError),
@@ -58,6 +69,8 @@ pub struct Taken {
     pub already: bool,
     /// The folders inside that keep data in volumes that nobody gave a name.
     pub nameless: Vec<String>,
+    /// The archive of its image, where no registry has that.
+    pub image: Option<PathBuf>,
 }
 
 impl Unit<'_> {
@@ -71,7 +84,8 @@ impl Unit<'_> {
     }
 
     /// Makes a container the unit, as it runs: what is recorded of it is what it has, so that the plan is what differs.
-    /// `peers` are the units that containers are, by the containers' ids. Under the unit's lock.
+    /// `peers` are the units that containers are, by the containers' ids. An image that no registry has is kept first.
+    /// Under the unit's lock.
     ///
     /// # Errors
     /// If it cannot be this unit; then nothing was done.
@@ -80,6 +94,7 @@ impl Unit<'_> {
         store: &mut Store,
         candidate: &Candidate,
         peers: &BTreeMap<String, UnitName>,
+        cancel: &Cancel,
     ) -> Result<Taken, AdoptError> {
         let adoption = self.adoption()?;
         let row = store.unit(&self.project.root, &self.env.name)?;
@@ -91,10 +106,18 @@ impl Unit<'_> {
         let mut running = adoption.describe(&candidate.id)?;
         let nameless = nameless(&running.container);
         let is_unit = candidate.unit.as_ref() == Some(&self.id);
+        let is_ours = is_unit && adoption.adopted(&self.id)?.is_none();
+        let images = KeptImages::of(self.roots);
+        let image = match is_ours {
+            true => None,
+            false => images
+                .keep(self.engine, &self.id, &running.image_digest, cancel)
+                .map_err(|source| AdoptError::Image { container: candidate.name.clone(), source })?,
+        };
         // One of our own making is so by its labels, whatever is recorded.
-        if is_unit && (row.is_some() || adoption.adopted(&self.id)?.is_none()) {
+        if is_unit && (row.is_some() || is_ours) {
             self.settle(&facts.user)?;
-            return Ok(Taken { already: true, nameless });
+            return Ok(Taken { already: true, nameless, image });
         }
         by_unit(&mut running.container, peers);
         canonical(&mut running.container);
@@ -107,6 +130,9 @@ impl Unit<'_> {
         let instance = random::hex();
         let kept =
             adoption.adopt(&self.id, &self.adopted(candidate, &running, &runs, &instance, &facts.user));
+        if kept.is_err() {
+            images.forget(&self.id, &self.env.base)?;
+        }
         kept.map_err(|error| match error {
             EngineError::Taken { unit, .. } => {
                 Unfit::Taken { container: candidate.name.clone(), unit }.into()
@@ -139,7 +165,7 @@ impl Unit<'_> {
         })?;
         failpoints::at("adopt.recorded");
         self.settle(&facts.user)?;
-        Ok(Taken { already: false, nameless })
+        Ok(Taken { already: false, nameless, image })
     }
 
     /// What may be done again: who dies before it leaves it to the next one.
@@ -206,6 +232,7 @@ impl Unit<'_> {
         let name = format!("{}-{}", self.project.manifest.project.name, self.env.name);
         let handed = adoption.hand_back(&self.id, restart, &name)?;
         Session::forget(self.roots, &self.id).map_err(ApplyError::Session)?;
+        KeptImages::of(self.roots).forget(&self.id, &self.env.base)?;
         if !(made_here && handed.is_some() && self.reads_our_files()) {
             let folder = self.secrets().unit_folder(&self.id);
             self.secrets().forget_unit(&self.id).map_err(EngineError::io("remove", &folder))?;

@@ -101,7 +101,7 @@ impl Adopt {
         let mut store = context.store()?;
         let _lock = context.lock(&mut store, &unit, &format!("adopt {name}"), &list)?;
         up::refuse_to_leave(context, &unit, store.unit(&project.root, name)?.as_ref())?;
-        let Taken { already, nameless } = unit.adopt(&mut store, one, peers)?;
+        let Taken { already, nameless, image } = unit.adopt(&mut store, one, peers, &context.cancel)?;
         reconciler::tell(&context.roots);
         let kept = match store.unit(&project.root, name)? {
             Some(row) => store.kept(row.id)?.is_some(),
@@ -130,9 +130,17 @@ impl Adopt {
                  one has another"
             ));
         }
+        if let Some(archive) = &image {
+            let archive = archive.display();
+            output.progress(format!(
+                "note: no registry has the image of {name}, which is kept until it is down: `image = \"{archive}\"` is what \
+                 runs now, whatever becomes of its tag"
+            ));
+        }
         Ok(json::UnitPassed {
             unit: name.to_string(),
             container: Some(container.clone()),
+            image,
             outcome: if already { "already" } else { "adopted" },
             out_of_date: Some(is_drift),
             changes: Some(changes),

@@ -91,5 +91,5 @@ fn disown(
 
 fn passed(unit: &str, container: Option<String>) -> json::UnitPassed {
     let unit = unit.to_owned();
-    json::UnitPassed { unit, container, outcome: "disowned", out_of_date: None, changes: None }
+    json::UnitPassed { unit, container, image: None, outcome: "disowned", out_of_date: None, changes: None }
 }

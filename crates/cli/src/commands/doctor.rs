@@ -21,7 +21,7 @@ pub(super) use refusal::refuse;
 
 /// Look at this machine, the state and the project, and say what is wrong and how to mend it
 ///
-/// Nothing is changed, unless `--fix` asks for a repair. Each kind of trouble has an id; `init`, `upgrade` and `release` refuse
+/// Nothing is changed, unless `--fix` asks for a repair. Each kind of trouble has an id; `init`, `upgrade`, `restore` and `release` refuse
 /// over some of them. Exits with 3 where something is to be repaired, and with 10 where something is to be refused.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {

@@ -2,6 +2,7 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use clap::Args;
+use setpoint_runtime::adopt::KeptImages;
 use setpoint_runtime::engine::{Engine, EngineError, Seen};
 use setpoint_runtime::observe::Unit;
 use setpoint_runtime::project::Project;
@@ -131,6 +132,7 @@ fn remove(context: &Context, unit: &Unit<'_>, store: &mut Store) -> Result<Vec<&
         Failure::new(Exit::State, "state", message)
     };
     Session::forget(&context.roots, &unit.id).map_err(|error| kept("what sessions are given", error))?;
+    KeptImages::of(&context.roots).forget(&unit.id, &unit.env.base)?;
     let forgotten = unit.secrets().forget_unit(&unit.id);
     forgotten.map_err(|error| kept("the files that were made", error))?;
     match std::fs::remove_dir_all(unit.logs()) {

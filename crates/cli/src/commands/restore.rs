@@ -2,6 +2,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use setpoint_model::backup::{Contents, Part};
+use setpoint_model::doctor::Purpose;
 use setpoint_model::names::UnitName;
 use setpoint_model::release::ledger::Planned;
 use setpoint_model::release::{Holds, MigrationError, Upgrade};
@@ -15,7 +16,7 @@ use super::backup::{NO_DATA, part_words, service};
 use super::migrate::migrations;
 use super::release::registry;
 use super::upgrade::{carry_out, done, looked_at, refuse_adopted, shown, tell, title};
-use super::{SUCCESS, daemon};
+use super::{SUCCESS, daemon, doctor};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::events::LiveList;
@@ -92,12 +93,13 @@ impl Restore {
         let units = looked_at(context, engine.as_ref(), &project, &store, NO_DATA)?;
         let release = &project.manifest.release;
         let planned = change(&units, contents, &parts, &project.active, release.keep)?;
-        refuse_adopted(engine.as_ref(), &project, &planned)?;
+        refuse_adopted(context, engine.as_ref(), &project, &planned)?;
+        doctor::refuse(context, Purpose::Restore, engine.as_ref(), &root, &project, Some(&store))?;
         let migrations = migrations(context, &project)?.after(&planned);
         let then = match migrations.due(release.lane) {
             // The data of a later version, as those say that were carried out on it.
             Err(unknown @ MigrationError::Unknown { .. }) => return Err(unknown.into()),
-            due => then(due),
+            due => then(due, if self.dry_run { "After that" } else { "Next" }),
         };
         if self.dry_run {
             context.output.note(words(&project, &opened, &parts, &planned));
@@ -140,14 +142,14 @@ impl Restore {
 }
 
 /// What comes after it, where the data is of a version before the one in effect.
-fn then(due: Result<Vec<Planned>, MigrationError>) -> Option<String> {
+fn then(due: Result<Vec<Planned>, MigrationError>, next: &str) -> Option<String> {
     match due {
         Ok(due) if due.is_empty() => None,
         Ok(due) => {
             let ids: Vec<String> = due.iter().map(|planned| planned.id.to_string()).collect();
-            Some(format!("Due on that data: {}\nAfter that: setpoint upgrade", ids.join(", ")))
+            Some(format!("Due on that data: {}\n{next}: setpoint upgrade", ids.join(", ")))
         }
-        Err(error) => Some(format!("On that data: {error}\nAfter that: {}", error.hint())),
+        Err(error) => Some(format!("On that data: {error}\n{next}: {}", error.hint())),
     }
 }
 

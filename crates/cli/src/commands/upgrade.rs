@@ -6,6 +6,7 @@ use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::release::{Active, Cost, Kind, Lane, Part, Upgrade, Version};
+use setpoint_runtime::adopt::KeptImages;
 use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
@@ -196,7 +197,7 @@ impl UpgradeCommand {
         let Some(mut planned) = planned else {
             return Ok((project, End::Nothing));
         };
-        refuse_adopted(engine.as_ref(), &project, &planned)?;
+        refuse_adopted(context, engine.as_ref(), &project, &planned)?;
         let (root, state) = (&project.root, Some(&store));
         doctor::refuse(context, Purpose::Upgrade, engine.as_ref(), root, &project, state)?;
         let patience = Patience::of(release);
@@ -287,19 +288,24 @@ fn fits_on_disk(planned: &Upgrade, cost: &Cost) -> Result<(), Failure> {
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
 pub(super) fn refuse_adopted(
+    context: &Context,
     engine: &dyn Engine,
     project: &Project,
     planned: &Upgrade,
 ) -> Result<(), Failure> {
     let Some(adoption) = engine.adoption() else { return Ok(()) };
     for Part { unit, .. } in &planned.parts {
-        if adoption.adopted(&UnitId::new(&project.root, unit))?.is_some() {
+        let id = UnitId::new(&project.root, unit);
+        if adoption.adopted(&id)?.is_some() {
+            let kept = KeptImages::of(&context.roots).archive(&id);
+            let kept =
+                kept.map(|archive| format!(" (`image = \"{}\"`)", archive.display())).unwrap_or_default();
             let message = format!(
                 "{unit} is a container that was adopted, which cannot be set aside\nNothing was done."
             );
             let insists = if planned.migrations.is_empty() { "" } else { " --no-snapshot" };
             return Err(Failure::new(Exit::Consent, "adopted", message).hint(format!(
-                "with the image that it has, `setpoint up {unit} --recreate{insists}` makes one of our own of it; then upgrade"
+                "with the image that it has{kept}, `setpoint up {unit} --recreate{insists}` makes one of our own of it; then upgrade"
             )));
         }
     }

@@ -14,6 +14,8 @@ pub struct SeenImage {
     pub is_here: bool,
     /// What registries call it: `postgres@sha256:...`; none of one that was made on the engine.
     pub digests: Vec<String>,
+    /// The archive of what the unit ran on when it was taken over, if that is kept.
+    pub kept: Option<String>,
     /// What `setpoint.lock` has for the unit.
     pub locked: Option<String>,
     /// The processors that it is for, as images have it: `amd64`; empty where that is not known.
@@ -45,7 +47,17 @@ pub fn images(seen: &SeenImage) -> Vec<Finding> {
     if seen.is_here && seen.digests.is_empty() && name(reference) != Name::Digest {
         let what =
             format!("{reference} is here, and came from no registry: nobody knows what it was made of");
-        let fix = "build it by `build` in the manifest, or push it and pull it by its digest; `docker save` keeps it until then";
+        let until = match &seen.kept {
+            Some(archive) => format!("`image = \"{archive}\"` is what `{unit}` was taken over with"),
+            None => "`docker save` keeps it until then".to_owned(),
+        };
+        let fix =
+            format!("build it by `build` in the manifest, or push it and pull it by its digest; {until}");
+        found.push(Finding::of(Row::UnknownImage, unit, what, fix));
+    }
+    if let (false, Some(archive)) = (seen.is_here, &seen.kept) {
+        let what = format!("{reference} is not here any more, and came from no registry");
+        let fix = format!("`image = \"{archive}\"` is what `{unit}` was taken over with");
         found.push(Finding::of(Row::UnknownImage, unit, what, fix));
     }
     found.extend(seen.locked.as_deref().and_then(|locked| unlocked(seen, locked)));
@@ -161,7 +173,13 @@ mod tests {
     fn an_image_that_was_made_here_is_of_unknown_origin() {
         let made = SeenImage { digests: Vec::new(), ..seen("shop:1.0") };
         assert_eq!(rows(&made), ["unknown-image"]);
-        assert_eq!(rows(&SeenImage { is_here: false, ..made.clone() }), [""; 0]);
+        let gone = SeenImage { is_here: false, ..made.clone() };
+        assert_eq!(rows(&gone), [""; 0]);
+        let kept = Some("/kept/one.tar".to_owned());
+        for seen in [&made, &gone] {
+            let told = images(&SeenImage { kept: kept.clone(), ..seen.clone() });
+            assert!(told[0].fix.as_ref().unwrap().contains("`image = \"/kept/one.tar\"`"), "{told:?}");
+        }
         assert_eq!(rows(&SeenImage { reference: "r.example/shop@sha256:aa".to_owned(), ..made }), [""; 0]);
     }
 

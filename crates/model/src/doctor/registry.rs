@@ -25,7 +25,9 @@ pub enum Answer {
 /// What is to be said of a registry that was asked for something. `is_missing` says whether that is not here.
 #[must_use]
 pub fn registry(host: &str, asked: &str, answer: &Answer, is_missing: bool) -> Option<Finding> {
-    let login = format!("`docker login {host}`, or SETPOINT_REGISTRY_USER and SETPOINT_REGISTRY_PASSWORD");
+    let login = format!(
+        "`docker login {host}`, or SETPOINT_REGISTRY_HOST={host} with SETPOINT_REGISTRY_USER and SETPOINT_REGISTRY_PASSWORD"
+    );
     let (row, what, fix) = match answer {
         Answer::Fine => return None,
         Answer::LoginNeeded => (

@@ -12,6 +12,8 @@ pub enum Purpose {
     Init,
     /// Another version is taken into use.
     Upgrade,
+    /// Data of a backup takes the place of what services have.
+    Restore,
     /// A version is made for others.
     Release,
 }
@@ -23,6 +25,7 @@ impl Purpose {
         match self {
             Self::Init => "init",
             Self::Upgrade => "upgrade",
+            Self::Restore => "restore",
             Self::Release => "release",
         }
     }
@@ -143,10 +146,13 @@ pub enum Row {
 }
 
 const NEVER: &[Purpose] = &[];
-const ON_A_BOX: &[Purpose] = &[Purpose::Init, Purpose::Upgrade];
+const ON_A_BOX: &[Purpose] = &[Purpose::Init, Purpose::Upgrade, Purpose::Restore];
+/// Other instances take the place of those that are there.
+const REPLACED: &[Purpose] = &[Purpose::Upgrade, Purpose::Restore];
+/// It is about data that an upgrade goes on with, and that a restore leads away from.
 const UPGRADE: &[Purpose] = &[Purpose::Upgrade];
 const INIT: &[Purpose] = &[Purpose::Init];
-const ALL: &[Purpose] = &[Purpose::Init, Purpose::Upgrade, Purpose::Release];
+const ALL: &[Purpose] = &[Purpose::Init, Purpose::Upgrade, Purpose::Restore, Purpose::Release];
 
 impl Row {
     /// All rows, in the order in which they are told.
@@ -250,7 +256,7 @@ impl Row {
             Self::ActiveContradicts => of(
                 "active-contradicts",
                 Refuse,
-                ON_A_BOX,
+                &[Purpose::Init, Purpose::Upgrade],
                 "a unit has another volume than the generation in effect says, or that volume is not there",
             ),
             Self::OpenTransaction => About {
@@ -273,7 +279,7 @@ impl Row {
                 "a unit or the project is locked by a process that was stopped, or hangs in the kernel",
             ),
             Self::UnitDamaged => {
-                of("unit-damaged", Refuse, UPGRADE, "what is kept of a unit on the engine cannot be read")
+                of("unit-damaged", Refuse, REPLACED, "what is kept of a unit on the engine cannot be read")
             }
             Self::OrphanUnit => of(
                 "orphan-unit",
@@ -329,19 +335,19 @@ impl Row {
             Self::Manifest => of(
                 "manifest",
                 Refuse,
-                &[Purpose::Upgrade, Purpose::Release],
+                &[Purpose::Upgrade, Purpose::Restore, Purpose::Release],
                 "the manifest says what cannot be, such as a service with both `image` and `build`",
             ),
             Self::TwoModes => of(
                 "two-modes",
                 Refuse,
-                &[Purpose::Upgrade, Purpose::Release],
+                &[Purpose::Upgrade, Purpose::Restore, Purpose::Release],
                 "a release is in effect here, and the manifest declares the project itself; or the other way round",
             ),
             Self::NoRelease => of(
                 "no-release",
                 Refuse,
-                UPGRADE,
+                REPLACED,
                 "the release that is in effect is not in the state, or is damaged there",
             ),
             Self::FloatingTag => of(
@@ -365,7 +371,7 @@ impl Row {
             Self::WrongArchitecture => of(
                 "wrong-architecture",
                 Refuse,
-                UPGRADE,
+                REPLACED,
                 "an image is for other processors than the engine's",
             ),
             Self::EditedFile => About {
@@ -383,13 +389,13 @@ impl Row {
             Self::AnonymousVolume => of(
                 "anonymous-volume",
                 Refuse,
-                UPGRADE,
+                REPLACED,
                 "data lies where a service's image keeps it, and no volume with a name is there: it goes with the container",
             ),
             Self::VolumePath => of(
                 "volume-path",
                 Refuse,
-                UPGRADE,
+                REPLACED,
                 "a service has a volume, and its image keeps its data elsewhere, where there is none",
             ),
             Self::DataMissing => of(
@@ -441,11 +447,11 @@ impl Row {
             Self::MissingSecret => of(
                 "missing-secret",
                 Refuse,
-                UPGRADE,
+                REPLACED,
                 "a secret or a variable that a unit needs has no value here",
             ),
             Self::PortTaken => {
-                of("port-taken", Refuse, UPGRADE, "somebody else listens on a port that a unit publishes")
+                of("port-taken", Refuse, REPLACED, "somebody else listens on a port that a unit publishes")
             }
             Self::Clock => of(
                 "clock",
@@ -462,7 +468,7 @@ impl Row {
             Self::CgroupControllers => of(
                 "cgroup-controllers",
                 Refuse,
-                UPGRADE,
+                REPLACED,
                 "limits are declared, and the controllers that keep them are not delegated to this user",
             ),
             Self::UserNamespaces => of(

@@ -19,6 +19,7 @@ mod recover;
 #[cfg(test)]
 mod recover_tests;
 mod repository;
+mod retention;
 mod upgrade;
 mod version;
 
@@ -31,5 +32,6 @@ pub use offer::{Offer, Standing, offers};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};
+pub use retention::needed;
 pub use upgrade::{Copy, Holds, Kind, Lane, Load, Part, Step, Upgrade};
 pub use version::{BadVersion, Version, latest, near, versions};

@@ -7,7 +7,8 @@ use setpoint_model::manifest::{Base, Env};
 use setpoint_model::release::{VERSION_VARIABLE, locked};
 
 use super::{Patient, engine};
-use crate::engine::{EngineError, HostFacts, Seen};
+use crate::adopt::KeptImages;
+use crate::engine::{EngineError, HostFacts, Seen, UnitId};
 use crate::facts::image_source;
 use crate::release::LOCK;
 
@@ -54,8 +55,9 @@ impl Patient<'_> {
         let facts = facts.unwrap_or_default();
         let (digests, architecture) = (facts.digests, facts.architecture);
         let runs = host.map(|host| host.architectures.clone()).unwrap_or_default();
-        let locked = locked.cloned();
-        Ok(SeenImage { unit, reference, is_here, digests, locked, architecture, runs })
+        let kept = KeptImages::of(self.roots).archive(&UnitId::new(self.root, &env.name));
+        let (locked, kept) = (locked.cloned(), kept.map(|archive| archive.display().to_string()));
+        Ok(SeenImage { unit, reference, is_here, digests, kept, locked, architecture, runs })
     }
 
     /// Whether what runs is of one version.

@@ -97,8 +97,11 @@ fn answer(state: &Path, reference: &str, variables: &BTreeMap<String, String>) -
         },
         Err(
             error @ (ImageError::SavedLogin { .. }
-            | ImageError::TwoPasswords
-            | ImageError::PasswordOfNobody
+            | ImageError::TwoPasswords { .. }
+            | ImageError::PasswordOfNobody { .. }
+            | ImageError::LoginForNobody { .. }
+            | ImageError::NoHost { .. }
+            | ImageError::TwoLogins { .. }
             | ImageError::PasswordFile { .. }),
         ) => Answer::LoginUnusable(error.to_string()),
         Err(ImageError::Unreachable { reason, .. } | ImageError::Registry { reason, .. }) => {

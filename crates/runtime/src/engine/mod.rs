@@ -548,6 +548,12 @@ pub trait Engine: Send + Sync {
     /// If it cannot be looked at.
     fn is_empty(&self, unit: &UnitId, folder: &Path) -> Result<Option<bool>, EngineError>;
 
+    /// Whether an instance, also one that is set aside, has something mounted that lies in a folder of the host.
+    ///
+    /// # Errors
+    /// If the engine cannot be asked.
+    fn mounts_from(&self, folder: &Path) -> Result<bool, EngineError>;
+
     /// What tells each of these named volumes from a later one of its name; nothing of those that are not there.
     ///
     /// # Errors

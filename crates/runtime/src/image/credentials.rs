@@ -11,32 +11,95 @@ use oci_client::secrets::RegistryAuth;
 
 use super::error::ImageError;
 
+/// How the variables begin that give a login: `SETPOINT_REGISTRY_HOST`, or `SETPOINT_REGISTRY_NAME_HOST` of one among
+/// several, and so on.
+const PREFIX: &str = "SETPOINT_REGISTRY_";
+/// The registry that it is for.
+const HOST: &str = "HOST";
 /// Whose password it is.
-pub(super) const USER: &str = "SETPOINT_REGISTRY_USER";
+const USER: &str = "USER";
 /// The password itself.
-pub(super) const PASSWORD: &str = "SETPOINT_REGISTRY_PASSWORD";
+const PASSWORD: &str = "PASSWORD";
 /// The file that holds the password.
-pub(super) const PASSWORD_FILE: &str = "SETPOINT_REGISTRY_PASSWORD_FILE";
+const PASSWORD_FILE: &str = "PASSWORD_FILE";
+/// What can be said of a login; of two that fit, the longer one comes first.
+const FIELDS: [&str; 4] = [PASSWORD_FILE, PASSWORD, USER, HOST];
+/// What these variables say together, for hints.
+pub(crate) const VARIABLES: &str =
+    "SETPOINT_REGISTRY_HOST, SETPOINT_REGISTRY_USER and SETPOINT_REGISTRY_PASSWORD";
 /// How many bytes a password may have: more than any token, and less than what a wrong path may lead to.
 const MOST: u64 = 64 << 10;
 
 /// Logins for registries.
 ///
-/// `SETPOINT_REGISTRY_USER` comes first, for whatever registry is asked, with the password in
-/// `SETPOINT_REGISTRY_PASSWORD` or in the file that `SETPOINT_REGISTRY_PASSWORD_FILE` names; then the file
-/// `config.json` in `DOCKER_CONFIG` or `~/.docker`, and the helpers that it names. Nothing is read before a registry is
-/// asked, and nothing of it is ever printed.
+/// Those of the environment come first, each for the one registry that it names in `SETPOINT_REGISTRY_HOST`, with its user in
+/// `SETPOINT_REGISTRY_USER`, and its password in `SETPOINT_REGISTRY_PASSWORD` or in the file that
+/// `SETPOINT_REGISTRY_PASSWORD_FILE` names; of several, each has a name of its own after `REGISTRY_`. Then comes the file
+/// `config.json` in `DOCKER_CONFIG` or `~/.docker`, and the helpers that it names. No login is given to another registry than
+/// the one that it is for. Nothing is read before a registry is asked, and nothing of it is ever printed.
 #[derive(Clone, Default)]
 pub struct Credentials {
+    given: BTreeMap<String, Given>,
+    saved: Option<PathBuf>,
+}
+
+/// A login of the environment, by its name; the one without a name has an empty one.
+#[derive(Clone, Default)]
+struct Given {
+    host: Option<String>,
     user: Option<String>,
     password: Option<String>,
     password_file: Option<PathBuf>,
-    saved: Option<PathBuf>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(..)")
+    }
+}
+
+/// The variable that says something of a login.
+fn variable(name: &str, field: &str) -> String {
+    let name = if name.is_empty() { String::new() } else { format!("{name}_") };
+    format!("{PREFIX}{name}{field}")
+}
+
+/// The name of the login that a variable says something of, and what.
+fn read(variable: &str) -> Option<(&str, &'static str)> {
+    let rest = variable.strip_prefix(PREFIX)?;
+    FIELDS.into_iter().find_map(|field| match rest.strip_suffix(field)? {
+        "" => Some(("", field)),
+        name => Some((name.strip_suffix('_').filter(|name| !name.is_empty())?, field)),
+    })
+}
+
+impl Given {
+    /// Whether it is for this registry.
+    fn is_for(&self, name: &str, registry: &str) -> Result<bool, ImageError> {
+        let of = |field| variable(name, field);
+        let Some(host) = &self.host else {
+            return Err(ImageError::LoginForNobody { login: of(USER), host: of(HOST) });
+        };
+        if host.contains(['/', '@']) || host.contains(char::is_whitespace) {
+            return Err(ImageError::NoHost { variable: of(HOST), value: host.clone() });
+        }
+        Ok(same(host) == same(registry))
+    }
+
+    /// The user and the password.
+    fn login(&self, name: &str) -> Result<(String, String), ImageError> {
+        let of = |field| variable(name, field);
+        let password = match (&self.password, &self.password_file) {
+            (Some(_), Some(_)) => {
+                return Err(ImageError::TwoPasswords { one: of(PASSWORD), other: of(PASSWORD_FILE) });
+            }
+            (None, Some(path)) => password_in(path, &of(PASSWORD_FILE))?,
+            (password, None) => password.clone().unwrap_or_default(),
+        };
+        match &self.user {
+            Some(user) => Ok((user.clone(), password)),
+            None => Err(ImageError::PasswordOfNobody { user: of(USER) }),
+        }
     }
 }
 
@@ -48,39 +111,55 @@ impl Credentials {
 
     /// From environment variables.
     pub fn from_env(environment: &BTreeMap<String, String>) -> Credentials {
+        let mut given: BTreeMap<String, Given> = BTreeMap::new();
+        for (name, value) in environment.iter().filter(|(_, value)| !value.is_empty()) {
+            let Some((name, field)) = read(name) else { continue };
+            let login = given.entry(name.to_owned()).or_default();
+            match field {
+                HOST => login.host = Some(value.clone()),
+                USER => login.user = Some(value.clone()),
+                PASSWORD => login.password = Some(value.clone()),
+                _ => login.password_file = Some(PathBuf::from(value)),
+            }
+        }
+        // Without a password it is none, as in builds of others that see no secrets: they go on without a login.
+        given.retain(|_, login| login.password.is_some() || login.password_file.is_some());
         let get = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
         let folder = get("DOCKER_CONFIG").map(PathBuf::from);
         let folder = folder.or_else(|| get("HOME").map(|home| PathBuf::from(home).join(".docker")));
-        Credentials {
-            user: get(USER),
-            password: get(PASSWORD),
-            password_file: get(PASSWORD_FILE).map(PathBuf::from),
-            saved: folder.map(|folder| folder.join("config.json")),
-        }
+        Credentials { given, saved: folder.map(|folder| folder.join("config.json")) }
     }
 
-    /// The files that hold passwords of registries: the one that the environment names, and what `docker login` wrote, unless
+    /// Whether a variable of the environment says something of a login that is no secret itself.
+    #[must_use]
+    pub fn is_open(variable: &str) -> bool {
+        read(variable).is_some_and(|(_, field)| field != PASSWORD)
+    }
+
+    /// The files that hold passwords of registries: those that the environment names, and what `docker login` wrote, unless
     /// helpers keep them all.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let holds_some = |path: &PathBuf| {
             std::fs::read_to_string(path)
                 .is_ok_and(|text| ["\"auth\"", "\"identitytoken\""].iter().any(|key| text.contains(key)))
         };
-        self.password_file.clone().into_iter().chain(self.saved.clone().filter(holds_some)).collect()
+        let given = self.given.values().filter_map(|login| login.password_file.clone());
+        given.chain(self.saved.clone().filter(holds_some)).collect()
     }
 
-    /// The user and password that the environment gives.
-    fn given(&self) -> Result<Option<(String, String)>, ImageError> {
-        let password = match (&self.password, &self.password_file) {
-            (Some(_), Some(_)) => return Err(ImageError::TwoPasswords),
-            (Some(password), None) => password.clone(),
-            (None, Some(path)) => password_in(path)?,
-            (None, None) => return Ok(None),
-        };
-        match &self.user {
-            Some(user) => Ok(Some((user.clone(), password))),
-            None => Err(ImageError::PasswordOfNobody),
+    /// The user and password that the environment gives for a registry.
+    fn given(&self, registry: &str) -> Result<Option<(String, String)>, ImageError> {
+        let mut found: Option<&str> = None;
+        for (name, login) in &self.given {
+            if !login.is_for(name, registry)? {
+                continue;
+            }
+            if let Some(one) = found.replace(name) {
+                let (one, other) = (variable(one, HOST), variable(name, HOST));
+                return Err(ImageError::TwoLogins { registry: registry.to_owned(), one, other });
+            }
         }
+        found.map(|name| self.given[name].login(name)).transpose()
     }
 
     /// The registry of a reference, and the reference in full.
@@ -99,7 +178,7 @@ impl Credentials {
 
     /// The login for a registry.
     pub(super) fn of(&self, registry: &str) -> Result<RegistryAuth, ImageError> {
-        if let Some((user, password)) = self.given()? {
+        if let Some((user, password)) = self.given(registry)? {
             return Ok(RegistryAuth::Basic(user, password));
         }
         let Some(path) = &self.saved else { return Ok(RegistryAuth::Anonymous) };
@@ -130,8 +209,12 @@ impl Credentials {
 }
 
 /// The password in a file: all of it but its last line end, which an editor adds and nobody means.
-fn password_in(path: &Path) -> Result<String, ImageError> {
-    let unusable = |reason: String| ImageError::PasswordFile { path: path.to_owned(), reason };
+fn password_in(path: &Path, variable: &str) -> Result<String, ImageError> {
+    let unusable = |reason: String| ImageError::PasswordFile {
+        path: path.to_owned(),
+        reason,
+        variable: variable.to_owned(),
+    };
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(MOST + 1).read_to_string(&mut text))
@@ -146,9 +229,17 @@ fn password_in(path: &Path) -> Result<String, ImageError> {
     }
 }
 
+/// A registry by the one of its names that is compared.
+fn same(registry: &str) -> String {
+    match registry.to_ascii_lowercase().as_str() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
 /// The names by which `docker login` saves a registry.
 fn names(registry: &str) -> Vec<String> {
-    if matches!(registry, "docker.io" | "index.docker.io") {
+    if same(registry) == "docker.io" {
         return ["https://index.docker.io/v1/", "index.docker.io", "docker.io"].map(str::to_owned).to_vec();
     }
     vec![registry.to_owned(), format!("https://{registry}")]
@@ -177,6 +268,12 @@ mod tests {
         Credentials::from_env(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
     }
 
+    /// The one login of the environment, for `r.example`.
+    fn one(fields: &[(&str, &str)]) -> Credentials {
+        let named = fields.iter().map(|(field, value)| (variable("", field), (*value).to_owned()));
+        Credentials::from_env(&named.chain([(variable("", HOST), "r.example".to_owned())]).collect())
+    }
+
     #[test]
     fn the_environment_comes_before_the_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -188,10 +285,12 @@ mod tests {
         assert!(saved.of("other.example").unwrap() == RegistryAuth::Anonymous);
         let both = from(&[
             ("DOCKER_CONFIG", path),
+            ("SETPOINT_REGISTRY_HOST", "R.example"),
             ("SETPOINT_REGISTRY_USER", "ben"),
             ("SETPOINT_REGISTRY_PASSWORD", "hidden"),
         ]);
         assert!(both.of("r.example").unwrap() == RegistryAuth::Basic("ben".into(), "hidden".into()));
+        assert!(both.of("other.example").unwrap() == RegistryAuth::Anonymous);
         assert_eq!(format!("{both:?}"), "Credentials(..)");
     }
 
@@ -211,7 +310,7 @@ mod tests {
         let path = folder.path().join("password");
         let given = |text: &[u8]| {
             std::fs::write(&path, text).unwrap();
-            from(&[(USER, "ann"), (PASSWORD_FILE, path.to_str().unwrap())]).login("r.example")
+            one(&[(USER, "ann"), (PASSWORD_FILE, path.to_str().unwrap())]).login("r.example")
         };
         for (text, password) in [
             ("secret", "secret"),
@@ -234,7 +333,7 @@ mod tests {
             assert!(matches!(error, ImageError::PasswordFile { .. }), "{error}");
             assert!(error.to_string().contains(why), "{error}");
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-            assert!(error.hint().unwrap().contains(PASSWORD_FILE));
+            assert!(error.hint().unwrap().contains("SETPOINT_REGISTRY_PASSWORD_FILE"));
         }
     }
 
@@ -244,7 +343,7 @@ mod tests {
         let missing = folder.path().join("missing");
         let (missing, folder) = (missing.to_str().unwrap(), folder.path().to_str().unwrap());
         let error = |pairs: &[(&str, &str)]| {
-            let credentials = from(pairs);
+            let credentials = one(pairs);
             let error = credentials.login("r.example").unwrap_err();
             let text = format!("{error} {error:?} {:?} {credentials:?}", error.hint().unwrap());
             assert!(!text.contains("hidden"), "{text}");
@@ -253,9 +352,77 @@ mod tests {
         assert!(error(&[(USER, "ann"), (PASSWORD_FILE, missing)]).contains("No such file"));
         assert!(error(&[(USER, "ann"), (PASSWORD_FILE, folder)]).contains("directory"));
         assert!(error(&[(USER, "ann"), (PASSWORD, "hidden"), (PASSWORD_FILE, missing)]).contains("both set"));
-        assert!(error(&[(PASSWORD, "hidden")]).contains("is not"));
+        assert!(error(&[(PASSWORD, "hidden")]).contains("SETPOINT_REGISTRY_USER is not"));
         // What is empty is not set, as in builds of others that see no secrets: they go on without a login.
-        let empty = from(&[(USER, "ann"), (PASSWORD, ""), (PASSWORD_FILE, "")]);
+        let empty = one(&[(USER, "ann"), (PASSWORD, ""), (PASSWORD_FILE, "")]);
         assert_eq!(empty.login("r.example").unwrap(), None);
+    }
+
+    #[test]
+    fn each_login_is_for_one_registry() {
+        let two = from(&[
+            ("SETPOINT_REGISTRY_HOST", "r.example:5000"),
+            ("SETPOINT_REGISTRY_USER", "ann"),
+            ("SETPOINT_REGISTRY_PASSWORD", "one"),
+            ("SETPOINT_REGISTRY_THE_HUB_HOST", "docker.io"),
+            ("SETPOINT_REGISTRY_THE_HUB_USER", "ben"),
+            ("SETPOINT_REGISTRY_THE_HUB_PASSWORD", "two"),
+        ]);
+        let login = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        for (registry, expected) in [
+            ("r.example:5000", login("ann", "one")),
+            ("index.docker.io", login("ben", "two")),
+            ("docker.io", login("ben", "two")),
+            ("r.example", None),
+            ("r.example:5001", None),
+            ("r.example:5000.evil.example", None),
+            ("a.r.example:5000", None),
+            ("ghcr.io", None),
+        ] {
+            assert_eq!(two.login(registry).unwrap(), expected, "{registry}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_given_to_nobody_while_it_does_not_say_to_whom() {
+        let of = |host: &[(&str, &str)]| {
+            let login = [("SETPOINT_REGISTRY_USER", "ann"), ("SETPOINT_REGISTRY_PASSWORD", "hidden")];
+            from(&[&login, host].concat()).login("r.example").unwrap_err()
+        };
+        for (host, told) in [
+            (&[][..], "SETPOINT_REGISTRY_HOST is not"),
+            (&[("SETPOINT_REGISTRY_HOST", "https://r.example")], "is `https://r.example`"),
+            (&[("SETPOINT_REGISTRY_HOST", "r.example/shop")], "a registry is a host"),
+            (
+                &[
+                    ("SETPOINT_REGISTRY_HOST", "r.example"),
+                    ("SETPOINT_REGISTRY_B_HOST", "r.example"),
+                    ("SETPOINT_REGISTRY_B_PASSWORD", "other"),
+                ],
+                "SETPOINT_REGISTRY_HOST and SETPOINT_REGISTRY_B_HOST both give a login for r.example",
+            ),
+        ] {
+            let error = of(host);
+            assert!(error.to_string().contains(told), "{error}");
+            assert!(!format!("{error} {:?}", error.hint().unwrap()).contains("hidden"));
+        }
+    }
+
+    #[test]
+    fn variables_are_told_apart_by_their_ends() {
+        for (name, expected) in [
+            ("SETPOINT_REGISTRY_HOST", Some(("", HOST))),
+            ("SETPOINT_REGISTRY_PASSWORD_FILE", Some(("", PASSWORD_FILE))),
+            ("SETPOINT_REGISTRY_MY_CI_PASSWORD_FILE", Some(("MY_CI", PASSWORD_FILE))),
+            ("SETPOINT_REGISTRY_MY_CI_PASSWORD", Some(("MY_CI", PASSWORD))),
+            ("SETPOINT_REGISTRY_GHOST", None),
+            ("SETPOINT_REGISTRY__HOST", None),
+            ("SETPOINT_REGISTRY_TOKEN", None),
+            ("REGISTRY_HOST", None),
+        ] {
+            assert_eq!(read(name), expected, "{name}");
+        }
+        assert!(Credentials::is_open("SETPOINT_REGISTRY_A_PASSWORD_FILE"));
+        assert!(!Credentials::is_open("SETPOINT_REGISTRY_A_PASSWORD"));
     }
 }

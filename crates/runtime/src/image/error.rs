@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::credentials::{PASSWORD, PASSWORD_FILE, USER};
+use super::credentials::VARIABLES;
 
 /// Why a tar entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,13 +294,49 @@ pub enum ImageError {
         path: PathBuf,
         /// Why not; never what is in it.
         reason: String,
+        /// The variable that names it.
+        variable: String,
     },
     /// The environment gives a password and a file with one.
-    #[error("{PASSWORD} and {PASSWORD_FILE} are both set")]
-    TwoPasswords,
+    #[error("{one} and {other} are both set")]
+    TwoPasswords {
+        /// The variable of the one.
+        one: String,
+        /// The variable of the other.
+        other: String,
+    },
     /// The environment gives a password without its user.
-    #[error("a password for registries is set, and its user is not")]
-    PasswordOfNobody,
+    #[error("a password for registries is set, and {user} is not")]
+    PasswordOfNobody {
+        /// The variable of the user.
+        user: String,
+    },
+    /// The environment gives a login without its registry.
+    #[error("a login with {login} is set, and {host} is not: nobody knows which registry may have it")]
+    LoginForNobody {
+        /// The variable of the user.
+        login: String,
+        /// The variable of the registry.
+        host: String,
+    },
+    /// What the environment gives as a registry is none.
+    #[error("{variable} is `{value}`, and a registry is a host, perhaps with a port")]
+    NoHost {
+        /// The variable.
+        variable: String,
+        /// What it says.
+        value: String,
+    },
+    /// The environment gives two logins for one registry.
+    #[error("{one} and {other} both give a login for {registry}")]
+    TwoLogins {
+        /// The registry.
+        registry: String,
+        /// The variable of the one.
+        one: String,
+        /// The variable of the other.
+        other: String,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -316,11 +352,10 @@ impl ImageError {
         Some(match self {
             ImageError::LoginNeeded { registry, .. } => format!(
                 "Check the image's name: some registries ask this of images that do not exist. Otherwise run \
-                 `docker login {registry}`, or set {USER} and {PASSWORD}."
+                 `docker login {registry}`, or set {VARIABLES}."
             ),
             ImageError::LoginRefused { registry, .. } => format!(
-                "Run `docker login {registry}` again, or correct {USER} and \
-                 {PASSWORD}."
+                "Run `docker login {registry}` again, or correct {VARIABLES}."
             ),
             ImageError::Forbidden { registry, .. } => {
                 format!("Ask an owner at {registry} for access, or log in as somebody who has it.")
@@ -333,14 +368,22 @@ impl ImageError {
                     .to_owned()
             }
             ImageError::SavedLogin { .. } => {
-                format!("Log in again with `docker login`, or set {USER} and {PASSWORD}.")
+                format!("Log in again with `docker login`, or set {VARIABLES}.")
             }
-            ImageError::PasswordFile { .. } => {
-                format!("Name a file with the password and nothing else in {PASSWORD_FILE}, or unset it.")
+            ImageError::PasswordFile { variable, .. } => {
+                format!("Name a file with the password and nothing else in {variable}, or unset it.")
             }
-            ImageError::TwoPasswords => "Unset one of them: only one can be meant.".to_owned(),
-            ImageError::PasswordOfNobody => {
-                format!("Set {USER} to the user that it belongs to, or unset {PASSWORD} and {PASSWORD_FILE}.")
+            ImageError::TwoPasswords { .. } | ImageError::TwoLogins { .. } => {
+                "Unset one of them: only one can be meant.".to_owned()
+            }
+            ImageError::PasswordOfNobody { user } => {
+                format!("Set {user} to the user that it belongs to, or unset the password.")
+            }
+            ImageError::LoginForNobody { host, .. } => {
+                format!("Say for which one it is: `{host}=ghcr.io`.")
+            }
+            ImageError::NoHost { variable, .. } => {
+                format!("`{variable}=ghcr.io`, or with its port: `localhost:5000`.")
             }
             ImageError::NoPlatform { .. } => "Choose an image that is built for this machine.".to_owned(),
             ImageError::BadReference { .. } => {

@@ -11,7 +11,7 @@ use setpoint_model::manifest::{self, Layer};
 use setpoint_model::release::{Active, Origin, Repository};
 
 use super::error::ReleaseError;
-use super::kept::Kept;
+use super::kept::{Kept, Releases};
 use crate::failpoints;
 use crate::paths::Roots;
 use crate::project::{LOCAL, MANIFEST};
@@ -122,6 +122,10 @@ impl Install<'_> {
         let active = upgrade::active(self.roots, self.root)?;
         let (version, release) = (Some(kept.bundle.version.clone()), Some(kept.digest.clone()));
         upgrade::set_active(self.roots, self.root, &Active { version, release, ..active })?;
+        // From here on it is needed. What is no more was no other project's, and was removed after it was looked for.
+        if !Releases::of(self.roots).holds(&kept.digest)? {
+            return Err(kept.missing().into());
+        }
         failpoints::at("install.active");
         write(&self.root.join(MANIFEST), &manifest_of(&self.origin.repository))?;
         failpoints::at("install.written");

@@ -1,5 +1,6 @@
 //! Releases that are on this machine: each in a folder named by its digest, whole, and never changed again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -55,7 +56,8 @@ impl Releases {
         Self { folder: roots.state.join(FOLDER) }
     }
 
-    fn place(&self, digest: &str) -> PathBuf {
+    /// The folder of a release.
+    pub(crate) fn place(&self, digest: &str) -> PathBuf {
         self.folder.join(sha256_hex(digest).unwrap_or("none"))
     }
 
@@ -104,10 +106,16 @@ impl Releases {
     /// The versions of a repository that are here, in order.
     #[must_use]
     pub fn versions(&self, repository: &Repository) -> Vec<Version> {
+        let names = self.names();
+        let of_it = names.iter().filter(|(_, name)| name.repository == *repository);
+        versions(of_it.map(|(_, name)| name.version.as_str()))
+    }
+
+    /// What versions are called that are here, each with its file.
+    fn names(&self) -> Vec<(PathBuf, Name)> {
         let entries = fs::read_dir(self.folder.join(NAMES)).into_iter().flatten().filter_map(Result::ok);
-        let names = entries.filter_map(|entry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok());
-        let names: Vec<Name> = names.filter(|name: &Name| name.repository == *repository).collect();
-        versions(names.iter().map(|name| name.version.as_str()))
+        let read = |path: PathBuf| Some((path.clone(), serde_json::from_slice(&fs::read(path).ok()?).ok()?));
+        entries.filter_map(|entry| read(entry.path())).collect()
     }
 
     fn name_of(&self, origin: &Origin) -> PathBuf {
@@ -159,7 +167,43 @@ impl Releases {
         Ok(Kept { digest: parcel.digest.clone(), bundle, folder: place })
     }
 
-    /// One process at a time adds releases; what one that died was at is removed.
+    /// Whether a release is here. Whoever wrote down before that he needs it can rely on it: who removes releases looks for that
+    /// and removes them in one go.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    pub(crate) fn holds(&self, digest: &str) -> Result<bool, ReleaseError> {
+        let _lock = self.lock()?;
+        Ok(self.files(digest).is_some())
+    }
+
+    /// Removes those that are unneeded, which is asked when nobody else can.
+    ///
+    /// # Errors
+    /// If that cannot be told, or one cannot be removed; the next removal goes on.
+    pub(crate) fn remove<E: From<ReleaseError>>(
+        &self,
+        unneeded: impl FnOnce() -> Result<BTreeSet<String>, E>,
+    ) -> Result<(), E> {
+        let _lock = self.lock()?;
+        let unneeded = unneeded()?;
+        for digest in &unneeded {
+            let place = self.place(digest);
+            let gone = self.folder.join(format!("{MAKING}{}", sha256_hex(digest).unwrap_or_default()));
+            match fs::rename(&place, &gone) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => {
+                    other.and_then(|()| remove_tree(&gone)).map_err(ReleaseError::io("remove", &place))?
+                }
+            }
+        }
+        for (path, _) in self.names().iter().filter(|(_, name)| unneeded.contains(&name.digest)) {
+            fs::remove_file(path).map_err(ReleaseError::io("remove", path))?;
+        }
+        Ok(())
+    }
+
+    /// One process at a time adds or removes releases; what one that died was at is removed.
     fn lock(&self) -> Result<File, ReleaseError> {
         let failed = |what| ReleaseError::io(what, &self.folder);
         DirBuilder::new()
@@ -193,6 +237,12 @@ fn seal(folder: &Path) -> Result<(), ReleaseError> {
 }
 
 impl Kept {
+    /// That it is not here any more.
+    pub(super) fn missing(&self) -> ReleaseError {
+        let folder = self.folder.parent().unwrap_or(&self.folder).to_owned();
+        ReleaseError::Missing { digest: self.digest.clone(), folder }
+    }
+
     /// How it is called: its repository and version.
     #[must_use]
     pub fn origin(&self) -> String {

@@ -141,6 +141,18 @@ impl Store {
         })
     }
 
+    /// All changes of all projects' generations, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub fn all_upgrades(&self) -> Result<Vec<UpgradeRow>, StoreError> {
+        self.read(|view| {
+            view.prepare_cached(&format!("SELECT {COLUMNS} FROM upgrades ORDER BY seq DESC"))?
+                .query_map([], upgrade)?
+                .collect()
+        })
+    }
+
     /// What the journal has of a change, in order.
     ///
     /// # Errors

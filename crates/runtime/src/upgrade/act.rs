@@ -1,13 +1,14 @@
 //! The steps of a change, and the steps back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
 use setpoint_model::release::ledger::{Due, Progress};
-use setpoint_model::release::{Holds, Kind, Part, Step, Undo};
+use setpoint_model::release::{Holds, Kind, Part, Step, Undo, Upgrade, needed};
 
 use super::aside::Aside;
 use super::health::Says;
@@ -17,6 +18,7 @@ use crate::engine::Seen;
 use crate::failpoints;
 use crate::observe::Unit;
 use crate::reconciler::{self, Rules};
+use crate::release::Releases;
 use crate::store::{LedgerOf, Store, UpgradeOutcome, UpgradeRow};
 use crate::tree_copy;
 
@@ -279,6 +281,7 @@ impl<'a> Change<'a> {
         for volume in self.outdated_volumes(kept_from)? {
             self.drop_volume(&volume)?;
         }
+        self.drop_releases()?;
         let gone = self.upgrade.parts.iter().filter(|part| !part.stays);
         for part in gone {
             if let Some(row) = self.store.unit(&self.root, &part.unit)? {
@@ -286,6 +289,39 @@ impl<'a> Change<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Removes releases that the project was made of once, and that neither it nor another one comes to any more.
+    fn drop_releases(&self) -> Result<(), UpgradeError> {
+        let once: BTreeSet<String> =
+            self.store.upgrades(&self.root)?.iter().flat_map(|row| releases_of(&row.upgrade)).collect();
+        if once.is_empty() {
+            return Ok(());
+        }
+        let (roots, engine) = (self.place.roots, self.place.engine);
+        let releases = Releases::of(roots);
+        releases.remove(|| {
+            let mut of_projects: BTreeMap<PathBuf, Vec<Upgrade>> = BTreeMap::new();
+            for row in self.store.all_upgrades()? {
+                of_projects.entry(row.project_root).or_default().push(row.upgrade);
+            }
+            let in_effect = active::all(roots)?.into_iter().filter_map(|active| active.release);
+            let mut kept: BTreeSet<String> = in_effect.collect();
+            for (root, changes) in &of_projects {
+                kept.extend(needed(&active::read(roots, root)?, changes).into_iter().map(str::to_owned));
+                // What another engine has mounted of it is not known here.
+                let elsewhere = changes.iter().filter(|change| change.engine != self.upgrade.engine);
+                kept.extend(elsewhere.flat_map(releases_of));
+            }
+            let mut unneeded = BTreeSet::new();
+            for digest in once.into_iter().filter(|digest| !kept.contains(digest)) {
+                // An instance that later versions left alone has the files of the one that it was made by.
+                if !engine.mounts_from(&releases.place(&digest))? {
+                    unneeded.insert(digest);
+                }
+            }
+            Ok(unneeded)
+        })
     }
 
     /// Volumes of the project's own that once held its data, and do in no generation that is kept.
@@ -311,4 +347,9 @@ impl<'a> Change<'a> {
             .filter(|name| own.contains(name) && !held.contains(name))
             .collect())
     }
+}
+
+/// The releases that a change leads from and to.
+fn releases_of(change: &Upgrade) -> impl Iterator<Item = String> {
+    [&change.from, &change.to].into_iter().filter_map(|generation| generation.release.clone())
 }

@@ -44,13 +44,37 @@ fn path(roots: &Roots, project_root: &Path) -> PathBuf {
 /// # Errors
 /// If that cannot be told. It is not guessed: another data set would be taken for the project's.
 pub fn read(roots: &Roots, project_root: &Path) -> Result<Active, ActiveError> {
-    let path = path(roots, project_root);
+    parsed(path(roots, project_root))
+}
+
+fn parsed(path: PathBuf) -> Result<Active, ActiveError> {
     match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Active::default()),
         Err(source) => Err(ActiveError::Io { what: "read", path, source }),
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map_err(|error| ActiveError::Damaged { path, why: error.to_string() }),
     }
+}
+
+/// The generations of all projects that are in effect.
+///
+/// # Errors
+/// If one of them cannot be told.
+pub(crate) fn all(roots: &Roots) -> Result<Vec<Active>, ActiveError> {
+    let folder = roots.state.join(FOLDER);
+    let failed = |source| ActiveError::Io { what: "read", path: folder.clone(), source };
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            all.push(parsed(path)?);
+        }
+    }
+    Ok(all)
 }
 
 /// Makes a generation the one in effect: either it is, on the disk, or the one before is still.

@@ -31,6 +31,7 @@ use crate::events::{Event, Watcher};
 use crate::lock::{self, LockError, UnitLock};
 use crate::paths::Roots;
 use crate::project::Project;
+use crate::release::{ReleaseError, Releases};
 use crate::store::{EntryKind, Store, StoreError, TxId, UpgradeOutcome};
 use crate::{failpoints, random};
 
@@ -108,6 +109,8 @@ pub enum UpgradeError {
         step: String,
         /// Why it failed.
         why: String,
+        /// How long nobody could reach what was stopped.
+        outage: Duration,
     },
     /// A step back failed: neither generation is whole.
     #[error("{step}: {why}")]
@@ -132,9 +135,31 @@ pub enum UpgradeError {
     /// What is declared could not be looked at.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// What releases there are could not be told, or one not be removed.
+    #[error(transparent)]
+    Release(#[from] Box<ReleaseError>),
     /// What a backup has could not be restored.
     #[error(transparent)]
     Backup(#[from] Box<BackupError>),
+}
+
+impl UpgradeError {
+    /// How long nobody could reach what was stopped; nothing of what could not be planned, or did not come to an end.
+    #[must_use]
+    pub fn outage(&self) -> Option<Duration> {
+        match self {
+            Self::RolledBack { outage, .. } | Self::Unwell { outage, .. } => Some(*outage),
+            Self::Rehearsal { pause, .. } => Some(*pause),
+            Self::Dropped { .. } | Self::Changed { .. } => Some(Duration::ZERO),
+            _ => None,
+        }
+    }
+}
+
+impl From<ReleaseError> for UpgradeError {
+    fn from(error: ReleaseError) -> Self {
+        Self::Release(Box::new(error))
+    }
 }
 
 /// Where a change happens, and who hears of it.
@@ -208,6 +233,10 @@ pub fn run(
     change.check_unchanged()?;
     let (txid, what) = (change.txid.clone(), change.upgrade.clone());
     change.store.write(|writer| writer.begin_upgrade(&txid, root, &what, who, Timestamp::now()))?;
+    if let Some(missing) = change.missing_release()? {
+        change.finish(UpgradeOutcome::Dropped, Some(&format!("{missing} is gone")))?;
+        return Err(UpgradeError::Changed { what: missing });
+    }
     let (mut unpublished, mut unwell) = (None, None);
     for step in change.upgrade.steps() {
         let is_over = change.is_committed()?;
@@ -234,7 +263,7 @@ pub fn run(
     }
     if let Some((step, why)) = unwell {
         change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}")))?;
-        return Err(UpgradeError::Unwell { step, why });
+        return Err(UpgradeError::Unwell { step, why, outage: change.outage });
     }
     change.finish(UpgradeOutcome::Committed, None)?;
     Ok(Changed { outage: change.outage, took: began.elapsed() })
@@ -286,6 +315,13 @@ impl<'a> Change<'a> {
             Some(volume) => Err(UpgradeError::Changed { what: format!("the volume {volume}") }),
             None => Ok(()),
         }
+    }
+
+    /// The release that it leads to, if another project's change removed it before this one was written down.
+    fn missing_release(&self) -> Result<Option<String>, UpgradeError> {
+        let Some(digest) = &self.upgrade.to.release else { return Ok(None) };
+        let is_here = Releases::of(self.place.roots).holds(digest)?;
+        Ok((!is_here).then(|| format!("the release {digest}")))
     }
 
     fn id(&self, unit: &UnitName) -> UnitId {

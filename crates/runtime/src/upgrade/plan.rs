@@ -16,6 +16,7 @@ use crate::apply::STOP_GRACE;
 use crate::engine::{Engine, Seen, UnitId};
 use crate::observe::{Look, Unit};
 use crate::paths::Roots;
+use crate::release::Releases;
 use crate::store::{Store, UpgradeOutcome};
 
 /// Why a change cannot be.
@@ -279,6 +280,12 @@ pub fn rollback(
             unit,
             restores: restored,
         });
+    }
+    if let Some(release) = &to.release
+        && Releases::of(roots).files(release).is_none()
+    {
+        let kept = "the generation in effect".to_owned();
+        return Ok(Err(Refused::NotKept { wanted: shown(to), kept }));
     }
     let moved: Vec<String> = {
         let all = now.volumes.keys().chain(to.volumes.keys()).collect::<BTreeSet<_>>();

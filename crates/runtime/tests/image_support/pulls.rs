@@ -7,14 +7,20 @@ use std::time::{Duration, Instant};
 
 use setpoint_runtime::image::{Credentials, Image, ImageError, Limits, Source};
 
-use crate::registry::Server;
+use crate::registry::{OTHER, Server, USER};
 use crate::support::*;
 
-fn login(user: &str, password: &str) -> Credentials {
-    Credentials::from_env(&BTreeMap::from([
-        ("SETPOINT_REGISTRY_USER".to_owned(), user.to_owned()),
-        ("SETPOINT_REGISTRY_PASSWORD".to_owned(), password.to_owned()),
-    ]))
+fn login(server: &Server, user: &str, password: &str) -> Credentials {
+    logins(&[("", &server.address, (user, password))])
+}
+
+/// The logins that an environment gives: each with its name, its registry, its user and his password.
+fn logins(logins: &[(&str, &str, (&str, &str))]) -> Credentials {
+    let variables = logins.iter().flat_map(|(name, host, (user, password))| {
+        [("HOST", host), ("USER", user), ("PASSWORD", password)]
+            .map(|(field, value)| (format!("SETPOINT_REGISTRY_{name}{field}"), (*value).to_owned()))
+    });
+    Credentials::from_env(&variables.collect())
 }
 
 fn with(home: &Home, source: &Source, credentials: &Credentials) -> Result<Image, ImageError> {
@@ -160,11 +166,11 @@ fn logins_are_needed_refused_and_accepted() {
     let source = server.source("private:1");
     let error = home.ensure(&source).unwrap_err();
     assert!(matches!(error, ImageError::LoginNeeded { .. }), "{error}");
-    let error = with(&home, &source, &login("ann", "wrongword")).unwrap_err();
+    let error = with(&home, &source, &login(&server, "ann", "wrongword")).unwrap_err();
     assert!(matches!(error, ImageError::LoginRefused { .. }), "{error}");
-    let text = format!("{error} {error:?} {:?} {:?}", error.hint(), login("ann", "wrongword"));
+    let text = format!("{error} {error:?} {:?} {:?}", error.hint(), login(&server, "ann", "wrongword"));
     assert!(!text.contains("wrongword"));
-    assert_eq!(note(&with(&home, &source, &login("ann", "opensesame")).unwrap()), "private");
+    assert_eq!(note(&with(&home, &source, &login(&server, "ann", "opensesame")).unwrap()), "private");
 
     let other = Home::new();
     let saved = format!(r#"{{"auths":{{"{}":{{"auth":"YW5uOm9wZW5zZXNhbWU="}}}}}}"#, server.address);
@@ -172,6 +178,44 @@ fn logins_are_needed_refused_and_accepted() {
     let folder = other.folder.path().to_str().unwrap().to_owned();
     let saved = Credentials::from_env(&BTreeMap::from([("DOCKER_CONFIG".to_owned(), folder)]));
     assert_eq!(note(&with(&other, &source, &saved).unwrap()), "private");
+}
+
+#[test]
+fn of_two_registries_each_is_given_its_own_login_and_a_third_none() {
+    let (one, other) = (Server::with_login(), Server::with_other_login());
+    let mut blobs = Blobs::default();
+    let image = blobs.image(&[(busybox("private"), gzip)]);
+    [&one, &other].iter().for_each(|server| server.push(&blobs, &[&image], "private:1"));
+    let both = logins(&[("", &one.address, USER), ("OTHER_", &other.address, OTHER)]);
+    for server in [&one, &other] {
+        assert_eq!(note(&with(&Home::new(), &server.source("private:1"), &both).unwrap()), "private");
+    }
+    let exchanged = logins(&[("", &other.address, USER), ("OTHER_", &one.address, OTHER)]);
+    for server in [&one, &other] {
+        let error = with(&Home::new(), &server.source("private:1"), &exchanged).unwrap_err();
+        assert!(matches!(error, ImageError::LoginRefused { .. }), "{error}");
+    }
+
+    // Whoever is none of the two, and asks for a login, gets none.
+    let curious = TcpListener::bind("127.0.0.1:0").unwrap();
+    let reference = format!("{}/private:1", curious.local_addr().unwrap());
+    let (tell, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for client in curious.incoming() {
+            let mut client = client.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = client.read(&mut asked).unwrap();
+            let no = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"all\"\r\nConnection: close\r\n\
+                      Content-Length: 0\r\n\r\n";
+            client.write_all(no.as_bytes()).unwrap();
+            tell.send(String::from_utf8_lossy(&asked[..length]).to_lowercase()).unwrap();
+        }
+    });
+    let error = with(&Home::new(), &Source::Reference(reference), &both).unwrap_err();
+    assert!(matches!(error, ImageError::LoginNeeded { .. }), "{error}");
+    let heard: Vec<String> = heard.try_iter().collect();
+    assert!(!heard.is_empty() && heard.iter().all(|asked| asked.starts_with("get /v2/")), "{heard:?}");
+    assert!(heard.iter().all(|asked| !asked.contains("authorization")), "{heard:?}");
 }
 
 #[test]

@@ -19,6 +19,11 @@ const LOGIN: &str = "ann:$2y$05$abcdefghijklmnopqrstuuQbLfdQZSxZ9gjhA5V9o8Tyc6aQ
 /// The user and the password of one with a login.
 pub(crate) const USER: (&str, &str) = ("ann", "opensesame");
 
+/// Those of another one, and how its file has them.
+#[allow(dead_code, reason = "not all suites that share this have two registries")]
+pub(crate) const OTHER: (&str, &str) = ("ben", "closebutton");
+const OTHER_LOGIN: &str = "ben:$2y$05$abcdefghijklmnopqrstuuFDe4pokeHPRsoqwhF3b4oxrwESdpVpK\n";
+
 /// A registry that ends with its test.
 pub(crate) struct Server {
     folder: tempfile::TempDir,
@@ -37,14 +42,20 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) fn open() -> Server {
-        Server::start(false)
+        Server::start(None)
     }
 
     pub(crate) fn with_login() -> Server {
-        Server::start(true)
+        Server::start(Some((LOGIN, USER)))
     }
 
-    fn start(login: bool) -> Server {
+    /// One that lets somebody else in.
+    #[allow(dead_code, reason = "not all suites that share this have two registries")]
+    pub(crate) fn with_other_login() -> Server {
+        Server::start(Some((OTHER_LOGIN, OTHER)))
+    }
+
+    fn start(login: Option<(&str, (&str, &str))>) -> Server {
         let folder = tempfile::tempdir().unwrap();
         // Another process may take the port between the two binds; then another is tried.
         for _ in 0..5 {
@@ -54,8 +65,8 @@ impl Server {
                 "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\n\
                  http:\n  addr: {address}\n  secret: none\n"
             );
-            if login {
-                std::fs::write(folder.path().join("htpasswd"), LOGIN).unwrap();
+            if let Some((file, _)) = login {
+                std::fs::write(folder.path().join("htpasswd"), file).unwrap();
                 config.push_str(&format!("auth:\n  htpasswd:\n    realm: test\n    path: {path}/htpasswd\n"));
             }
             std::fs::write(folder.path().join("config.yml"), config).unwrap();
@@ -69,10 +80,11 @@ impl Server {
             let until = Instant::now() + Duration::from_secs(20);
             while Instant::now() < until && child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(&address).is_ok() {
-                    let auth = if login {
-                        RegistryAuth::Basic(USER.0.to_owned(), USER.1.to_owned())
-                    } else {
-                        RegistryAuth::Anonymous
+                    let auth = match login {
+                        Some((_, (user, password))) => {
+                            RegistryAuth::Basic(user.to_owned(), password.to_owned())
+                        }
+                        None => RegistryAuth::Anonymous,
                     };
                     return Server { folder, child, elsewhere: Vec::new(), address, auth };
                 }

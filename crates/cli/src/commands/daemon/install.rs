@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use setpoint_runtime::image::Credentials;
+
 use crate::api;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -18,7 +20,8 @@ const LONGEST: usize = 107;
 /// Where systemd says that it is what runs this machine.
 const BOOTED: &str = "/run/systemd/system";
 /// What of the caller's environment decides where a daemon looks, and which engines it speaks to.
-const PASSED_ON: [&str; 9] = [
+/// So do logins for registries, but for passwords that would lie open there.
+const PASSED_ON: [&str; 8] = [
     "CONTAINER_HOST",
     "DOCKER_CERT_PATH",
     "DOCKER_CONFIG",
@@ -27,7 +30,6 @@ const PASSED_ON: [&str; 9] = [
     "DOCKER_TLS",
     "DOCKER_TLS_VERIFY",
     "PATH",
-    "SETPOINT_REGISTRY_PASSWORD_FILE",
 ];
 
 /// Whose systemd it is.
@@ -91,10 +93,9 @@ fn unit(context: &Context) -> Result<String, Failure> {
         of_state(context),
         quoted(&format!("SETPOINT_CONFIG={}", context.roots.config.display()))
     );
-    for name in PASSED_ON {
-        if let Some(value) = context.variables.get(name) {
-            let _ = writeln!(environment, "Environment={}", quoted(&format!("{name}={value}")));
-        }
+    let is_passed_on = |name: &str| PASSED_ON.contains(&name) || Credentials::is_open(name);
+    for (name, value) in context.variables.iter().filter(|(name, _)| is_passed_on(name)) {
+        let _ = writeln!(environment, "Environment={}", quoted(&format!("{name}={value}")));
     }
     let is_root = rustix::process::geteuid().is_root();
     let (after, target) = match is_root {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::build_secrets::BuildSecretError;
+use crate::image::VARIABLES;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -124,9 +125,7 @@ impl DockerError {
             Self::Config { .. } => "mend it, or set DOCKER_HOST".to_owned(),
             Self::Context { .. } => "`docker context ls` lists those that there are".to_owned(),
             Self::Image { why, .. } if says(why, &["unauthorized", "denied", "authentication"]) => {
-                "log in (`docker login`), or set SETPOINT_REGISTRY_USER and SETPOINT_REGISTRY_PASSWORD; a name \
-                 that does not exist is answered the same way"
-                    .to_owned()
+                format!("log in (`docker login`), or set {VARIABLES}; a name that does not exist is answered the same way")
             }
             Self::Image { why, .. } if says(why, &["not found", "manifest unknown", "no such image"]) => {
                 "check its name and tag".to_owned()

@@ -333,6 +333,15 @@ impl Engine for Docker {
         Ok(Some(files::is_empty(self.connected()?, &container, &folder.to_string_lossy())?))
     }
 
+    fn mounts_from(&self, folder: &Path) -> Result<bool, EngineError> {
+        let connected = self.connected()?;
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let what = "list containers";
+        let all = connected.settled(what, || connected.api.list_containers(Some(options.clone())))?;
+        let mut mounts = all.into_iter().flat_map(|one| one.mounts.unwrap_or_default());
+        Ok(mounts.any(|mount| mount.source.is_some_and(|source| Path::new(&source).starts_with(folder))))
+    }
+
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         resources::volume_ids(self.connected()?, names)
     }
@@ -422,12 +431,16 @@ impl Engine for Docker {
         let connected = self.connected()?;
         let Some(name) = images::name(connected, base)? else { return Ok(None) };
         let found = connected.find("look at an image", connected.api.inspect_image(&name))?;
+        // Podman gives a digest to every name; what was made here has this in place of a registry, unless it was named otherwise.
+        let is_made_here =
+            |digest: &String| self.flavor == Flavor::Podman && digest.starts_with("localhost/");
         Ok(found.map(|image| {
             let config = image.config.unwrap_or_default();
+            let digests = image.repo_digests.into_iter().flatten();
             ImageFacts {
                 labels: config.labels.unwrap_or_default().into_iter().collect(),
                 user: config.user.unwrap_or_default(),
-                digests: image.repo_digests.unwrap_or_default(),
+                digests: digests.filter(|digest| !is_made_here(digest)).collect(),
                 architecture: image.architecture.unwrap_or_default(),
             }
         }))

@@ -52,6 +52,17 @@ pub(super) fn put_back(engine: &Embedded, unit: &UnitId, generation: u64) -> Res
     fs::rename(&aside, &place).map_err(EngineError::io("put back", &place))
 }
 
+/// The folders of all that are.
+pub(super) fn all(engine: &Embedded) -> Result<Vec<PathBuf>, EngineError> {
+    let mut all = Vec::new();
+    let root = engine.roots.state.join(ASIDE);
+    for unit in kept::entries(&root)? {
+        let folder = root.join(unit);
+        all.extend(kept::entries(&folder)?.into_iter().map(|generation| folder.join(generation)));
+    }
+    Ok(all)
+}
+
 /// The generations of those of a unit.
 pub(super) fn of(engine: &Embedded, unit: &UnitId) -> Result<Vec<u64>, EngineError> {
     let names = kept::entries(&folder(engine, unit))?;

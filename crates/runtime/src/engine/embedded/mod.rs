@@ -480,6 +480,22 @@ impl Engine for Embedded {
         volumes::is_empty(self, unit, &file, folder).map(Some)
     }
 
+    fn mounts_from(&self, folder: &Path) -> Result<bool, EngineError> {
+        let state = &self.roots.state;
+        for place in kept::entries(&state.join(UNITS))?
+            .iter()
+            .map(|unit| state.join(UNITS).join(unit))
+            .chain(aside::all(self)?)
+        {
+            let known = kept::read::<StartedAs>(&place.join(STARTED_AS))?;
+            let mut mounts = known.into_iter().flat_map(|known| known.sandbox.mounts);
+            if mounts.any(|mount| mount.source.starts_with(folder)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn volume_ids(&self, names: &[String]) -> Result<BTreeMap<String, String>, EngineError> {
         volumes::ids(&self.roots.state, names)
     }
