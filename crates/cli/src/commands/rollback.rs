@@ -78,6 +78,10 @@ fn words(title: &str, planned: &Upgrade, loses: Option<&str>) -> String {
     let (from, to) = (shown(&planned.from), shown(&planned.to));
     let mut lines = vec![format!("Roll back {title} {from} -> {to}. Nothing has been changed.")];
     let mut head = "outage";
+    for put in &planned.puts {
+        lines.push(format!("  {head:<7} put back {}, as it was in generation {}", put.path, put.generation));
+        head = "";
+    }
     for part in &planned.parts {
         let what = if part.stays { "put back" } else { "set aside" };
         lines.push(format!("  {head:<7} {what} {}", part.unit));

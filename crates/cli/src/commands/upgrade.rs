@@ -5,6 +5,7 @@ use serde::Serialize;
 use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
+use setpoint_model::release::ledger::Planned;
 use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
@@ -177,7 +178,7 @@ impl UpgradeCommand {
             release: project.active.release.as_deref(),
             lane: release.lane,
             keep: release.keep,
-            migrations: &Migrations::of(&project, from, engine.as_ref(), &store)?,
+            migrations: &Migrations::of(&context.roots, &project, from, engine.as_ref(), &store)?,
         };
         let planned = upgrade::upgrade(&units, &gone, from, target)?;
         let Some(planned) = planned else {
@@ -450,7 +451,15 @@ fn words(title: &str, planned: &Upgrade, units: &[(Unit<'_>, Look)], trial: &Tri
         Trial::Not { why: Some(why) } => say("", format!("not tried first: {why}")),
         Trial::Not { why: None } => {}
     }
+    let (tried, on_host) = (matches!(trial, Trial::First { .. }), |id: &&Planned| id.unit.is_none());
+    for migration in planned.migrations.iter().filter(on_host).filter(|_| tried) {
+        say("", format!("{} is not tried: it changes this machine", migration.id));
+    }
     let mut head = "outage";
+    for path in &planned.saves {
+        say(head, format!("save {path}"));
+        head = "";
+    }
     for copy in &planned.copies {
         say(head, format!("copy {} to {}", copy.from, copy.to));
         head = "";

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::host_paths::normal;
 use super::version::Version;
 use crate::manifest::parse_duration;
 use crate::names::UnitName;
 
 /// The folder of migrations, from the project's.
 pub const FOLDER: &str = "migrations";
+/// What a migration says (`in`) that runs on the machine itself.
+pub const HOST: &str = "host";
 /// How long a migration may take that says nothing of it.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
@@ -169,6 +172,22 @@ pub enum MigrationError {
         /// Which.
         id: String,
     },
+    /// A path that it declares cannot be saved and put back.
+    #[error("{id} changes {path}, which cannot be saved and put back: {why}")]
+    HostPath {
+        /// Which.
+        id: String,
+        /// As it is declared.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// It says that it runs on the machine, and a service is called so.
+    #[error("{id} runs on `{HOST}`, which is this machine, and this project has a service of that name")]
+    HostIsService {
+        /// Which.
+        id: String,
+    },
     /// It runs before a service starts that others before it have needed.
     #[error("{id} runs before {unit} starts, which {earlier} needs, that comes first")]
     Order {
@@ -217,8 +236,46 @@ impl MigrationError {
                 "`check` in its head tells, or `baseline = \"VERSION\"` in [release.migrations] says up to which \
                  version the data has all of them"
             }
+            Self::HostPath { .. } => {
+                "`paths` in its head are those that it makes, moves or changes, and nothing above them"
+            }
+            Self::HostIsService { .. } => {
+                "call the service something else, or name it in [release.migrations] (`in`), where it is always a service"
+            }
             Self::Order { .. } => "upgrade to the version of the earlier one first",
             Self::Nameless { .. } => "mend its head, or [release.migrations]",
+        }
+    }
+}
+
+/// Where a migration runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a service: with its image, its variables, secrets, networks and volumes.
+    Service(UnitName),
+    /// On the machine itself, in the project's folder, as who runs the upgrade.
+    Host {
+        /// What it makes, moves or changes there. It is saved before, and put back if the change is undone.
+        paths: Vec<String>,
+    },
+}
+
+impl Place {
+    /// The service, if it is one.
+    #[must_use]
+    pub fn service(&self) -> Option<&UnitName> {
+        match self {
+            Self::Service(unit) => Some(unit),
+            Self::Host { .. } => None,
+        }
+    }
+
+    /// The paths of the machine that are saved before.
+    #[must_use]
+    pub fn paths(&self) -> &[String] {
+        match self {
+            Self::Service(_) => &[],
+            Self::Host { paths } => paths,
         }
     }
 }
@@ -227,10 +284,11 @@ impl MigrationError {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Before its service starts, when what that depends on is well: in an instance of its own in the service's place.
+    /// Before its service starts, when what that depends on is well: in an instance of its own in the service's place. On
+    /// the host: before any service starts.
     #[default]
     Pre,
-    /// When its service is well: inside it.
+    /// When its service is well: inside it. On the host: when all services are well.
     Post,
 }
 
@@ -253,9 +311,41 @@ struct Head {
     run: Option<Vec<String>>,
     user: Option<String>,
     touches: Option<Vec<String>>,
+    paths: Option<Vec<String>>,
     idempotent: bool,
     check: Option<Words>,
     timeout: Option<String>,
+}
+
+impl Head {
+    /// Where it runs.
+    fn place(&self, defaults: &Defaults) -> Result<Place, String> {
+        let on_host = self.r#in.as_ref().is_some_and(|unit| unit.as_str() == HOST);
+        let text = match &self.paths {
+            Some(_) if !on_host => return Err("only what runs on the host has `paths`".to_owned()),
+            None if !on_host => {
+                let unit = self.r#in.as_ref().or(defaults.r#in.as_ref()).cloned();
+                let nobody = || "nothing says in which service it runs (`in`)".to_owned();
+                return unit.map(Place::Service).ok_or_else(nobody);
+            }
+            None => return Err("nothing says what it changes on the host (`paths`)".to_owned()),
+            Some(paths) if paths.is_empty() => {
+                return Err("`paths` names nothing that it changes on the host".to_owned());
+            }
+            Some(paths) => paths,
+        };
+        if self.touches.is_some() {
+            return Err("what runs on the host reaches no volume (`touches`)".to_owned());
+        }
+        if self.user.is_some() {
+            return Err("what runs on the host does so as who runs the upgrade (`user`)".to_owned());
+        }
+        if self.check.is_none() {
+            return Err("what runs on the host says how it is told that it was applied (`check`)".to_owned());
+        }
+        let path = |path: &String| normal(path).map_err(|why| format!("`{path}` cannot be saved: {why}"));
+        Ok(Place::Host { paths: text.iter().map(path).collect::<Result<_, _>>()? })
+    }
 }
 
 /// What migrations have in common that do not say otherwise.
@@ -282,8 +372,8 @@ pub struct Migration {
     pub path: String,
     /// The SHA-256 of its text, in hex.
     pub sha256: String,
-    /// The service that it runs in: with its image, its variables, secrets, networks and volumes.
-    pub r#in: UnitName,
+    /// Where.
+    pub r#in: Place,
     /// When.
     pub stage: Stage,
     /// The program that runs it, to which the path of its text is added.
@@ -315,8 +405,9 @@ impl Migration {
         let Some((id, ending)) = MigrationId::of(path)? else { return Ok(None) };
         let (head, line) = head(path, text)?;
         let wrong = |why: String| MigrationError::Head { path: path.to_owned(), line, why };
-        let nobody = || wrong("nothing says in which service it runs (`in`)".to_owned());
-        let r#in = head.r#in.or_else(|| defaults.r#in.clone()).ok_or_else(nobody)?;
+        let r#in = head.place(defaults).map_err(wrong)?;
+        // What is said of all of them is of services.
+        let usual = r#in.service().and(defaults.stage);
         let shell = || (ending == "sh").then(|| vec!["/bin/sh".to_owned()]);
         let run = head.run.or_else(|| defaults.run.get(ending).cloned()).or_else(shell);
         let run = run.filter(|run| !run.is_empty()).ok_or_else(|| {
@@ -338,7 +429,7 @@ impl Migration {
             path: path.to_owned(),
             sha256,
             r#in,
-            stage: head.stage.or(defaults.stage).unwrap_or_default(),
+            stage: head.stage.or(usual).unwrap_or_default(),
             run,
             user: head.user,
             touches: head.touches,

@@ -3,6 +3,7 @@
 
 mod active;
 pub mod bundle;
+pub mod host_paths;
 pub mod ledger;
 mod lock;
 pub mod migration;
@@ -27,5 +28,5 @@ pub use offer::{Offer, Standing, offers};
 pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};
-pub use upgrade::{Copy, Holds, Kind, Lane, Load, Part, Step, Upgrade};
+pub use upgrade::{Copy, Holds, Kind, Lane, Load, Part, Put, Step, Upgrade, puts};
 pub use version::{BadVersion, Version, latest, near, versions};

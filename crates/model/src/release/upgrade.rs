@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::active::Active;
-use super::ledger::{Due, Planned};
+use super::host_paths::covers;
+use super::ledger::{Due, Planned, host_of};
 use super::migration::{MigrationError, MigrationId, Stage};
 use crate::names::UnitName;
 
@@ -92,6 +93,15 @@ pub struct Load {
     pub layer: String,
 }
 
+/// A path of the host that is put back as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// Which.
+    pub path: String,
+    /// The generation that it was saved in.
+    pub generation: u64,
+}
+
 /// A change from one generation to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upgrade {
@@ -112,6 +122,12 @@ pub struct Upgrade {
     /// Volumes that are not there yet, and will be.
     #[serde(default)]
     pub makes: Vec<String>,
+    /// Paths of the host that are saved as they are in the generation before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saves: Vec<String>,
+    /// Those that are put back as they were, in order, where the change is a rollback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub puts: Vec<Put>,
     /// What is done to the data, in order.
     #[serde(default)]
     pub migrations: Vec<Planned>,
@@ -134,8 +150,12 @@ pub enum Step {
     Freeze(UnitName),
     /// Copies the data into the volume of this name.
     Copy(String),
+    /// Saves a path of the host.
+    Save(String),
     /// Sets the old instance aside, whole.
     SetAside(UnitName),
+    /// Puts a path of the host back.
+    Put(Put),
     /// Makes the new instance, or puts back an older one, and starts it; nobody from outside reaches it yet.
     Start(UnitName),
     /// Waits until the new instance is well.
@@ -164,7 +184,9 @@ impl std::fmt::Display for Step {
             Self::Fill(volume) => write!(f, "fill {volume}"),
             Self::Freeze(unit) => write!(f, "freeze {unit}"),
             Self::Copy(volume) => write!(f, "copy {volume}"),
+            Self::Save(path) => write!(f, "save {path}"),
             Self::SetAside(unit) => write!(f, "set-aside {unit}"),
+            Self::Put(Put { path, generation }) => write!(f, "put {path} of {generation}"),
             Self::Start(unit) => write!(f, "start {unit}"),
             Self::Verify(unit) => write!(f, "verify {unit}"),
             Self::Migrate(id) => write!(f, "migrate {id}"),
@@ -202,7 +224,9 @@ impl Upgrade {
             .chain(of_new(|holds| matches!(holds, Holds::Filled(_))).map(|copy| Step::Fill(copy.to.clone())))
             .chain(old().rev().map(Step::Freeze))
             .chain(of_new(|holds| *holds == Holds::Copied).map(|copy| Step::Copy(copy.to.clone())))
+            .chain(self.saves.iter().cloned().map(Step::Save))
             .chain(old().rev().map(Step::SetAside))
+            .chain(self.puts.iter().cloned().map(Step::Put))
             .chain(self.started())
             .chain([Step::Steady, Step::Commit])
             .chain(new().map(Step::Publish))
@@ -211,7 +235,8 @@ impl Upgrade {
     }
 
     /// New instances start each after what it depends on is well, and what a migration needs before that. Each runs before
-    /// its service starts, or when it is well; one whose service is no part runs in what is there.
+    /// its service starts, or when it is well; one whose service is no part runs in what is there. One on the host runs before
+    /// any of them starts, or when all are well.
     fn started(&self) -> Vec<Step> {
         let new: Vec<&UnitName> =
             self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
@@ -249,12 +274,32 @@ impl Upgrade {
             if let (Stage::Pre, Some((begun, earlier))) = (migration.stage, most)
                 && begun > needs
             {
-                let (id, unit) = (migration.id.to_string(), migration.unit.clone());
+                let unit = migration.unit.clone().unwrap_or_else(|| new[begun - 1].clone());
+                let id = migration.id.to_string();
                 return Err(MigrationError::Order { id, unit, earlier: earlier.to_string() });
             }
             most = Some(most.filter(|(begun, _)| *begun >= needs).unwrap_or((needs, &migration.id)));
         }
         Ok(())
+    }
+
+    /// Whether a step changes what is on the host.
+    #[must_use]
+    pub fn is_on_host(&self, step: &Step) -> bool {
+        match step {
+            Step::Put(_) => true,
+            Step::Migrate(id) => {
+                self.migrations.iter().any(|planned| planned.id == *id && planned.unit.is_none())
+            }
+            _ => false,
+        }
+    }
+
+    /// What the ledger calls the host from this change on, if it changes it forwards.
+    #[must_use]
+    pub fn makes_host(&self) -> Option<&str> {
+        let own = host_of(self.to.generation);
+        self.to.host.as_deref().filter(|host| *host == own)
     }
 
     /// The part of this name.
@@ -264,11 +309,32 @@ impl Upgrade {
     }
 }
 
+/// What is put back on the host where these changes are undone, the newest first: each path as it was before the first of them
+/// that saved it. Where each of them leaves the version before what it can work with, that stays as it is.
+pub fn puts<'a>(undone: impl IntoIterator<Item = &'a Upgrade>) -> Vec<Put> {
+    let undone: Vec<&Upgrade> = undone.into_iter().collect();
+    if undone.iter().all(|change| change.lane == Lane::Compatible) {
+        return Vec::new();
+    }
+    let put =
+        |path: &String, change: &Upgrade| Put { path: path.clone(), generation: change.from.generation };
+    let mut puts: Vec<Put> = Vec::new();
+    for change in undone {
+        // What was saved earlier has it all.
+        puts.retain(|later| !change.saves.iter().any(|path| covers(path, &later.path)));
+        puts.extend(change.saves.iter().map(|path| put(path, change)));
+    }
+    puts
+}
+
 /// How many of the new instances have to be there for a migration; nothing where it runs in none of them.
 fn needed(new: &[&UnitName], migration: &Planned) -> Option<usize> {
-    let at = new.iter().position(|unit| **unit == migration.unit)?;
+    let (before, after) = match &migration.unit {
+        Some(own) => new.iter().position(|unit| *unit == own).map(|at| (at, at + 1))?,
+        None => (0, new.len()),
+    };
     Some(match migration.stage {
-        Stage::Pre => at,
-        Stage::Post => at + 1,
+        Stage::Pre => before,
+        Stage::Post => after,
     })
 }

@@ -220,6 +220,8 @@ mod tests {
             copies: Vec::new(),
             loads: Vec::new(),
             makes: Vec::new(),
+            saves: Vec::new(),
+            puts: Vec::new(),
             migrations: Vec::new(),
             keep: 1,
         };

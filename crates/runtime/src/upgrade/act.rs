@@ -1,23 +1,25 @@
 //! The steps of a change, and the steps back.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
-use setpoint_model::release::ledger::{Due, Progress};
-use setpoint_model::release::{Holds, Kind, Part, Step, Undo};
+use setpoint_model::release::ledger::{Due, ON_HOST, Progress};
+use setpoint_model::release::{Active, Holds, Kind, Part, Step, Undo};
 
 use super::aside::Aside;
 use super::health::Says;
-use super::{Change, UpgradeError, active};
+use super::{Change, UpgradeError, active, host, saved};
 use crate::apply::{STOP_GRACE, Settings};
-use crate::engine::Seen;
+use crate::cancel::Cancel;
+use crate::engine::{Engine, Seen};
 use crate::failpoints;
 use crate::observe::Unit;
 use crate::reconciler::{self, Rules};
-use crate::store::{LedgerOf, Store, UpgradeOutcome, UpgradeRow};
+use crate::store::{LedgerOf, Store, StoreError, UpgradeOutcome, UpgradeRow};
 use crate::tree_copy;
 
 impl<'a> Change<'a> {
@@ -29,6 +31,8 @@ impl<'a> Change<'a> {
             Step::Fill(volume) => self.fill(volume).map_err(words),
             Step::Freeze(unit) => self.freeze(unit).map_err(words),
             Step::Copy(volume) => self.copy(volume).map_err(words),
+            Step::Save(path) => self.save(path).map_err(words),
+            Step::Put(put) => self.put(&put.path, put.generation, self.place.cancel).map_err(words),
             Step::SetAside(unit) => self.set_aside(unit).map_err(words),
             Step::Start(unit) => self.start(unit).map_err(words),
             Step::Verify(unit) => self.verify(unit),
@@ -48,6 +52,12 @@ impl<'a> Change<'a> {
         let words = |error: UpgradeError| error.to_string();
         match undo {
             Undo::PutBack(unit) => self.put_back(unit).map_err(words),
+            Undo::PutPath(path) => {
+                host::end_survivors(&self.txid);
+                // Whoever stopped the change wants this done.
+                self.put(path, self.upgrade.from.generation, &Cancel::default()).map_err(words)
+            }
+            Undo::DropSaves => self.drop_saves().map_err(words),
             Undo::DropVolume(volume) => self.drop_volume(volume).map_err(words),
             Undo::Resume(unit) => self.resume(unit).map_err(words),
         }
@@ -113,6 +123,32 @@ impl<'a> Change<'a> {
         failpoints::at("copy.copied");
         let of = LedgerOf { project_root: &self.root, engine: engine.capabilities().engine };
         Ok(self.store.write(|writer| writer.copy_ledger(of, &copy.from, &copy.to))?)
+    }
+
+    /// What was applied to the host is noted anew from here on, as it is for a volume that is copied.
+    fn save(&mut self, path: &str) -> Result<(), UpgradeError> {
+        self.saved().save(self.upgrade.from.generation, path, self.place.cancel)?;
+        let of = LedgerOf { project_root: &self.root, engine: self.place.engine.capabilities().engine };
+        match self.upgrade.makes_host() {
+            Some(host) => {
+                let from = self.upgrade.from.volume(ON_HOST);
+                Ok(self.store.write(|writer| writer.copy_ledger(of, from, host))?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, path: &str, generation: u64, cancel: &Cancel) -> Result<(), UpgradeError> {
+        Ok(self.saved().put(generation, path, cancel)?)
+    }
+
+    /// Removes what was saved of the generation that stays in effect.
+    fn drop_saves(&mut self) -> Result<(), UpgradeError> {
+        self.saved().forget(self.upgrade.from.generation)?;
+        match self.upgrade.makes_host() {
+            Some(host) => Ok(forget_ledger(self.store, self.place.engine, &self.root, host)?),
+            None => Ok(()),
+        }
     }
 
     fn fill(&self, volume: &str) -> Result<(), UpgradeError> {
@@ -187,6 +223,7 @@ impl<'a> Change<'a> {
         if let Some(data) = self.place.engine.host()?.data.filter(|data| data != state && data.is_dir()) {
             tree_copy::sync(&data)?;
         }
+        self.upgrade.saves.iter().try_for_each(|path| saved::sync_near(Path::new(path)))?;
         Ok(active::write(self.place.roots, &self.root, &self.upgrade.to)?)
     }
 
@@ -241,10 +278,8 @@ impl<'a> Change<'a> {
     }
 
     fn drop_volume(&mut self, volume: &str) -> Result<(), UpgradeError> {
-        let engine = self.place.engine;
-        engine.remove_volume(volume)?;
-        let of = LedgerOf { project_root: &self.root, engine: engine.capabilities().engine };
-        Ok(self.store.write(|writer| writer.forget_ledger(of, volume))?)
+        self.place.engine.remove_volume(volume)?;
+        Ok(forget_ledger(self.store, self.place.engine, &self.root, volume)?)
     }
 
     fn resume(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
@@ -270,6 +305,10 @@ impl<'a> Change<'a> {
         for volume in self.outdated_volumes(kept_from)? {
             self.drop_volume(&volume)?;
         }
+        self.saved().forget_before(kept_from)?;
+        for host in self.outdated_hosts(kept_from)? {
+            forget_ledger(self.store, self.place.engine, &self.root, &host)?;
+        }
         let gone = self.upgrade.parts.iter().filter(|part| !part.stays);
         for part in gone {
             if let Some(row) = self.store.unit(&self.root, &part.unit)? {
@@ -282,14 +321,7 @@ impl<'a> Change<'a> {
     /// Volumes of the project's own that once held its data, and do in no generation that is kept.
     fn outdated_volumes(&self, kept_from: u64) -> Result<Vec<String>, UpgradeError> {
         let all = self.store.upgrades(&self.root)?;
-        // This one has not ended yet.
-        let came_about =
-            |row: &&UpgradeRow| row.ended.is_none_or(|(how, _)| how == UpgradeOutcome::Committed);
-        let kept = all
-            .iter()
-            .filter(came_about)
-            .flat_map(|row| [&row.upgrade.from, &row.upgrade.to])
-            .filter(|generation| generation.generation >= kept_from);
+        let kept = generations(&all).filter(|generation| generation.generation >= kept_from);
         let copied: Vec<_> = all.iter().flat_map(|row| &row.upgrade.copies).collect();
         let held: BTreeSet<String> = kept
             .flat_map(|generation| copied.iter().map(|copy| generation.volume(&copy.declared).to_owned()))
@@ -302,4 +334,24 @@ impl<'a> Change<'a> {
             .filter(|name| own.contains(name) && !held.contains(name))
             .collect())
     }
+
+    /// What the ledger calls the host in no generation that is kept.
+    fn outdated_hosts(&self, kept_from: u64) -> Result<Vec<String>, UpgradeError> {
+        let all = self.store.upgrades(&self.root)?;
+        let (kept, old): (Vec<_>, Vec<_>) =
+            generations(&all).partition(|generation| generation.generation >= kept_from);
+        let is_old = |host: &&String| kept.iter().all(|generation| generation.host.as_ref() != Some(host));
+        Ok(old.iter().filter_map(|generation| generation.host.as_ref()).filter(is_old).cloned().collect())
+    }
+}
+
+/// The generations that came about, and the one that is about to.
+fn generations(all: &[UpgradeRow]) -> impl Iterator<Item = &Active> {
+    let came_about = |row: &&UpgradeRow| row.ended.is_none_or(|(how, _)| how == UpgradeOutcome::Committed);
+    all.iter().filter(came_about).flat_map(|row| [&row.upgrade.from, &row.upgrade.to])
+}
+
+fn forget_ledger(store: &mut Store, engine: &dyn Engine, root: &Path, of: &str) -> Result<(), StoreError> {
+    let ledger = LedgerOf { project_root: root, engine: engine.capabilities().engine };
+    store.write(|writer| writer.forget_ledger(ledger, of))
 }

@@ -1,11 +1,11 @@
-//! Carrying out a migration: in an instance of its own in the place of its service, or inside what runs.
+//! Carrying out a migration: in an instance of its own in the place of its service, inside what runs, or on the host.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
-use setpoint_model::release::ledger::{Applied, Due, Planned, Progress};
+use setpoint_model::release::ledger::{Applied, Due, Planned, Progress, is_volume};
 use setpoint_model::release::migration::Stage;
 use setpoint_model::release::{Migration, MigrationId};
 
@@ -15,12 +15,12 @@ use crate::engine::Seen;
 use crate::events::Deaf;
 use crate::failpoints;
 use crate::guest::Guest;
-use crate::hooks::Failed;
 use crate::observe::Unit;
 use crate::store::{LedgerOf, LedgerRow};
+use crate::supervise::Failed;
 
 /// How long a question may take whether one was applied.
-const CHECK: Duration = Duration::from_secs(60);
+pub(super) const CHECK: Duration = Duration::from_secs(60);
 /// How many bytes of a text are passed at once: an argument of a program cannot be longer than 128 KiB.
 const PIECE: usize = 96 << 10;
 /// Where the text of one lies inside while it runs.
@@ -38,7 +38,10 @@ impl Change<'_> {
         }
         let declared = self.declared.ok_or("nothing is known of it any more")?;
         let (migration, text) = migrations::planned(declared.project, &planned)?;
-        let env = declared.project.manifest.envs.get(&planned.unit).ok_or("its service is not declared")?;
+        let Some(name) = &planned.unit else {
+            return self.noted(&planned, |change| change.run_here(&migration, &text, planned.due));
+        };
+        let env = declared.project.manifest.envs.get(name).ok_or("its service is not declared")?;
         let idle = match planned.stage {
             Stage::Pre => Some(idle(env)),
             Stage::Post => None,
@@ -52,13 +55,7 @@ impl Change<'_> {
             }
             None => {}
         }
-        failpoints::at("migrate.ready");
-        self.enter(&planned, Progress::Begun).map_err(failed)?;
-        failpoints::at("migrate.begun");
-        self.run_inside(&unit, &migration, &text, planned.due)?;
-        failpoints::at("migrate.ran");
-        self.enter(&planned, Progress::Done).map_err(failed)?;
-        failpoints::at("migrate.noted");
+        self.noted(&planned, |change| change.run_inside(&unit, &migration, &text, planned.due))?;
         if idle.is_some() {
             self.place
                 .engine
@@ -69,11 +66,29 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Runs a migration, and writes into the ledger how far it came.
+    fn noted(
+        &mut self,
+        planned: &Planned,
+        run: impl FnOnce(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let failed = |error: UpgradeError| error.to_string();
+        failpoints::at("migrate.ready");
+        self.enter(planned, Progress::Begun).map_err(failed)?;
+        failpoints::at("migrate.begun");
+        run(self)?;
+        failpoints::at("migrate.ran");
+        self.enter(planned, Progress::Done).map_err(failed)?;
+        failpoints::at("migrate.noted");
+        Ok(())
+    }
+
     /// Writes into the ledger how far a migration came.
     pub(super) fn enter(&mut self, planned: &Planned, progress: Progress) -> Result<(), UpgradeError> {
         let held: Vec<String> =
             planned.touches.iter().map(|name| self.upgrade.to.volume(name).to_owned()).collect();
-        let ids = self.place.engine.volume_ids(&held)?;
+        let volumes: Vec<String> = held.iter().filter(|name| is_volume(name)).cloned().collect();
+        let ids = self.place.engine.volume_ids(&volumes)?;
         let applied = Applied { id: planned.id.clone(), sha256: planned.sha256.clone(), progress };
         let root = self.root.clone();
         let of = LedgerOf { project_root: &root, engine: self.place.engine.capabilities().engine };

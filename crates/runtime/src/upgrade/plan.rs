@@ -7,9 +7,10 @@ use setpoint_model::fingerprint::LeafKey;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Action;
-use setpoint_model::release::ledger::Due;
+use setpoint_model::release::host_paths::{covers, outermost};
+use setpoint_model::release::ledger::{Due, host_of, is_volume};
 use setpoint_model::release::migration::Stage;
-use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade};
+use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade, puts};
 
 use super::{Migrations, UpgradeError, active};
 use crate::apply::STOP_GRACE;
@@ -46,10 +47,10 @@ pub enum Refused {
     #[error("there is no earlier generation of this project")]
     NoEarlier,
     /// Going back would lose what was written since.
-    #[error("going back loses what was written to {} since {since:.0}", .volumes.join(", "))]
+    #[error("going back loses what was written to {} since {since:.0}", .to.join(", "))]
     LosesWrites {
-        /// The volumes, as they are declared.
-        volumes: Vec<String>,
+        /// The volumes, as they are declared, and the paths of the host.
+        to: Vec<String>,
         /// When the generation that is left was committed.
         since: jiff::Timestamp,
     },
@@ -110,13 +111,24 @@ pub fn upgrade(
             });
         }
     }
+    let saves = outermost(runs().flat_map(|planned| &planned.paths));
+    // Who runs would write there meanwhile, or see what is not there any more.
+    let has_path = |unit: &Unit<'_>| {
+        unit.seen_of_host().iter().any(|source| {
+            let source = source.to_string_lossy();
+            saves.iter().any(|path| covers(path, &source) || covers(&source, path))
+        })
+    };
     let has_copied =
         |env: &Env| env.volumes().any(|volume| copies.iter().any(|copy| copy.declared == volume.name));
-    let is_stood_in =
-        |env: &Env| runs().any(|planned| planned.unit == env.name && planned.stage == Stage::Pre);
+    let is_stood_in = |env: &Env| {
+        runs().any(|planned| planned.unit.as_ref() == Some(&env.name) && planned.stage == Stage::Pre)
+    };
     let parts: Vec<Part> = units
         .iter()
-        .filter(|(unit, look)| is_changed(look) || has_copied(unit.env) || is_stood_in(unit.env))
+        .filter(|(unit, look)| {
+            is_changed(look) || has_copied(unit.env) || is_stood_in(unit.env) || has_path(unit)
+        })
         .map(|(unit, look)| part(unit, look))
         .chain(gone.iter().filter(|(_, look)| is_there(look)).map(|(unit, look)| Part {
             stays: false,
@@ -129,14 +141,19 @@ pub fn upgrade(
         return Ok(None);
     }
     let touched = runs().flat_map(|planned| &planned.touches).collect::<BTreeSet<_>>();
-    let makes = touched.into_iter().filter(|name| !target.migrations.is_there(name));
+    let touched = touched.into_iter().filter(|name| is_volume(name));
+    let makes = touched.filter(|name| !target.migrations.is_there(name));
     let makes = makes.map(|name| from.volume(name).to_owned()).collect();
     let mut volumes = from.volumes.clone();
     volumes.extend(copies.iter().map(|copy| (copy.declared.clone(), copy.to.clone())));
     let engine = units.first().map(|(unit, _)| unit.engine.capabilities().engine).unwrap_or_default();
     let upgrade = Upgrade {
         kind: Kind::Upgrade,
-        lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
+        lane: match target.lane {
+            Some(Lane::Compatible) => Lane::Compatible,
+            _ if copies.is_empty() && saves.is_empty() => Lane::Compatible,
+            _ => Lane::Breaking,
+        },
         engine: engine.to_owned(),
         from: from.clone(),
         to: Active {
@@ -144,11 +161,14 @@ pub fn upgrade(
             version: target.version.map(str::to_owned),
             release,
             volumes,
+            host: if saves.is_empty() { from.host.clone() } else { Some(host_of(generation)) },
             ..Active::default()
         },
         parts,
         copies,
         makes,
+        saves,
+        puts: Vec::new(),
         migrations,
         loads: Vec::new(),
         keep: target.keep,
@@ -283,19 +303,26 @@ pub fn rollback(
         let all = now.volumes.keys().chain(to.volumes.keys()).collect::<BTreeSet<_>>();
         all.into_iter().filter(|name| now.volume(name) != to.volume(name)).cloned().collect()
     };
-    if !moved.is_empty() && !discards_writes {
+    let puts = puts(undone.iter().map(|row| &row.upgrade));
+    let saves = outermost(puts.iter().map(|put| &put.path));
+    let loses: Vec<String> = moved.iter().chain(&saves).cloned().collect();
+    if !loses.is_empty() && !discards_writes {
         let since = rows[target].ended.map_or(rows[target].began_at, |(_, at)| at);
-        return Ok(Err(Refused::LosesWrites { volumes: moved, since }));
+        return Ok(Err(Refused::LosesWrites { to: loses, since }));
     }
+    // What stays as it is on the host, stays noted.
+    let host = if puts.is_empty() { now.host.clone() } else { to.host.clone() };
     Ok(Ok(Upgrade {
         kind: Kind::Rollback,
-        lane: if moved.is_empty() { Lane::Compatible } else { Lane::Breaking },
+        lane: if loses.is_empty() { Lane::Compatible } else { Lane::Breaking },
         engine: engine.capabilities().engine.to_owned(),
-        to: Active { generation: now.generation + 1, ..to.clone() },
+        to: Active { generation: now.generation + 1, host, ..to.clone() },
         from: now,
         parts,
         copies: Vec::new(),
         makes: Vec::new(),
+        saves,
+        puts,
         migrations: Vec::new(),
         loads: Vec::new(),
         keep: rows[0].upgrade.keep,
