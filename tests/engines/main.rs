@@ -33,7 +33,6 @@ mod features;
 #[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
 mod harness;
 mod host_migrations;
-mod host_migrations;
 mod layouts;
 #[path = "../leaks.rs"]
 mod leaks;
