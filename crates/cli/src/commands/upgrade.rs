@@ -202,6 +202,7 @@ impl UpgradeCommand {
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let declared = Declared {
             project: &project,
+            leaves: None,
             variables: &context.variables,
             home: context.home.clone(),
             backup: None,
@@ -514,8 +515,11 @@ impl From<Refused> for Failure {
                 Self::new(Exit::NotFound, "no-generation", message)
                     .hint("`setpoint history` shows what there was; [release] says how much is kept (`keep`)")
             }
-            Refused::LosesWrites { .. } => Self::new(Exit::Consent, "consent", message)
-                .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside"),
+            Refused::LosesWrites { why, .. } => {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                Self::new(Exit::Consent, "consent", format!("{message}{why}"))
+                    .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside")
+            }
         }
     }
 }

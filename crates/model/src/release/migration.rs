@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host_paths::normal;
 use super::version::Version;
+use super::way_back::{DOWN, Down};
 use crate::manifest::parse_duration;
 use crate::names::UnitName;
 
@@ -42,8 +43,8 @@ impl TryFrom<String> for MigrationId {
     type Error = MigrationError;
 
     fn try_from(text: String) -> Result<Self, MigrationError> {
-        match Self::of(&format!("{FOLDER}/{text}.x"))? {
-            Some((id, _)) => Ok(id),
+        match File::of(&format!("{FOLDER}/{text}.x"))? {
+            Some(file) => Ok(file.id),
             None => {
                 Err(MigrationError::Path { path: text, why: "it is in no folder of a version".to_owned() })
             }
@@ -51,14 +52,24 @@ impl TryFrom<String> for MigrationId {
     }
 }
 
-impl MigrationId {
-    /// The migration that a file is, by its path from the project's folder, and the ending of its name:
-    /// `migrations/0.4.0/1-orders.sql`. A leading `v` of the version means nothing. Nothing for what lies in no folder of a
-    /// version, which is somebody else's.
+/// What the path of a file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File<'a> {
+    /// The migration that it is, or takes back.
+    pub id: MigrationId,
+    /// The ending of its name.
+    pub ending: &'a str,
+    /// Whether it takes it back.
+    pub is_down: bool,
+}
+
+impl<'a> File<'a> {
+    /// What a path from the project's folder says: `migrations/0.4.0/1-orders.sql`, `migrations/0.4.0/1-orders.down.sql`. A
+    /// leading `v` of the version means nothing. Nothing for what lies in no folder of a version, which is somebody else's.
     ///
     /// # Errors
     /// [`MigrationError::Path`] if it is in such a folder and not called as migrations are.
-    pub fn of(path: &str) -> Result<Option<(Self, &str)>, MigrationError> {
+    pub fn of(path: &'a str) -> Result<Option<Self>, MigrationError> {
         let within = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
         let Some((folder, file)) = within.and_then(|within| within.split_once('/')) else { return Ok(None) };
         let Ok(version) = Version::parse(folder) else { return Ok(None) };
@@ -70,15 +81,19 @@ impl MigrationId {
             return Err(bad("it lies deeper than the folder of its version"));
         }
         let (stem, ending) = file.rsplit_once('.').ok_or_else(|| bad("its name has no ending"))?;
+        let (stem, is_down) = stem.strip_suffix(DOWN).map_or((stem, false), |stem| (stem, true));
         let number = "its name does not begin with a number and a `-`";
         let (ordinal, name) = stem.split_once('-').ok_or_else(|| bad(number))?;
         let ordinal = ordinal.parse().map_err(|_| bad(number))?;
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
             return Err(bad("its name may have letters, digits, `-` and `_`"));
         }
-        Ok(Some((Self { version, ordinal, name: name.to_owned() }, ending)))
+        let id = MigrationId { version, ordinal, name: name.to_owned() };
+        Ok(Some(Self { id, ending, is_down }))
     }
+}
 
+impl MigrationId {
     /// The version that brings it.
     #[must_use]
     pub fn version(&self) -> &Version {
@@ -295,7 +310,7 @@ pub enum Stage {
 /// A command of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-enum Words {
+pub(super) enum Words {
     /// For a shell.
     Text(String),
     /// A program and its arguments.
@@ -305,19 +320,35 @@ enum Words {
 /// What the head of a migration may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Head {
-    r#in: Option<UnitName>,
-    stage: Option<Stage>,
+pub(super) struct Head {
+    pub(super) r#in: Option<UnitName>,
+    pub(super) stage: Option<Stage>,
     run: Option<Vec<String>>,
-    user: Option<String>,
-    touches: Option<Vec<String>>,
-    paths: Option<Vec<String>>,
-    idempotent: bool,
-    check: Option<Words>,
+    pub(super) user: Option<String>,
+    pub(super) touches: Option<Vec<String>>,
+    pub(super) paths: Option<Vec<String>>,
+    pub(super) idempotent: bool,
+    pub(super) check: Option<Words>,
     timeout: Option<String>,
 }
 
 impl Head {
+    /// What runs a text whose name ends so.
+    pub(super) fn program(&self, ending: &str, defaults: &Defaults) -> Result<Vec<String>, String> {
+        let shell = || (ending == "sh").then(|| vec!["/bin/sh".to_owned()]);
+        let run = self.run.clone().or_else(|| defaults.run.get(ending).cloned()).or_else(shell);
+        let nothing = || format!("nothing says which program runs what ends in `.{ending}` (`run`)");
+        run.filter(|run| !run.is_empty()).ok_or_else(nothing)
+    }
+
+    /// How long it may take.
+    pub(super) fn limit(&self, defaults: &Defaults) -> Result<Duration, String> {
+        match &self.timeout {
+            Some(text) => parse_duration(text).map_err(|bad| bad.what),
+            None => Ok(defaults.timeout.unwrap_or(TIMEOUT)),
+        }
+    }
+
     /// Where it runs.
     fn place(&self, defaults: &Defaults) -> Result<Place, String> {
         let on_host = self.r#in.as_ref().is_some_and(|unit| unit.as_str() == HOST);
@@ -388,11 +419,13 @@ pub struct Migration {
     pub check: Option<Vec<String>>,
     /// How long it may take.
     pub timeout: Duration,
+    /// What takes it back, where there is such.
+    pub down: Option<Down>,
 }
 
 impl Migration {
     /// Reads a migration: its path from the project's folder, its text, and the digest of that. Nothing for a file that is
-    /// none.
+    /// none, or takes one back.
     ///
     /// # Errors
     /// What is wrong with its path or its head.
@@ -402,17 +435,17 @@ impl Migration {
         sha256: String,
         defaults: &Defaults,
     ) -> Result<Option<Self>, MigrationError> {
-        let Some((id, ending)) = MigrationId::of(path)? else { return Ok(None) };
-        let (head, line) = head(path, text)?;
-        let wrong = |why: String| MigrationError::Head { path: path.to_owned(), line, why };
+        let Some(File { id, ending, .. }) = File::of(path)?.filter(|file| !file.is_down) else {
+            return Ok(None);
+        };
+        let at = |(line, why)| MigrationError::Head { path: path.to_owned(), line, why };
+        let (head, line) = head(text).map_err(at)?;
+        let wrong = |why: String| at((line, why));
         let r#in = head.place(defaults).map_err(wrong)?;
         // What is said of all of them is of services.
         let usual = r#in.service().and(defaults.stage);
-        let shell = || (ending == "sh").then(|| vec!["/bin/sh".to_owned()]);
-        let run = head.run.or_else(|| defaults.run.get(ending).cloned()).or_else(shell);
-        let run = run.filter(|run| !run.is_empty()).ok_or_else(|| {
-            wrong(format!("nothing says which program runs what ends in `.{ending}` (`run`)"))
-        })?;
+        let run = head.program(ending, defaults).map_err(wrong)?;
+        let timeout = head.limit(defaults).map_err(wrong)?;
         let check = head.check.map(|check| match check {
             Words::Argv(argv) => argv,
             Words::Text(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text],
@@ -420,10 +453,6 @@ impl Migration {
         if check.as_ref().is_some_and(Vec::is_empty) {
             return Err(wrong("`check` names no program".to_owned()));
         }
-        let timeout = match &head.timeout {
-            Some(text) => parse_duration(text).map_err(|bad| wrong(bad.what))?,
-            None => defaults.timeout.unwrap_or(TIMEOUT),
-        };
         Ok(Some(Self {
             id,
             path: path.to_owned(),
@@ -436,12 +465,34 @@ impl Migration {
             idempotent: head.idempotent,
             check,
             timeout,
+            down: None,
         }))
+    }
+
+    /// Adds what takes it back.
+    ///
+    /// # Errors
+    /// What is wrong with its path or its head.
+    pub fn add_down(
+        &mut self,
+        path: &str,
+        text: &str,
+        sha256: String,
+        defaults: &Defaults,
+    ) -> Result<(), MigrationError> {
+        let Some(file) = File::of(path)?.filter(|file| file.is_down) else { return Ok(()) };
+        if let Some(other) = &self.down {
+            let (one, other) = (other.path.clone(), path.to_owned());
+            return Err(MigrationError::SamePlace { one, other });
+        }
+        let at = |(line, why)| MigrationError::Head { path: path.to_owned(), line, why };
+        self.down = Some(Down::parse((path, text), sha256, file.ending, defaults).map_err(at)?);
+        Ok(())
     }
 }
 
-/// What stands behind `setpoint:` in the comments that a text begins with, and the last line of it.
-fn head(path: &str, text: &str) -> Result<(Head, usize), MigrationError> {
+/// What stands behind `setpoint:` in the comments that a text begins with, and the last line of it; or what is wrong with that.
+pub(super) fn head(text: &str) -> Result<(Head, usize), (usize, String)> {
     let mut said = Vec::new();
     let mut last = 1;
     for (index, line) in text.lines().enumerate() {
@@ -458,11 +509,7 @@ fn head(path: &str, text: &str) -> Result<(Head, usize), MigrationError> {
             None => break,
         }
     }
-    let bad = |error: toml::de::Error| MigrationError::Head {
-        path: path.to_owned(),
-        line: last,
-        why: error.message().to_owned(),
-    };
+    let bad = |error: toml::de::Error| (last, error.message().to_owned());
     Ok((toml::from_str(&said.join("\n")).map_err(bad)?, last))
 }
 

@@ -2,7 +2,7 @@ use super::ledger::{
     Applied, Data, Due, NO_VOLUME, ON_HOST, Planned, Progress, Standing, Touched, due, standing, unfinished,
     wrong,
 };
-use super::migration::{Defaults, Migration, MigrationError, MigrationId, Place, Stage};
+use super::migration::{Defaults, File, Migration, MigrationError, MigrationId, Place, Stage};
 use super::upgrade::Lane;
 use super::version::Version;
 use crate::names::UnitName;
@@ -39,17 +39,21 @@ fn names(planned: &[Planned]) -> Vec<(String, Due)> {
 
 #[test]
 fn a_path_says_version_place_and_name() {
-    let (found, ending) = MigrationId::of("migrations/v0.4.0/10-orders-by-day.sql").unwrap().unwrap();
-    assert_eq!((found.to_string().as_str(), ending), ("0.4.0/10-orders-by-day", "sql"));
+    for (path, is_down) in [("10-orders-by-day.sql", false), ("10-orders-by-day.down.sql", true)] {
+        let path = format!("migrations/v0.4.0/{path}");
+        let found = File::of(&path).unwrap().unwrap();
+        let said = (found.id.to_string(), found.ending, found.is_down);
+        assert_eq!(said, ("0.4.0/10-orders-by-day".to_owned(), "sql", is_down));
+    }
     assert!(id("0.4.0/2-b") < id("0.4.0/10-a") && id("0.9.0/1-a") < id("0.10.0/1-a"));
     for elsewhere in
         ["migrations/0001_initial.py", "migrations/x/1-a.sql", "src/0.4.0/1-a.sql", "migrations/0.4.0/.keep"]
     {
-        assert_eq!(MigrationId::of(elsewhere), Ok(None), "{elsewhere}");
+        assert_eq!(File::of(elsewhere), Ok(None), "{elsewhere}");
     }
-    for bad in ["a.sql", "1.sql", "1-a", "x/1-a.sh", "1-a b.sh", "1-a.up.sh", "-1-a.sh"] {
+    for bad in ["a.sql", "1.sql", "1-a", "x/1-a.sh", "1-a b.sh", "1-a.up.sh", "1-.down.sh", "-1-a.sh"] {
         let path = format!("migrations/0.4.0/{bad}");
-        let found = MigrationId::of(&path);
+        let found = File::of(&path);
         assert!(matches!(found, Err(MigrationError::Path { .. })), "{bad}");
     }
 }

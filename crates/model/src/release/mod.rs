@@ -19,6 +19,9 @@ mod recover_tests;
 mod repository;
 mod upgrade;
 mod version;
+pub mod way_back;
+#[cfg(test)]
+mod way_back_tests;
 
 pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, PinnedImage};

@@ -43,7 +43,27 @@ impl World {
                 let copy = upgrade.copies.iter().find(|copy| copy.to == *volume).unwrap();
                 drop(self.volumes.insert(volume.clone(), self.volumes[&copy.from].clone()));
             }
+            Step::Revive(unit) => {
+                let before = self.instances.insert(unit.clone(), (from, true));
+                assert_eq!(before, None, "{unit} stands twice");
+            }
+            Step::Retire(unit) => assert!(self.instances.remove(unit).is_some(), "{unit} is not there"),
+            Step::Down(id) => {
+                let planned = upgrade.downs.iter().find(|planned| planned.id == *id).unwrap();
+                for volume in &planned.touches {
+                    let last = self.volumes.get_mut(upgrade.to.volume(volume)).unwrap().pop();
+                    assert_eq!(last.as_ref(), Some(id), "{volume} has another one after it");
+                }
+                for path in &planned.paths {
+                    assert!(self.saved.contains_key(&(from, path.clone())), "{path} is not saved");
+                    self.host.entry(path.clone()).or_default().push_str(" back");
+                }
+            }
             Step::Save(path) => {
+                if let Some(host) = upgrade.makes_host() {
+                    let noted = self.volumes.get(upgrade.from.volume(ON_HOST)).cloned();
+                    self.volumes.insert(host.to_owned(), noted.unwrap_or_default());
+                }
                 drop(self.saved.insert((from, path.clone()), self.host.get(path).cloned()));
             }
             Step::Put(put) => self.put(put.generation, &put.path),
@@ -169,9 +189,9 @@ fn on_host(id: &str, stage: Stage, paths: &[&str]) -> Planned {
     Planned { unit: None, paths, ..planned(id, "db", stage, &[ON_HOST]) }
 }
 
-/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; the way back from it; and the
-/// same units on the data of a backup.
-fn changes() -> [(Upgrade, World); 3] {
+/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; the way back from it; the
+/// same units on the data of a backup; and the way back with the data of today.
+fn changes() -> [(Upgrade, World); 4] {
     let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
     let old = Active { generation: 1, ..Active::default() };
     let new = Active { generation: 2, volumes, host: Some(host_of(2)), ..Active::default() };
@@ -205,6 +225,7 @@ fn changes() -> [(Upgrade, World); 3] {
             planned("1.0.0/3-c", "fresh", Stage::Pre, &["data", "new"]),
             on_host("1.0.0/4-i", Stage::Post, &["/srv"]),
         ],
+        downs: Vec::new(),
         loads: Vec::new(),
         keep: 1,
     };
@@ -239,7 +260,17 @@ fn changes() -> [(Upgrade, World); 3] {
     let mut restore = Upgrade { kind: Kind::Restore, ..upgrade.clone() };
     restore.copies[0].holds = Holds::Filled("sha256:1".to_owned());
     restore.loads = vec![Load { unit: unit("idle"), layer: "sha256:2".to_owned() }];
-    [(upgrade, before.clone()), (rollback, after), (restore, before)]
+    let mut taken_back = rollback.clone();
+    taken_back.parts.iter_mut().for_each(|part| part.restores = None);
+    taken_back.puts.clear();
+    taken_back.to.host = Some(host_of(3));
+    for (declared, from) in [("data", "data.2"), ("new", "new")] {
+        let (declared, from, to) = (declared.to_owned(), from.to_owned(), format!("{declared}.3"));
+        taken_back.to.volumes.insert(declared.clone(), to.clone());
+        taken_back.copies.push(Copy { declared, from, to, ..upgrade.copies[0].clone() });
+    }
+    taken_back.downs = upgrade.migrations.iter().rev().cloned().collect();
+    [(upgrade, before.clone()), (rollback, after.clone()), (restore, before), (taken_back, after)]
 }
 
 #[test]
@@ -292,9 +323,36 @@ fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
 }
 
 #[test]
+fn migrations_are_taken_back_where_they_were_carried_out() {
+    let [.., (taken_back, _)] = changes();
+    let steps: Vec<String> = taken_back.steps().iter().map(ToString::to_string).collect();
+    let of = |word: &&String| ["revive", "down", "retire", "start"].iter().any(|of| word.starts_with(of));
+    let steps: Vec<&str> = steps.iter().filter(of).map(String::as_str).collect();
+    assert_eq!(
+        steps,
+        [
+            "revive db",
+            "revive idle",
+            "revive fresh",
+            "down 1.0.0/4-i",
+            "retire fresh",
+            "down 1.0.0/3-c",
+            "down 1.0.0/2-b",
+            "retire idle",
+            "retire db",
+            "down 1.0.0/1-a",
+            "down 0.9.0/1-h",
+            "start db",
+            "start idle",
+            "start gone"
+        ]
+    );
+}
+
+#[test]
 fn what_nobody_has_touched_on_the_host_is_left_alone() {
-    let [(upgrade, _), (rollback, _), _] = changes();
-    for change in [upgrade, rollback] {
+    let [(upgrade, _), (rollback, _), _, (taken_back, _)] = changes();
+    for change in [upgrade, rollback, taken_back] {
         let steps = change.steps();
         let first = steps.iter().position(|step| change.is_on_host(step)).unwrap();
         let puts = |begun: &[Step]| match recover(&change, begun, change.from.generation) {
@@ -341,7 +399,7 @@ fn what_touched_nothing_is_forgotten() {
 
 #[test]
 fn data_of_a_backup_comes_while_the_old_runs_and_is_loaded_once_the_new_is_well() {
-    let [.., (restore, _)] = changes();
+    let [_, _, (restore, _), _] = changes();
     let steps = restore.steps();
     let at = |step: &Step| steps.iter().position(|known| known == step).unwrap();
     assert!(at(&Step::Fill("data.2".to_owned())) < at(&Step::Freeze(unit("db"))));

@@ -131,6 +131,9 @@ pub struct Upgrade {
     /// What is done to the data, in order.
     #[serde(default)]
     pub migrations: Vec<Planned>,
+    /// What takes migrations back, in order, where the change is a rollback that takes today's data along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downs: Vec<Planned>,
     /// What services take in themselves, once they are well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loads: Vec<Load>,
@@ -156,6 +159,12 @@ pub enum Step {
     SetAside(UnitName),
     /// Puts a path of the host back.
     Put(Put),
+    /// Starts an instance of the version that is left on the copy of the data, and waits until it is well.
+    Revive(UnitName),
+    /// Takes a migration back.
+    Down(MigrationId),
+    /// Ends and removes what was revived.
+    Retire(UnitName),
     /// Makes the new instance, or puts back an older one, and starts it; nobody from outside reaches it yet.
     Start(UnitName),
     /// Waits until the new instance is well.
@@ -187,6 +196,9 @@ impl std::fmt::Display for Step {
             Self::Save(path) => write!(f, "save {path}"),
             Self::SetAside(unit) => write!(f, "set-aside {unit}"),
             Self::Put(Put { path, generation }) => write!(f, "put {path} of {generation}"),
+            Self::Revive(unit) => write!(f, "revive {unit}"),
+            Self::Down(id) => write!(f, "down {id}"),
+            Self::Retire(unit) => write!(f, "retire {unit}"),
             Self::Start(unit) => write!(f, "start {unit}"),
             Self::Verify(unit) => write!(f, "verify {unit}"),
             Self::Migrate(id) => write!(f, "migrate {id}"),
@@ -214,10 +226,9 @@ impl Upgrade {
     pub fn steps(&self) -> Vec<Step> {
         let old = || self.parts.iter().filter(|part| part.is_there).map(|part| part.unit.clone());
         let new = || self.parts.iter().filter(|part| part.stays).map(|part| part.unit.clone());
-        let fetched = match self.kind {
-            Kind::Upgrade | Kind::Restore => new().map(Step::Fetch).collect(),
-            Kind::Rollback => Vec::new(),
-        };
+        // What is put back is made already.
+        let made = self.parts.iter().filter(|part| part.stays && part.restores.is_none());
+        let fetched = made.map(|part| Step::Fetch(part.unit.clone()));
         let of_new = |holds: fn(&Holds) -> bool| self.copies.iter().filter(move |copy| holds(&copy.holds));
         fetched
             .into_iter()
@@ -227,6 +238,7 @@ impl Upgrade {
             .chain(self.saves.iter().cloned().map(Step::Save))
             .chain(old().rev().map(Step::SetAside))
             .chain(self.puts.iter().cloned().map(Step::Put))
+            .chain(self.taken_back())
             .chain(self.started())
             .chain([Step::Steady, Step::Commit])
             .chain(new().map(Step::Publish))
@@ -261,6 +273,26 @@ impl Upgrade {
         steps
     }
 
+    /// Migrations are taken back in services of the version that is left, each where it was carried out.
+    fn taken_back(&self) -> Vec<Step> {
+        let there: Vec<&UnitName> =
+            self.parts.iter().filter(|part| part.is_there).map(|part| &part.unit).collect();
+        let (mut steps, mut begun) = (Vec::new(), 0);
+        for down in &self.downs {
+            if let Some(needed) = needed(&there, down) {
+                steps.extend(there.iter().take(needed).skip(begun).map(|unit| Step::Revive((*unit).clone())));
+                begun = begun.max(needed);
+                if down.stage == Stage::Pre {
+                    steps.extend(there[needed..begun].iter().rev().map(|unit| Step::Retire((*unit).clone())));
+                    begun = needed;
+                }
+            }
+            steps.push(Step::Down(down.id.clone()));
+        }
+        steps.extend(there[..begun].iter().rev().map(|unit| Step::Retire((*unit).clone())));
+        steps
+    }
+
     /// Checks that no migration runs before the start of a service that an earlier one needs.
     ///
     /// # Errors
@@ -288,9 +320,8 @@ impl Upgrade {
     pub fn is_on_host(&self, step: &Step) -> bool {
         match step {
             Step::Put(_) => true,
-            Step::Migrate(id) => {
-                self.migrations.iter().any(|planned| planned.id == *id && planned.unit.is_none())
-            }
+            Step::Migrate(id) => is_on_host(&self.migrations, id),
+            Step::Down(id) => is_on_host(&self.downs, id),
             _ => false,
         }
     }
@@ -307,6 +338,10 @@ impl Upgrade {
     pub fn part(&self, unit: &UnitName) -> Option<&Part> {
         self.parts.iter().find(|part| part.unit == *unit)
     }
+}
+
+fn is_on_host(migrations: &[Planned], id: &MigrationId) -> bool {
+    migrations.iter().any(|planned| planned.id == *id && planned.unit.is_none())
 }
 
 /// What is put back on the host where these changes are undone, the newest first: each path as it was before the first of them

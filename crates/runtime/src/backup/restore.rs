@@ -104,6 +104,7 @@ pub fn change(
         makes: Vec::new(),
         saves: Vec::new(),
         puts: Vec::new(),
+        downs: Vec::new(),
         migrations,
         keep,
     })

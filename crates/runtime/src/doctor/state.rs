@@ -222,6 +222,7 @@ mod tests {
             makes: Vec::new(),
             saves: Vec::new(),
             puts: Vec::new(),
+            downs: Vec::new(),
             migrations: Vec::new(),
             keep: 1,
         };

@@ -18,6 +18,7 @@ use crate::cancel::Cancel;
 use crate::engine::{Engine, Seen};
 use crate::failpoints;
 use crate::observe::Unit;
+use crate::project::Project;
 use crate::reconciler::{self, Rules};
 use crate::store::{LedgerOf, Store, StoreError, UpgradeOutcome, UpgradeRow};
 use crate::tree_copy;
@@ -34,6 +35,9 @@ impl<'a> Change<'a> {
             Step::Save(path) => self.save(path).map_err(words),
             Step::Put(put) => self.put(&put.path, put.generation, self.place.cancel).map_err(words),
             Step::SetAside(unit) => self.set_aside(unit).map_err(words),
+            Step::Revive(unit) => self.revive(unit),
+            Step::Down(id) => self.take_back(id),
+            Step::Retire(unit) => self.retire(unit).map_err(words),
             Step::Start(unit) => self.start(unit).map_err(words),
             Step::Verify(unit) => self.verify(unit),
             Step::Migrate(id) => self.migrate(id),
@@ -75,11 +79,18 @@ impl<'a> Change<'a> {
 
     /// A unit as it is declared.
     fn declared(&self, unit: &UnitName) -> Option<Unit<'a>> {
-        self.unit(self.declared?.project.manifest.envs.get(unit)?)
+        let project = self.declared?.project;
+        self.unit(project, project.manifest.envs.get(unit)?)
     }
 
-    /// A unit that is made of this.
-    pub(super) fn unit<'u>(&self, env: &'u Env) -> Option<Unit<'u>>
+    /// A unit as the version that is left declares it.
+    fn left(&self, unit: &UnitName) -> Option<Unit<'a>> {
+        let project = self.declared?.leaves?;
+        self.unit(project, project.manifest.envs.get(unit)?)
+    }
+
+    /// A unit of a project that is made of this.
+    pub(super) fn unit<'u>(&self, project: &'u Project, env: &'u Env) -> Option<Unit<'u>>
     where
         'a: 'u,
     {
@@ -87,8 +98,8 @@ impl<'a> Change<'a> {
         Some(Unit {
             roots: self.place.roots,
             engine: self.place.engine,
-            project: declared.project,
-            owner: &declared.project.root,
+            project,
+            owner: &project.root,
             env,
             id: self.id(&env.name),
             variables: declared.variables,
@@ -117,7 +128,7 @@ impl<'a> Change<'a> {
     fn copy(&mut self, volume: &str) -> Result<(), UpgradeError> {
         let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
         let Some(copy) = copy else { return Ok(()) };
-        let Some(unit) = self.declared(&copy.of) else { return Ok(()) };
+        let Some(unit) = self.declared(&copy.of).or_else(|| self.left(&copy.of)) else { return Ok(()) };
         let (engine, cancel) = (self.place.engine, self.place.cancel);
         engine.copy_volume(&unit.id, &unit.base()?, &copy.from, &copy.to, cancel)?;
         failpoints::at("copy.copied");
@@ -186,24 +197,46 @@ impl<'a> Change<'a> {
             }
             return Ok(());
         }
-        let settings = Settings {
-            watcher: self.place.watcher,
-            cancel: self.place.cancel,
-            command: match self.upgrade.kind {
-                Kind::Restore => format!("restore {unit}"),
-                Kind::Upgrade | Kind::Rollback => format!("upgrade {unit}"),
-            },
-            is_withheld: true,
-            idles: false,
-        };
         let Some(unit) = self.declared(unit) else { return Ok(()) };
-        let look = unit.look(self.store, &Options::default())?;
-        unit.apply(self.store, look, &settings)?;
+        self.make(&unit)?;
         if let Some(row) = self.store.unit(&self.root, &unit.env.name)? {
             let rules = Rules::of(unit.env, unit.stop_grace(), &unit.project.manifest.alerts);
             reconciler::want_up(self.store, row.id, rules.as_ref())?;
         }
         Ok(())
+    }
+
+    /// Makes an instance as it is declared, and starts it; nobody from outside reaches it yet.
+    fn make(&mut self, unit: &Unit<'_>) -> Result<(), UpgradeError> {
+        let settings = Settings {
+            watcher: self.place.watcher,
+            cancel: self.place.cancel,
+            command: match self.upgrade.kind {
+                Kind::Upgrade => format!("upgrade {}", unit.env.name),
+                Kind::Rollback => format!("rollback {}", unit.env.name),
+                Kind::Restore => format!("restore {}", unit.env.name),
+            },
+            is_withheld: true,
+            idles: false,
+        };
+        let look = unit.look(self.store, &Options::default())?;
+        unit.apply(self.store, look, &settings)?;
+        Ok(())
+    }
+
+    fn revive(&mut self, unit: &UnitName) -> Result<(), String> {
+        if let Some(left) = self.left(unit) {
+            self.make(&left).map_err(|error| error.to_string())?;
+        }
+        self.verify(unit)
+    }
+
+    /// In order: what it has in hand is in the data that goes back.
+    fn retire(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
+        let id = self.id(unit);
+        let grace = self.part(unit).map_or(STOP_GRACE, |part| Duration::from_millis(part.grace));
+        self.place.engine.stop(&id, grace, self.place.cancel)?;
+        Ok(self.place.engine.remove(&id)?)
     }
 
     /// What was applied is noted of volumes, too, that came about only after it.

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use setpoint_model::release::Migration;
-use setpoint_model::release::ledger::Due;
 
 use super::Change;
-use super::migrate::CHECK;
+use super::migrate::{CHECK, Errand};
 use super::saved::Saved;
 use crate::engine::{ExecSpec, Io};
 use crate::host;
@@ -81,9 +79,9 @@ impl Change<'_> {
         Saved { roots: self.place.roots, root: &self.root }
     }
 
-    /// Runs a migration on the host, and asks whether it is applied.
-    pub(super) fn run_here(&self, migration: &Migration, text: &str, due: Due) -> Result<(), String> {
-        let phase = format!("migrate-{}", migration.id).replace('/', "-");
+    /// Runs something for a migration on the host.
+    pub(super) fn run_here(&self, errand: &Errand<'_>) -> Result<(), String> {
+        let phase = &errand.phase;
         // Nobody gives it a secret.
         let mask = Mask::new(&Values::new());
         let logs = self.place.roots.state.join("logs/v1").join(project_key(&self.root, None).to_string());
@@ -98,22 +96,16 @@ impl Change<'_> {
             let said = failed.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
             format!("{}{said} (all of it: {}/{phase}.log)", failed.failure, logs.display())
         };
-        let check = |name: &str| migration.check.clone().map(|argv| run(name, argv, CHECK));
-        if due == Due::Ask && matches!(check("-before"), Some(Ok(()))) {
-            return Ok(());
-        }
-        let name = migration.path.rsplit('/').next().unwrap_or_default();
-        let script = self.saved().folder(self.upgrade.from.generation).join(name);
-        let unwritten = |error| format!("cannot write {}: {error}", script.display());
-        write_private(&script, text.as_bytes(), false).map_err(unwritten)?;
-        let argv = migration.run.iter().cloned().chain([script.display().to_string()]).collect();
-        let done = run("", argv, migration.timeout).map_err(words);
-        let removed = fs::remove_file(&script).map_err(unwritten);
-        done.and(removed)?;
-        match check("-after") {
-            Some(Err(failed)) => Err(format!("its check does not hold after it: {}", words(failed))),
-            _ => Ok(()),
-        }
+        let check = |name: &str| errand.check.map(|argv| run(name, argv.to_vec(), CHECK));
+        let carry_out = || {
+            let script = self.saved().folder(self.upgrade.from.generation).join(errand.name());
+            let unwritten = |error| format!("cannot write {}: {error}", script.display());
+            write_private(&script, errand.text.as_bytes(), false).map_err(unwritten)?;
+            let argv = errand.run.iter().cloned().chain([script.display().to_string()]).collect();
+            let done = run("", argv, errand.timeout).map_err(words);
+            done.and(fs::remove_file(&script).map_err(unwritten))
+        };
+        errand.carried_out(check, carry_out, words)
     }
 }
 
@@ -140,7 +132,6 @@ pub(super) fn end_survivors(txid: &TxId) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

@@ -10,7 +10,7 @@ use setpoint_model::names::UnitName;
 use setpoint_model::release::ledger::{
     self, Applied, Data, NO_VOLUME, ON_HOST, Planned, Progress, Touched, is_volume,
 };
-use setpoint_model::release::migration::{Defaults, FOLDER, HOST, Place};
+use setpoint_model::release::migration::{self, Defaults, FOLDER, HOST, Place};
 use setpoint_model::release::{Active, Lane, Migration, MigrationError, MigrationId, Upgrade, Version};
 use sha2::{Digest as _, Sha256};
 
@@ -146,28 +146,45 @@ pub fn may_migrate(project: &Project) -> bool {
 
 /// The migrations of a project, in order, each with the volumes that it touches, as they are declared.
 pub(crate) fn declared(project: &Project) -> Result<Vec<(Migration, Vec<String>)>, MigrationsError> {
-    let mut declared = Vec::new();
-    let defaults = &project.manifest.release.migrations;
-    for (path, file) in files(&project.files)? {
-        if let Some((migration, _)) = read(defaults, &path, &file)? {
-            let touches = touches(project, &migration)?;
-            declared.push((migration, touches));
-        }
-    }
-    declared.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
-    Ok(declared)
+    let all = all(&project.files, &project.manifest.release.migrations)?.into_iter();
+    all.map(|migration| touches(project, &migration).map(|touches| (migration, touches)).map_err(Into::into))
+        .collect()
 }
 
 /// What the migrations below a folder would run on the host, in words.
 pub(crate) fn on_host(folder: &Path, defaults: &Defaults) -> Result<Vec<String>, MigrationsError> {
-    let mut found = Vec::new();
-    for (path, file) in files(folder)? {
-        if let Some((migration, _)) = read(defaults, &path, &file)?
-            && let Place::Host { paths } = &migration.r#in
-        {
-            found.push(format!("migration {}: {path}, which changes {}", migration.id, paths.join(", ")));
+    let words = |migration: &Migration| match &migration.r#in {
+        Place::Service(_) => None,
+        Place::Host { paths } => {
+            let texts = [Some(&migration.path), migration.down.as_ref().map(|down| &down.path)];
+            let texts: Vec<&str> = texts.into_iter().flatten().map(String::as_str).collect();
+            let (id, texts, paths) = (&migration.id, texts.join(" and "), paths.join(", "));
+            Some(format!("migration {id}: {texts}, which change {paths}"))
         }
+    };
+    Ok(all(folder, defaults)?.iter().filter_map(words).collect())
+}
+
+/// The migrations below a folder, in order, each with what takes it back.
+fn all(folder: &Path, defaults: &Defaults) -> Result<Vec<Migration>, MigrationsError> {
+    let mut found: Vec<Migration> = Vec::new();
+    // What takes one back comes after it.
+    let mut files = files(folder)?;
+    files.sort_by_key(|(_, file)| file.is_down);
+    for (path, file) in &files {
+        let (text, sha256) = read(&file.at)?;
+        if !file.is_down {
+            found.extend(Migration::parse(path, &text, sha256, defaults)?);
+            continue;
+        }
+        let own = found.iter_mut().find(|migration| migration.id == file.id);
+        let own = own.ok_or_else(|| MigrationError::Path {
+            path: path.clone(),
+            why: "there is no migration beside it that it takes back".to_owned(),
+        })?;
+        own.add_down(path, &text, sha256, defaults)?;
     }
+    found.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(found)
 }
 
@@ -198,13 +215,24 @@ fn resolve(
     Ok(())
 }
 
-/// The files below a folder's migrations that may be some, by their paths from it.
-fn files(of: &Path) -> Result<Vec<(String, PathBuf)>, MigrationsError> {
+/// A file of a migration.
+struct File {
+    id: MigrationId,
+    is_down: bool,
+    at: PathBuf,
+}
+
+/// The files of migrations below a folder, by their paths from it.
+fn files(of: &Path) -> Result<Vec<(String, File)>, MigrationsError> {
     let mut found = Vec::new();
     for (version, folder) in entries(&of.join(FOLDER))? {
-        if Version::parse(&version).is_ok() && folder.is_dir() {
-            let within = entries(&folder)?.into_iter();
-            found.extend(within.map(|(file, path)| (format!("{FOLDER}/{version}/{file}"), path)));
+        if Version::parse(&version).is_err() || !folder.is_dir() {
+            continue;
+        }
+        for (name, at) in entries(&folder)? {
+            let path = format!("{FOLDER}/{version}/{name}");
+            let said = migration::File::of(&path)?.map(|said| (said.id, said.is_down));
+            found.extend(said.map(|(id, is_down)| (path, File { id, is_down, at })));
         }
     }
     Ok(found)
@@ -225,38 +253,36 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, MigrationsError> {
     read.map(named).collect::<io::Result<_>>().map_err(failed)
 }
 
-/// A migration, and its text.
-fn read(
-    defaults: &Defaults,
-    path: &str,
-    file: &Path,
-) -> Result<Option<(Migration, String)>, MigrationsError> {
-    if MigrationId::of(path)?.is_none() {
-        return Ok(None);
-    }
+/// A text, and its SHA-256 in hex.
+fn read(file: &Path) -> Result<(String, String), MigrationsError> {
     let bytes = fs::read(file).map_err(|source| MigrationsError::Io { path: file.to_owned(), source })?;
     let sha256 = format!("{:x}", Sha256::digest(&bytes));
     let text = String::from_utf8(bytes).map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
         MigrationsError::Io { path: file.to_owned(), source }
     })?;
-    let migration = Migration::parse(path, &text, sha256, defaults)?;
-    Ok(migration.map(|migration| (migration, text)))
+    Ok((text, sha256))
 }
 
-/// A migration as it was planned, and its text.
-pub(super) fn planned(project: &Project, planned: &Planned) -> Result<(Migration, String), String> {
-    let defaults = &project.manifest.release.migrations;
-    for (path, file) in files(&project.files).map_err(|error| error.to_string())? {
-        let found = read(defaults, &path, &file).map_err(|error| error.to_string())?;
-        if let Some((migration, text)) = found.filter(|(migration, _)| migration.id == planned.id) {
-            return match migration.sha256 == planned.sha256 {
-                true => Ok((migration, text)),
-                false => Err(format!("{path} was edited meanwhile")),
-            };
-        }
+/// A migration as it was planned, and the text that is run: its own, or that of what takes it back.
+pub(super) fn planned(
+    project: &Project,
+    planned: &Planned,
+    is_down: bool,
+) -> Result<(Migration, String), String> {
+    let words = |error: MigrationsError| error.to_string();
+    let migrations = all(&project.files, &project.manifest.release.migrations).map_err(words)?;
+    let found = migrations.into_iter().find(|migration| migration.id == planned.id);
+    let file = files(&project.files).map_err(words)?.into_iter();
+    let mut file = file.filter(|(_, file)| file.id == planned.id && file.is_down == is_down);
+    let (Some(migration), Some((path, file))) = (found, file.next()) else {
+        return Err("it is not there any more".to_owned());
+    };
+    let (text, sha256) = read(&file.at).map_err(words)?;
+    match sha256 == planned.sha256 {
+        true => Ok((migration, text)),
+        false => Err(format!("{path} was edited meanwhile")),
     }
-    Err("it is not there any more".to_owned())
 }
 
 /// The volumes that a migration touches, as they are declared.

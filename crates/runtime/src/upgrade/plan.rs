@@ -1,7 +1,6 @@
-//! What a change is made of: which units it replaces, and whose data it copies.
+//! What a change forwards is made of: which units it replaces, and whose data it copies.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use setpoint_model::fingerprint::LeafKey;
 use setpoint_model::manifest::Env;
@@ -10,14 +9,11 @@ use setpoint_model::plan::Action;
 use setpoint_model::release::host_paths::{covers, outermost};
 use setpoint_model::release::ledger::{Due, host_of, is_volume};
 use setpoint_model::release::migration::Stage;
-use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade, puts};
+use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade};
 
-use super::{Migrations, UpgradeError, active};
-use crate::apply::STOP_GRACE;
-use crate::engine::{Engine, Seen, UnitId};
+use super::Migrations;
+use crate::engine::Seen;
 use crate::observe::{Look, Unit};
-use crate::paths::Roots;
-use crate::store::{Store, UpgradeOutcome};
 
 /// Why a change cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +47,8 @@ pub enum Refused {
     LosesWrites {
         /// The volumes, as they are declared, and the paths of the host.
         to: Vec<String>,
+        /// Why today's data cannot be taken along, where that is worth a word.
+        why: Option<String>,
         /// When the generation that is left was committed.
         since: jiff::Timestamp,
     },
@@ -170,6 +168,7 @@ pub fn upgrade(
         saves,
         puts: Vec::new(),
         migrations,
+        downs: Vec::new(),
         loads: Vec::new(),
         keep: target.keep,
     };
@@ -205,128 +204,6 @@ pub(crate) fn part(unit: &Unit<'_>, look: &Look) -> Part {
         grace: u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX),
         restores: None,
     }
-}
-
-/// The change back to an earlier generation, by its version or number; to the one before, if none is named.
-///
-/// # Errors
-/// [`Refused`] if nothing is kept of it, or if writes would be lost and `discards_writes` is not said.
-pub fn rollback(
-    roots: &Roots,
-    engine: &dyn Engine,
-    store: &Store,
-    root: &Path,
-    wanted: Option<&str>,
-    discards_writes: bool,
-) -> Result<Result<Upgrade, Refused>, UpgradeError> {
-    let now = active(roots, root)?;
-    // What led to the generation in effect, the newest first: what was gone back from is not on that way.
-    let committed =
-        |row: &crate::store::UpgradeRow| matches!(row.ended, Some((UpgradeOutcome::Committed, _)));
-    let rows: Vec<_> = store.upgrades(root)?.into_iter().filter(committed).collect();
-    let names = |generation: &Active, text: &str| {
-        generation.generation.to_string() == text
-            || generation.version.as_deref() == Some(text.trim_start_matches('v'))
-    };
-    // Before what was made first, nothing was there.
-    let is_first = |row: &crate::store::UpgradeRow| {
-        let parts = &row.upgrade.parts;
-        !parts.is_empty() && parts.iter().all(|part| !part.is_there)
-    };
-    let rows: &[_] = match rows.iter().position(is_first) {
-        Some(first) => &rows[..first],
-        None => &rows,
-    };
-    let target = match wanted {
-        Some(text) => rows.iter().position(|row| names(&row.upgrade.from, text)),
-        None => (!rows.is_empty()).then_some(0),
-    };
-    let earlier = || {
-        let shown = |row: &crate::store::UpgradeRow| shown(&row.upgrade.from);
-        rows.iter().map(shown).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
-    };
-    let Some(target) = target else {
-        return Ok(Err(match wanted {
-            Some(wanted) if !rows.is_empty() => {
-                Refused::NotKept { wanted: wanted.to_owned(), kept: earlier() }
-            }
-            _ => Refused::NoEarlier,
-        }));
-    };
-    let undone = &rows[..=target];
-    let to = &rows[target].upgrade.from;
-    // The instance that a unit had then is the one that was set aside first since.
-    let mut restores: BTreeMap<UnitName, Option<u64>> = BTreeMap::new();
-    let mut order: Vec<UnitName> = Vec::new();
-    for row in undone {
-        for part in &row.upgrade.parts {
-            let generation = part.is_there.then_some(row.upgrade.from.generation);
-            restores.insert(part.unit.clone(), generation);
-            if !order.contains(&part.unit) {
-                order.push(part.unit.clone());
-            }
-        }
-    }
-    let mut parts = Vec::new();
-    for unit in order {
-        let id = UnitId::new(root, &unit);
-        let restored = restores.get(&unit).copied().flatten();
-        if let Some(generation) = restored
-            && !engine.set_aside_of(&id)?.contains(&generation)
-        {
-            return Ok(Err(Refused::NotKept {
-                wanted: shown(to),
-                kept: "the generation in effect".to_owned(),
-            }));
-        }
-        let seen = engine.observe(&id)?;
-        let part = undone.iter().flat_map(|row| &row.upgrade.parts).find(|part| part.unit == unit);
-        parts.push(Part {
-            is_there: seen != Seen::Absent,
-            runs: matches!(seen, Seen::Running(_)),
-            stays: restored.is_some(),
-            from: part.and_then(|part| part.to.clone()),
-            to: undone
-                .iter()
-                .rev()
-                .flat_map(|row| &row.upgrade.parts)
-                .find(|part| part.unit == unit)
-                .and_then(|part| part.from.clone()),
-            completes: part.is_some_and(|part| part.completes),
-            grace: part
-                .map_or_else(|| u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX), |part| part.grace),
-            unit,
-            restores: restored,
-        });
-    }
-    let moved: Vec<String> = {
-        let all = now.volumes.keys().chain(to.volumes.keys()).collect::<BTreeSet<_>>();
-        all.into_iter().filter(|name| now.volume(name) != to.volume(name)).cloned().collect()
-    };
-    let puts = puts(undone.iter().map(|row| &row.upgrade));
-    let saves = outermost(puts.iter().map(|put| &put.path));
-    let loses: Vec<String> = moved.iter().chain(&saves).cloned().collect();
-    if !loses.is_empty() && !discards_writes {
-        let since = rows[target].ended.map_or(rows[target].began_at, |(_, at)| at);
-        return Ok(Err(Refused::LosesWrites { to: loses, since }));
-    }
-    // What stays as it is on the host, stays noted.
-    let host = if puts.is_empty() { now.host.clone() } else { to.host.clone() };
-    Ok(Ok(Upgrade {
-        kind: Kind::Rollback,
-        lane: if loses.is_empty() { Lane::Compatible } else { Lane::Breaking },
-        engine: engine.capabilities().engine.to_owned(),
-        to: Active { generation: now.generation + 1, host, ..to.clone() },
-        from: now,
-        parts,
-        copies: Vec::new(),
-        makes: Vec::new(),
-        saves,
-        puts,
-        migrations: Vec::new(),
-        loads: Vec::new(),
-        keep: rows[0].upgrade.keep,
-    }))
 }
 
 /// A change, as people are told: `the upgrade 1.0.0 -> 2.0.0`.

@@ -200,6 +200,7 @@ impl Rehearsal<'_> {
         }
         let declared = Declared {
             project: &project,
+            leaves: None,
             variables: declared.variables,
             home: declared.home.clone(),
             backup: None,
@@ -248,6 +249,7 @@ impl Rehearsal<'_> {
             makes: Vec::new(),
             saves: Vec::new(),
             puts: Vec::new(),
+            downs: Vec::new(),
             migrations: on_copies
                 .map(|planned| Planned {
                     touches: planned.touches.iter().map(|name| services::volume(tag, name)).collect(),

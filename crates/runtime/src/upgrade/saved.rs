@@ -183,7 +183,6 @@ fn unlike(path: &Path, copy: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
