@@ -471,12 +471,12 @@ fn a_bad_release_is_refused_or_rolled_back_and_the_version_before_serves() {
             assert_eq!(client.answers(), [Ok("1.0.0".to_owned())], "{what}: {outcome}");
         }
         if froze {
-    // For how long nobody was served is told to programs, too.
-    let crashes = CORPUS.iter().position(|bad| bad.what == "crashes at its start").unwrap();
-    let failed = machine.run(&["upgrade", &format!("2.0.{crashes}"), "--no-daemon", "--json"]);
-    let told: Value = serde_json::from_str(failed.exits(1).stderr.lines().last().unwrap()).unwrap();
-    assert_eq!(told["error"], "rolled-back");
-    assert!(told["outage_seconds"].as_f64().unwrap() > 0.0, "{told}");
+            // For how long nobody was served is told to programs, too.
+            let crashes = CORPUS.iter().position(|bad| bad.what == "crashes at its start").unwrap();
+            let failed = machine.run(&["upgrade", &format!("2.0.{crashes}"), "--no-daemon", "--json"]);
+            let told: Value = serde_json::from_str(failed.exits(1).stderr.lines().last().unwrap()).unwrap();
+            assert_eq!(told["error"], "rolled-back");
+            assert!(told["outage_seconds"].as_f64().unwrap() > 0.0, "{told}");
             written.push_str("\n1.0.0");
         }
         until(&format!("it has begun after: {what}"), || inside(&machine, "web", "cat /data/log") == written);

@@ -35,3 +35,4 @@ mod specs;
 mod support;
 mod systemd;
 mod warm;
+mod ways_back;

@@ -273,6 +273,9 @@ fn a_release_is_signed_or_its_digest_is_trusted() {
         "[service.own]",
         "[service.own.first_boot]\nseed = { host = \"sh ./deploy/seed.sh\" }\n[service.own]",
     );
+    let head =
+        "# setpoint: in = \"host\"\n# setpoint: check = \"true\"\n# setpoint: paths = [\"/srv/own\"]\n";
+    maker.project.write("migrations/0.1.0/1-move.sh", &format!("{head}exit 9\n"));
     let digest = maker.release("0.1.0");
     let machine = maker.machine();
     // Nobody has signed for what it would run here.
@@ -280,6 +283,7 @@ fn a_release_is_signed_or_its_digest_is_trusted() {
     refused
         .exits(6)
         .says("first boot of own, seed: sh ./deploy/seed.sh")
+        .says("migration 0.1.0/1-move: migrations/0.1.0/1-move.sh, which changes /srv/own")
         .says(&format!("setpoint trust {digest}"));
     assert!(fs::read_dir(&machine.root).unwrap().next().is_none());
     machine.run(&["trust", "sha256:00"]).exits(2).says("is no digest");

@@ -32,6 +32,7 @@ mod features;
 #[path = "../harness.rs"]
 #[expect(dead_code, reason = "the tests of the embedded engine use more of it")]
 mod harness;
+mod host_migrations;
 mod layouts;
 #[path = "../leaks.rs"]
 mod leaks;
@@ -150,6 +151,7 @@ fn main() -> ExitCode {
                 replacements::ON_THE_EMBEDDED_ENGINE,
                 upgrades::ON_THE_EMBEDDED_ENGINE,
                 migrations::ON_THE_EMBEDDED_ENGINE,
+                host_migrations::ON_THE_EMBEDDED_ENGINE,
                 rehearsals::ON_THE_EMBEDDED_ENGINE,
                 backups::ON_THE_EMBEDDED_ENGINE,
                 alerts::ON_THE_EMBEDDED_ENGINE,

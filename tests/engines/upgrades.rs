@@ -316,7 +316,7 @@ fn points(project: &Project) -> Vec<String> {
 }
 
 /// A sample of them; all of them where `SETPOINT_ALL_POINTS` is set.
-fn sample(points: Vec<String>, every: usize) -> Vec<String> {
+pub fn sample(points: Vec<String>, every: usize) -> Vec<String> {
     if std::env::var_os("SETPOINT_ALL_POINTS").is_some() {
         return points;
     }
@@ -327,7 +327,7 @@ fn sample(points: Vec<String>, every: usize) -> Vec<String> {
 }
 
 /// Kills a command at a point, and has the next command put all in order. Gives what `recover` said.
-fn killed_at(project: &Project, arguments: &[&str], point: &str) -> String {
+pub fn killed_at(project: &Project, arguments: &[&str], point: &str) -> String {
     let mut command = project.command(arguments);
     let killed = finish(project.start(command.env("SETPOINT_CRASH_AT", point)));
     assert_eq!(killed.code, 128 + 9, "{point}: {killed}");

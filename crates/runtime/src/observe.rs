@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use setpoint_model::container::MountSource;
 use setpoint_model::desired::{Facts, FileDigest, desired};
 use setpoint_model::digest::Digest;
 use setpoint_model::fingerprint::LeafKey;
@@ -19,7 +20,7 @@ use crate::cas::StatCache;
 use crate::engine::{BaseSource, Engine, EngineError, Pull, Seen, UnitId};
 use crate::events::Watcher;
 use crate::facts::{Reader, base_source};
-use crate::paths::Roots;
+use crate::paths::{Roots, expand_home};
 use crate::project::Project;
 use crate::secrets::{SecretError, Secrets, Sources};
 use crate::store::{self, Store};
@@ -124,6 +125,23 @@ impl Unit<'_> {
     #[must_use]
     pub fn stop_grace(&self) -> Duration {
         self.env.container.stop_grace.unwrap_or(STOP_GRACE)
+    }
+
+    /// All that it sees of the host, without links on the way to it.
+    pub(crate) fn seen_of_host(&self) -> Vec<PathBuf> {
+        let binds = self.env.container.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Bind { source, .. } => Some(PathBuf::from(source)),
+            _ => None,
+        });
+        let shown = self.env.host_paths.iter().map(|path| expand_home(path, self.home.as_deref()));
+        let all = self.mount_sources().into_iter().chain(binds).chain(shown);
+        all.map(|path| path.canonicalize().unwrap_or(path)).collect()
+    }
+
+    /// Where its mounts come from.
+    pub(crate) fn mount_sources(&self) -> Vec<PathBuf> {
+        let sources = self.env.mounts.iter().map(|mount| expand_home(&mount.source, self.home.as_deref()));
+        sources.map(|source| self.project.place(&source)).collect()
     }
 
     /// What the declaration is completed with, and the files that it was read from.

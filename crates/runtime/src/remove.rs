@@ -1,8 +1,10 @@
 //! Removal of folders that somebody else filled.
 
 use std::ffi::OsStr;
-use std::io;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
@@ -68,4 +70,58 @@ pub(crate) fn remove_tree_at(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result
         }
     }
     Ok(())
+}
+
+/// Removes a file or a folder where it is, also one whose folders may not be written, as those of images. What is not there
+/// is gone.
+///
+/// # Errors
+/// If something of it cannot be removed.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    let is_folder = match path.symlink_metadata() {
+        Ok(metadata) => metadata.is_dir(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !is_folder {
+        return fs::remove_file(path);
+    }
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            make_writable(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn make_writable(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_with_folders_that_may_not_be_written_goes_and_a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, other) = (folder.path().join("tree"), folder.path().join("other"));
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(tree.join("a/b/f"), "").unwrap();
+        fs::write(other.join("f"), "").unwrap();
+        std::os::unix::fs::symlink(&other, tree.join("link")).unwrap();
+        fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0o500)).unwrap();
+        remove_all(&tree).unwrap();
+        assert!(!tree.exists() && other.join("f").exists());
+        remove_all(&tree).unwrap();
+    }
 }

@@ -10,8 +10,8 @@ use setpoint_model::names::HookName;
 use setpoint_runtime::engine::{Ended, ExecSpec, Io, Labels, Process, Seen};
 use setpoint_runtime::events::{Event, Watcher};
 use setpoint_runtime::guest::Guest;
-use setpoint_runtime::hooks::Failed;
 use setpoint_runtime::observe::Unit;
+use setpoint_runtime::supervise::Failed;
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};

@@ -3,7 +3,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 use setpoint_model::names::HookName;
-use setpoint_runtime::hooks;
+use setpoint_runtime::supervise;
 
 use super::SUCCESS;
 use super::attach::{self, guest, running, tell};
@@ -61,7 +61,7 @@ impl Check {
             Err(failed) => {
                 tell(context, &unit, verify, &failed);
                 let (exit, kind) = match failed.failure {
-                    hooks::Failure::Cancelled => (Exit::Interrupted, "interrupted"),
+                    supervise::Failure::Cancelled => (Exit::Interrupted, "interrupted"),
                     _ => (Exit::Failed, "phase-failed"),
                 };
                 let message = format!(

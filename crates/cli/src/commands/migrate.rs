@@ -2,8 +2,9 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 use setpoint_model::doctor::Row;
-use setpoint_model::release::ledger::{self, Due, NO_VOLUME, Planned, Progress, Standing};
-use setpoint_model::release::migration::Stage;
+use setpoint_model::names::UnitName;
+use setpoint_model::release::ledger::{self, Due, Planned, Progress, Standing, is_volume};
+use setpoint_model::release::migration::{HOST, Stage};
 use setpoint_model::release::{Migration, MigrationError};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::upgrade::Migrations;
@@ -46,13 +47,15 @@ struct Line {
     /// `done`, `covered`, `due`, `asked` (it runs if its check says that it was not applied), `to-cover`, `unknown` (it is not
     /// in this version), `wrong`.
     standing: &'static str,
-    /// The service that it runs in; nothing of one that is unknown.
+    /// The service that it runs in, or `host`; nothing of one that is unknown.
     #[serde(rename = "in")]
-    unit: Option<String>,
+    place: Option<String>,
     /// `pre`, `post`.
     stage: Option<Stage>,
     /// The volumes that it touches, as they are declared.
     touches: Vec<String>,
+    /// The paths of the host that it changes.
+    paths: Vec<String>,
     /// When it was applied.
     at: Option<String>,
     /// What is wrong.
@@ -86,7 +89,7 @@ impl Migrate {
 /// The migrations of a project, and how they stand on its data as it is.
 pub(super) fn migrations(context: &Context, project: &Project) -> Result<Migrations, Failure> {
     let engine = context.engine(project.manifest.engine);
-    Ok(Migrations::of(project, &project.active, engine.as_ref(), &context.store()?)?)
+    Ok(Migrations::of(&context.roots, project, &project.active, engine.as_ref(), &context.store()?)?)
 }
 
 fn status(all: &Migrations, project: &Project) -> Vec<Line> {
@@ -106,9 +109,10 @@ fn status(all: &Migrations, project: &Project) -> Vec<Line> {
         Line {
             id: migration.id.to_string(),
             standing,
-            unit: Some(migration.r#in.to_string()),
+            place: Some(shown(migration.r#in.service())),
             stage: Some(migration.stage),
-            touches: touches.iter().filter(|name| *name != NO_VOLUME).cloned().collect(),
+            touches: volumes(touches),
+            paths: migration.r#in.paths().to_vec(),
             at: at(migration).filter(|_| matches!(standing, "done" | "covered")),
             why,
         }
@@ -120,9 +124,10 @@ fn status(all: &Migrations, project: &Project) -> Vec<Line> {
     lines.extend(all.ledger.iter().filter(|row| !is_known(row)).map(|row| Line {
         id: row.applied.id.to_string(),
         standing: "unknown",
-        unit: None,
+        place: None,
         stage: None,
-        touches: vec![row.volume.clone()],
+        touches: volumes(std::slice::from_ref(&row.volume)),
+        paths: Vec::new(),
         at: Some(row.at.to_string()),
         why: Some("it was applied to the data and is not in this version".to_owned()),
     }));
@@ -133,12 +138,22 @@ fn planned(planned: &Planned) -> Line {
     Line {
         id: planned.id.to_string(),
         standing: due_word(planned.due),
-        unit: Some(planned.unit.to_string()),
+        place: Some(shown(planned.unit.as_ref())),
         stage: Some(planned.stage),
-        touches: planned.touches.iter().filter(|name| *name != NO_VOLUME).cloned().collect(),
+        touches: volumes(&planned.touches),
+        paths: planned.paths.clone(),
         at: None,
         why: None,
     }
+}
+
+/// Where a migration runs.
+fn shown(unit: Option<&UnitName>) -> String {
+    unit.map_or(HOST.to_owned(), ToString::to_string)
+}
+
+fn volumes(touches: &[String]) -> Vec<String> {
+    touches.iter().filter(|name| is_volume(name)).cloned().collect()
 }
 
 fn due_word(due: Due) -> &'static str {
@@ -152,11 +167,14 @@ fn due_word(due: Due) -> &'static str {
 /// `  0.4.0/1-orders   done      2h ago`, `  0.4.0/2-index    due       in db, before it starts; on shop_data`
 fn words(line: &Line) -> String {
     let when = line.at.as_ref().and_then(|at| at.parse().ok()).map(|at| ago(at, Timestamp::now()));
-    let place = line.unit.as_ref().map(|unit| match line.stage {
-        Some(Stage::Post) => format!("in {unit}, when it is well"),
-        _ => format!("in {unit}, before it starts"),
+    let place = line.place.as_ref().map(|unit| match (line.stage, line.paths.is_empty()) {
+        (Some(Stage::Post), false) => "on this machine, when all services are well".to_owned(),
+        (_, false) => "on this machine, before services start".to_owned(),
+        (Some(Stage::Post), true) => format!("in {unit}, when it is well"),
+        (_, true) => format!("in {unit}, before it starts"),
     });
-    let on = (!line.touches.is_empty()).then(|| format!("; on {}", line.touches.join(", ")));
+    let of: Vec<&str> = line.touches.iter().chain(&line.paths).map(String::as_str).collect();
+    let on = (!of.is_empty()).then(|| format!("; on {}", of.join(", ")));
     let rest = match when {
         Some(when) => when,
         None => format!("{}{}", place.unwrap_or_default(), on.unwrap_or_default()),
@@ -167,7 +185,11 @@ fn words(line: &Line) -> String {
 
 /// What is due, in the words of a plan.
 pub(super) fn plan_words(planned: &Planned) -> String {
-    let (id, unit) = (&planned.id, &planned.unit);
+    let id = &planned.id;
+    let Some(unit) = &planned.unit else {
+        let asked = if planned.due == Due::Ask { ", if its check says that it was not" } else { "" };
+        return format!("migrate {id} on this machine{asked}: it changes {}", planned.paths.join(", "));
+    };
     match (planned.due, planned.stage) {
         (Due::Cover, _) => format!("note that the data has {id}"),
         (Due::Ask, _) => format!("migrate {id} in {unit}, if its check says that it was not"),

@@ -115,8 +115,13 @@ impl Restore {
         // From here on its data is where the new generation has it.
         let project = Project { active: planned.to.clone(), ..project.clone() };
         let home = context.home.clone();
-        let declared =
-            Declared { project: &project, variables: &context.variables, home, backup: Some(&opened) };
+        let declared = Declared {
+            project: &project,
+            leaves: None,
+            variables: &context.variables,
+            home,
+            backup: Some(&opened),
+        };
         let (roots, cancel) = (&context.roots, &context.cancel);
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let changed = carry_out(context, &place, &mut store, &project, &planned, Some(&declared), patience);

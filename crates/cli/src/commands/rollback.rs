@@ -1,8 +1,11 @@
+use std::path::Path;
+
 use clap::Args;
 use setpoint_model::release::Upgrade;
+use setpoint_runtime::engine::Engine;
 use setpoint_runtime::project::Project;
 use setpoint_runtime::store::Store;
-use setpoint_runtime::upgrade::{self, Patience, Place, Refused};
+use setpoint_runtime::upgrade::{Back, Declared, Migrations, Patience, Place, Refused};
 
 use super::upgrade::{carry_out, done, shown, title, would};
 use super::{SUCCESS, daemon};
@@ -40,11 +43,30 @@ impl Rollback {
         let project = context.project()?;
         let engine = context.engine(project.manifest.engine);
         let (roots, cancel) = (&context.roots, &context.cancel);
-        let wanted = self.version.as_deref();
-        let planned = upgrade::rollback(roots, engine.as_ref(), &store, &root, wanted, self.discard_writes)??;
+        let leaves = leaves(context, &project, engine.as_ref(), &store);
+        let back = self.back(context, engine.as_ref(), &root, self.discard_writes, leaves.as_ref());
+        let planned = back.plan(&store)??;
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let patience = Patience::of(&project.manifest.release);
-        let changed = carry_out(context, &place, &mut store, &project, &planned, None, patience)?;
+        // What takes migrations back is of the version that is left; what is made then is of the one before.
+        let both = match (&project.from, planned.downs.is_empty()) {
+            (Some(from), false) => {
+                let (from, active) = (from.clone(), planned.to.clone());
+                let own = (root.clone(), &context.assignments);
+                let to = Project::of_release(roots, own.0, from, active.clone(), None, own.1)?;
+                Some((to, Project { active, ..project.clone() }))
+            }
+            _ => None,
+        };
+        let declared = both.as_ref().map(|(to, left)| Declared {
+            project: to,
+            leaves: Some(left),
+            variables: &context.variables,
+            home: context.home.clone(),
+            backup: None,
+        });
+        let changed =
+            carry_out(context, &place, &mut store, &project, &planned, declared.as_ref(), patience)?;
         done(context, &project, &planned, changed);
         if !self.no_daemon {
             daemon::ensure(context)?;
@@ -52,15 +74,34 @@ impl Rollback {
         Ok(SUCCESS)
     }
 
+    /// The way back that is asked for.
+    fn back<'a>(
+        &'a self,
+        context: &'a Context,
+        engine: &'a dyn Engine,
+        root: &'a Path,
+        discards_writes: bool,
+        leaves: Option<&'a Migrations>,
+    ) -> Back<'a> {
+        let (roots, wanted) = (&context.roots, self.version.as_deref());
+        Back { roots, engine, root, wanted, discards_writes, leaves }
+    }
+
     /// Says what would be done, and what would be lost.
     fn dry(&self, context: &Context, store: &Store, project: &Project) -> Result<u8, Failure> {
         let engine = context.engine(project.manifest.engine);
+        let leaves = leaves(context, project, engine.as_ref(), store);
         let plan = |discards| {
-            let wanted = self.version.as_deref();
-            upgrade::rollback(&context.roots, engine.as_ref(), store, &project.root, wanted, discards)
+            self.back(context, engine.as_ref(), &project.root, discards, leaves.as_ref()).plan(store)
         };
         let (loses, planned) = match plan(false)? {
-            Err(refused @ Refused::LosesWrites { .. }) => (Some(refused.to_string()), plan(true)??),
+            Err(refused @ Refused::LosesWrites { .. }) => {
+                let words = match &refused {
+                    Refused::LosesWrites { why: Some(why), .. } => format!("{refused}: {why}"),
+                    _ => refused.to_string(),
+                };
+                (Some(words), plan(true)??)
+            }
             planned => (None, planned?),
         };
         let (mut next, agrees) = ("setpoint rollback".to_owned(), loses.is_some());
@@ -73,13 +114,37 @@ impl Rollback {
     }
 }
 
+/// The migrations of the version that is left. Where they cannot be read, nothing is taken back, and the way to the data of
+/// before stays open.
+fn leaves(context: &Context, project: &Project, engine: &dyn Engine, store: &Store) -> Option<Migrations> {
+    Migrations::of(&context.roots, project, &project.active, engine, store).ok()
+}
+
 /// What would be done.
 fn words(title: &str, planned: &Upgrade, loses: Option<&str>) -> String {
     let (from, to) = (shown(&planned.from), shown(&planned.to));
     let mut lines = vec![format!("Roll back {title} {from} -> {to}. Nothing has been changed.")];
     let mut head = "outage";
+    for put in &planned.puts {
+        lines.push(format!("  {head:<7} put back {}, as it was in generation {}", put.path, put.generation));
+        head = "";
+    }
+    for copy in &planned.copies {
+        lines.push(format!("  {head:<7} copy {} to {}", copy.from, copy.to));
+        head = "";
+    }
+    for down in &planned.downs {
+        let place =
+            down.unit.as_ref().map_or_else(|| "on this machine".to_owned(), |unit| format!("in {unit}"));
+        lines.push(format!("  {head:<7} take back {} {place}", down.id));
+        head = "";
+    }
     for part in &planned.parts {
-        let what = if part.stays { "put back" } else { "set aside" };
+        let what = match (part.stays, part.restores) {
+            (true, Some(_)) => "put back",
+            (true, None) => "make again",
+            (false, _) => "set aside",
+        };
         lines.push(format!("  {head:<7} {what} {}", part.unit));
         head = "";
     }
@@ -94,7 +159,9 @@ fn words(title: &str, planned: &Upgrade, loses: Option<&str>) -> String {
                 letters.as_str()
             ));
         }
-        None => lines.push("Nothing that was written is lost.".to_owned()),
+        None if planned.downs.is_empty() => lines.push("Nothing that was written is lost.".to_owned()),
+        None => lines
+            .push("What was written since stays, as far as what takes migrations back leaves it.".to_owned()),
     }
     lines.join("\n")
 }

@@ -1,7 +1,6 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,6 +13,7 @@ use setpoint_runtime::engine::adoption::Adopted;
 use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::UnitLock;
 use setpoint_runtime::pipeline;
+use setpoint_runtime::remove::remove_all;
 
 use super::{SUCCESS, daemon};
 use crate::context::Context;
@@ -22,7 +22,7 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 35] = [
+const OF_STATE: [&str; 36] = [
     "adopted",
     "api.sock",
     "api.token",
@@ -48,6 +48,7 @@ const OF_STATE: [&str; 35] = [
     "run",
     "releases",
     "runs",
+    "saved",
     "scratch",
     "sdk",
     "secrets",
@@ -107,7 +108,7 @@ impl Uninstall {
             }
             // What the removal of units has made or removed since, such as their locks, is looked at anew.
             for path in contents(context)?.0 {
-                remove_tree(&path).map_err(|error| kept(&path, &error))?;
+                remove_all(&path).map_err(|error| kept(&path, &error))?;
             }
             for root in [&context.roots.state, &context.roots.config] {
                 // A root that holds something of somebody else's stays.
@@ -276,36 +277,6 @@ fn kept(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::State, "state", message).hint("`setpoint uninstall` goes on from here")
 }
 
-/// Removes a file or a folder, also one whose folders may not be written, as those of images.
-fn remove_tree(path: &Path) -> std::io::Result<()> {
-    let is_folder = match path.symlink_metadata() {
-        Ok(metadata) => metadata.is_dir(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if !is_folder {
-        return fs::remove_file(path);
-    }
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            make_writable(path)?;
-            fs::remove_dir_all(path)
-        }
-        other => other,
-    }
-}
-
-fn make_writable(folder: &Path) -> std::io::Result<()> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            make_writable(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 fn tell(context: &Context, units: &[Found], own: &[PathBuf], foreign: &[PathBuf]) {
     let binary =
         std::env::current_exe().map_or_else(|_| "setpoint".to_owned(), |path| path.display().to_string());
@@ -357,20 +328,5 @@ mod tests {
         for theirs in ["state", "src", "photos", "setpoint.toml", ".git"] {
             assert!(!is_of_state(theirs), "{theirs}");
         }
-    }
-
-    #[test]
-    fn a_tree_with_folders_that_may_not_be_written_goes_and_a_link_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tree, other) = (folder.path().join("tree"), folder.path().join("other"));
-        fs::create_dir_all(tree.join("a/b")).unwrap();
-        fs::create_dir(&other).unwrap();
-        fs::write(tree.join("a/b/f"), "").unwrap();
-        fs::write(other.join("f"), "").unwrap();
-        std::os::unix::fs::symlink(&other, tree.join("link")).unwrap();
-        fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0o500)).unwrap();
-        remove_tree(&tree).unwrap();
-        assert!(!tree.exists() && other.join("f").exists());
-        remove_tree(&tree).unwrap();
     }
 }

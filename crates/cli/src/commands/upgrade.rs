@@ -5,6 +5,7 @@ use serde::Serialize;
 use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
+use setpoint_model::release::ledger::Planned;
 use setpoint_model::release::{Active, Cost, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::adopt::KeptImages;
 use setpoint_runtime::engine::{Engine, UnitId};
@@ -191,7 +192,7 @@ impl UpgradeCommand {
             release: project.active.release.as_deref(),
             lane: release.lane,
             keep: release.keep,
-            migrations: &Migrations::of(&project, from, engine.as_ref(), &store)?,
+            migrations: &Migrations::of(&context.roots, &project, from, engine.as_ref(), &store)?,
         };
         let planned = upgrade::upgrade(&units, &gone, from, target)?;
         let Some(mut planned) = planned else {
@@ -220,6 +221,7 @@ impl UpgradeCommand {
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let declared = Declared {
             project: &project,
+            leaves: None,
             variables: &context.variables,
             home: context.home.clone(),
             backup: None,
@@ -503,12 +505,20 @@ fn words(
         Trial::Not { why: Some(why) } => say("", format!("not tried first: {why}")),
         Trial::Not { why: None } => {}
     }
+    let (tried, on_host) = (matches!(trial, Trial::First { .. }), |id: &&Planned| id.unit.is_none());
+    for migration in planned.migrations.iter().filter(on_host).filter(|_| tried) {
+        say("", format!("{} is not tried: it changes this machine", migration.id));
+    }
     if let (1.., Some(free)) = (cost.copied_bytes, cost.free_bytes) {
         say("disk", format!("copies need {}, {} are free", size(cost.needed_bytes), size(free)));
     }
     let mut head = "then";
     if let Some(outage) = outage {
         say("outage", format!("about {}, in which who comes to a held port waits", span(outage)));
+        head = "";
+    }
+    for path in &planned.saves {
+        say(head, format!("save {path}"));
         head = "";
     }
     for copy in &planned.copies {
@@ -566,8 +576,11 @@ impl From<Refused> for Failure {
                 Self::new(Exit::NotFound, "no-generation", message)
                     .hint("`setpoint history` shows what there was; [release] says how much is kept (`keep`)")
             }
-            Refused::LosesWrites { .. } => Self::new(Exit::Consent, "consent", message)
-                .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside"),
+            Refused::LosesWrites { why, .. } => {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                Self::new(Exit::Consent, "consent", format!("{message}{why}"))
+                    .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside")
+            }
         }
     }
 }

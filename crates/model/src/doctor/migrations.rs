@@ -34,6 +34,8 @@ impl MigrationError {
             | Self::Head { .. }
             | Self::SamePlace { .. }
             | Self::NotRepeatable { .. }
+            | Self::HostPath { .. }
+            | Self::HostIsService { .. }
             | Self::Order { .. }
             | Self::Nameless { .. } => Row::Manifest,
         }

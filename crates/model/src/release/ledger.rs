@@ -11,6 +11,14 @@ use crate::names::UnitName;
 
 /// In the place of a volume's name: what migrations did that touch none.
 pub const NO_VOLUME: &str = "";
+/// In the place of a volume's name: what migrations did on the host. No volume can be called so.
+pub const ON_HOST: &str = "/";
+
+/// Whether what a migration touches is a volume, and not [`NO_VOLUME`] or [`ON_HOST`], as the ledger calls it.
+#[must_use]
+pub fn is_volume(touched: &str) -> bool {
+    touched != NO_VOLUME && !touched.starts_with(ON_HOST)
+}
 
 /// How far a migration came on some data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +57,7 @@ pub struct Touched {
 /// The data that migrations run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data<'a> {
-    /// The volumes as they are declared; [`NO_VOLUME`] for what touches none.
+    /// The volumes as they are declared; [`NO_VOLUME`] for what touches none, [`ON_HOST`] for what is on the host.
     pub volumes: BTreeMap<String, Touched>,
     /// Whether it is copied before, which is thrown away if one fails.
     pub lane: Lane,
@@ -85,14 +93,23 @@ pub struct Planned {
     pub id: MigrationId,
     /// The SHA-256 of its text, in hex.
     pub sha256: String,
-    /// The service that it runs in.
-    pub unit: UnitName,
+    /// The service that it runs in; nothing of one that runs on the host.
+    pub unit: Option<UnitName>,
     /// When.
     pub stage: Stage,
     /// What is done about it.
     pub due: Due,
     /// The volumes whose ledger has it from then on, as they are declared.
     pub touches: Vec<String>,
+    /// The paths of the host that are saved before it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+}
+
+/// What the ledger calls the host as migrations leave it that a generation brings.
+#[must_use]
+pub fn host_of(generation: u64) -> String {
+    format!("{ON_HOST}.{generation}")
 }
 
 /// How a migration stands that touches these volumes.
@@ -116,7 +133,9 @@ pub fn standing(
         return Err(MigrationError::Changed { id: id(), was, is });
     }
     let ended = |row: &Option<Applied>| row.as_ref().is_some_and(|was| was.progress != Progress::Begun);
-    let is_copied = data.lane == Lane::Breaking && touches.iter().all(|name| name != NO_VOLUME);
+    // What is on the host is saved, and put back, in both lanes.
+    let on_host = touches.iter().all(|name| name == ON_HOST);
+    let is_copied = on_host || data.lane == Lane::Breaking && touches.iter().all(|name| name != NO_VOLUME);
     if rows.iter().all(ended) {
         let is_covered = rows.iter().flatten().all(|was| was.progress == Progress::Covered);
         return Ok(Standing::Applied(if is_covered { Progress::Covered } else { Progress::Done }));
@@ -135,7 +154,8 @@ pub fn standing(
     let is_new = || volumes.iter().all(|(_, of)| !of.is_there);
     let is_earlier = |of: &Touched| !of.is_there || of.version.as_ref().is_some_and(|now| version > now);
     let has_ledger = || volumes.iter().any(|(_, of)| !of.applied.is_empty());
-    let due = if data.baseline.is_some_and(|baseline| version <= baseline) {
+    // What comes with an image is not on the host: that is asked itself.
+    let due = if !on_host && data.baseline.is_some_and(|baseline| version <= baseline) {
         Due::Cover
     } else if has_ledger() || volumes.iter().all(|(_, of)| is_earlier(of)) {
         Due::Run
@@ -200,10 +220,11 @@ fn compared(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> (Vec<Plan
             Ok(Standing::Due(due)) => planned.push(Planned {
                 id: migration.id.clone(),
                 sha256: migration.sha256.clone(),
-                unit: migration.r#in.clone(),
+                unit: migration.r#in.service().cloned(),
                 stage: migration.stage,
                 due,
                 touches: touches.clone(),
+                paths: migration.r#in.paths().to_vec(),
             }),
             Err(error) => wrong.push(error),
         }

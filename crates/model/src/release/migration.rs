@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::host_paths::normal;
 use super::version::Version;
+use super::way_back::{DOWN, Down};
 use crate::manifest::parse_duration;
 use crate::names::UnitName;
 
 /// The folder of migrations, from the project's.
 pub const FOLDER: &str = "migrations";
+/// What a migration says (`in`) that runs on the machine itself.
+pub const HOST: &str = "host";
 /// How long a migration may take that says nothing of it.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
@@ -39,8 +43,8 @@ impl TryFrom<String> for MigrationId {
     type Error = MigrationError;
 
     fn try_from(text: String) -> Result<Self, MigrationError> {
-        match Self::of(&format!("{FOLDER}/{text}.x"))? {
-            Some((id, _)) => Ok(id),
+        match File::of(&format!("{FOLDER}/{text}.x"))? {
+            Some(file) => Ok(file.id),
             None => {
                 Err(MigrationError::Path { path: text, why: "it is in no folder of a version".to_owned() })
             }
@@ -48,14 +52,24 @@ impl TryFrom<String> for MigrationId {
     }
 }
 
-impl MigrationId {
-    /// The migration that a file is, by its path from the project's folder, and the ending of its name:
-    /// `migrations/0.4.0/1-orders.sql`. A leading `v` of the version means nothing. Nothing for what lies in no folder of a
-    /// version, which is somebody else's.
+/// What the path of a file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File<'a> {
+    /// The migration that it is, or takes back.
+    pub id: MigrationId,
+    /// The ending of its name.
+    pub ending: &'a str,
+    /// Whether it takes it back.
+    pub is_down: bool,
+}
+
+impl<'a> File<'a> {
+    /// What a path from the project's folder says: `migrations/0.4.0/1-orders.sql`, `migrations/0.4.0/1-orders.down.sql`. A
+    /// leading `v` of the version means nothing. Nothing for what lies in no folder of a version, which is somebody else's.
     ///
     /// # Errors
     /// [`MigrationError::Path`] if it is in such a folder and not called as migrations are.
-    pub fn of(path: &str) -> Result<Option<(Self, &str)>, MigrationError> {
+    pub fn of(path: &'a str) -> Result<Option<Self>, MigrationError> {
         let within = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
         let Some((folder, file)) = within.and_then(|within| within.split_once('/')) else { return Ok(None) };
         let Ok(version) = Version::parse(folder) else { return Ok(None) };
@@ -67,15 +81,19 @@ impl MigrationId {
             return Err(bad("it lies deeper than the folder of its version"));
         }
         let (stem, ending) = file.rsplit_once('.').ok_or_else(|| bad("its name has no ending"))?;
+        let (stem, is_down) = stem.strip_suffix(DOWN).map_or((stem, false), |stem| (stem, true));
         let number = "its name does not begin with a number and a `-`";
         let (ordinal, name) = stem.split_once('-').ok_or_else(|| bad(number))?;
         let ordinal = ordinal.parse().map_err(|_| bad(number))?;
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
             return Err(bad("its name may have letters, digits, `-` and `_`"));
         }
-        Ok(Some((Self { version, ordinal, name: name.to_owned() }, ending)))
+        let id = MigrationId { version, ordinal, name: name.to_owned() };
+        Ok(Some(Self { id, ending, is_down }))
     }
+}
 
+impl MigrationId {
     /// The version that brings it.
     #[must_use]
     pub fn version(&self) -> &Version {
@@ -169,6 +187,22 @@ pub enum MigrationError {
         /// Which.
         id: String,
     },
+    /// A path that it declares cannot be saved and put back.
+    #[error("{id} changes {path}, which cannot be saved and put back: {why}")]
+    HostPath {
+        /// Which.
+        id: String,
+        /// As it is declared.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// It says that it runs on the machine, and a service is called so.
+    #[error("{id} runs on `{HOST}`, which is this machine, and this project has a service of that name")]
+    HostIsService {
+        /// Which.
+        id: String,
+    },
     /// It runs before a service starts that others before it have needed.
     #[error("{id} runs before {unit} starts, which {earlier} needs, that comes first")]
     Order {
@@ -217,8 +251,46 @@ impl MigrationError {
                 "`check` in its head tells, or `baseline = \"VERSION\"` in [release.migrations] says up to which \
                  version the data has all of them"
             }
+            Self::HostPath { .. } => {
+                "`paths` in its head are those that it makes, moves or changes, and nothing above them"
+            }
+            Self::HostIsService { .. } => {
+                "call the service something else, or name it in [release.migrations] (`in`), where it is always a service"
+            }
             Self::Order { .. } => "upgrade to the version of the earlier one first",
             Self::Nameless { .. } => "mend its head, or [release.migrations]",
+        }
+    }
+}
+
+/// Where a migration runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a service: with its image, its variables, secrets, networks and volumes.
+    Service(UnitName),
+    /// On the machine itself, in the project's folder, as who runs the upgrade.
+    Host {
+        /// What it makes, moves or changes there. It is saved before, and put back if the change is undone.
+        paths: Vec<String>,
+    },
+}
+
+impl Place {
+    /// The service, if it is one.
+    #[must_use]
+    pub fn service(&self) -> Option<&UnitName> {
+        match self {
+            Self::Service(unit) => Some(unit),
+            Self::Host { .. } => None,
+        }
+    }
+
+    /// The paths of the machine that are saved before.
+    #[must_use]
+    pub fn paths(&self) -> &[String] {
+        match self {
+            Self::Service(_) => &[],
+            Self::Host { paths } => paths,
         }
     }
 }
@@ -227,17 +299,18 @@ impl MigrationError {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Before its service starts, when what that depends on is well: in an instance of its own in the service's place.
+    /// Before its service starts, when what that depends on is well: in an instance of its own in the service's place. On
+    /// the host: before any service starts.
     #[default]
     Pre,
-    /// When its service is well: inside it.
+    /// When its service is well: inside it. On the host: when all services are well.
     Post,
 }
 
 /// A command of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-enum Words {
+pub(super) enum Words {
     /// For a shell.
     Text(String),
     /// A program and its arguments.
@@ -247,15 +320,63 @@ enum Words {
 /// What the head of a migration may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Head {
-    r#in: Option<UnitName>,
-    stage: Option<Stage>,
+pub(super) struct Head {
+    pub(super) r#in: Option<UnitName>,
+    pub(super) stage: Option<Stage>,
     run: Option<Vec<String>>,
-    user: Option<String>,
-    touches: Option<Vec<String>>,
-    idempotent: bool,
-    check: Option<Words>,
+    pub(super) user: Option<String>,
+    pub(super) touches: Option<Vec<String>>,
+    pub(super) paths: Option<Vec<String>>,
+    pub(super) idempotent: bool,
+    pub(super) check: Option<Words>,
     timeout: Option<String>,
+}
+
+impl Head {
+    /// What runs a text whose name ends so.
+    pub(super) fn program(&self, ending: &str, defaults: &Defaults) -> Result<Vec<String>, String> {
+        let shell = || (ending == "sh").then(|| vec!["/bin/sh".to_owned()]);
+        let run = self.run.clone().or_else(|| defaults.run.get(ending).cloned()).or_else(shell);
+        let nothing = || format!("nothing says which program runs what ends in `.{ending}` (`run`)");
+        run.filter(|run| !run.is_empty()).ok_or_else(nothing)
+    }
+
+    /// How long it may take.
+    pub(super) fn limit(&self, defaults: &Defaults) -> Result<Duration, String> {
+        match &self.timeout {
+            Some(text) => parse_duration(text).map_err(|bad| bad.what),
+            None => Ok(defaults.timeout.unwrap_or(TIMEOUT)),
+        }
+    }
+
+    /// Where it runs.
+    fn place(&self, defaults: &Defaults) -> Result<Place, String> {
+        let on_host = self.r#in.as_ref().is_some_and(|unit| unit.as_str() == HOST);
+        let text = match &self.paths {
+            Some(_) if !on_host => return Err("only what runs on the host has `paths`".to_owned()),
+            None if !on_host => {
+                let unit = self.r#in.as_ref().or(defaults.r#in.as_ref()).cloned();
+                let nobody = || "nothing says in which service it runs (`in`)".to_owned();
+                return unit.map(Place::Service).ok_or_else(nobody);
+            }
+            None => return Err("nothing says what it changes on the host (`paths`)".to_owned()),
+            Some(paths) if paths.is_empty() => {
+                return Err("`paths` names nothing that it changes on the host".to_owned());
+            }
+            Some(paths) => paths,
+        };
+        if self.touches.is_some() {
+            return Err("what runs on the host reaches no volume (`touches`)".to_owned());
+        }
+        if self.user.is_some() {
+            return Err("what runs on the host does so as who runs the upgrade (`user`)".to_owned());
+        }
+        if self.check.is_none() {
+            return Err("what runs on the host says how it is told that it was applied (`check`)".to_owned());
+        }
+        let path = |path: &String| normal(path).map_err(|why| format!("`{path}` cannot be saved: {why}"));
+        Ok(Place::Host { paths: text.iter().map(path).collect::<Result<_, _>>()? })
+    }
 }
 
 /// What migrations have in common that do not say otherwise.
@@ -282,8 +403,8 @@ pub struct Migration {
     pub path: String,
     /// The SHA-256 of its text, in hex.
     pub sha256: String,
-    /// The service that it runs in: with its image, its variables, secrets, networks and volumes.
-    pub r#in: UnitName,
+    /// Where.
+    pub r#in: Place,
     /// When.
     pub stage: Stage,
     /// The program that runs it, to which the path of its text is added.
@@ -298,11 +419,13 @@ pub struct Migration {
     pub check: Option<Vec<String>>,
     /// How long it may take.
     pub timeout: Duration,
+    /// What takes it back, where there is such.
+    pub down: Option<Down>,
 }
 
 impl Migration {
     /// Reads a migration: its path from the project's folder, its text, and the digest of that. Nothing for a file that is
-    /// none.
+    /// none, or takes one back.
     ///
     /// # Errors
     /// What is wrong with its path or its head.
@@ -312,16 +435,17 @@ impl Migration {
         sha256: String,
         defaults: &Defaults,
     ) -> Result<Option<Self>, MigrationError> {
-        let Some((id, ending)) = MigrationId::of(path)? else { return Ok(None) };
-        let (head, line) = head(path, text)?;
-        let wrong = |why: String| MigrationError::Head { path: path.to_owned(), line, why };
-        let nobody = || wrong("nothing says in which service it runs (`in`)".to_owned());
-        let r#in = head.r#in.or_else(|| defaults.r#in.clone()).ok_or_else(nobody)?;
-        let shell = || (ending == "sh").then(|| vec!["/bin/sh".to_owned()]);
-        let run = head.run.or_else(|| defaults.run.get(ending).cloned()).or_else(shell);
-        let run = run.filter(|run| !run.is_empty()).ok_or_else(|| {
-            wrong(format!("nothing says which program runs what ends in `.{ending}` (`run`)"))
-        })?;
+        let Some(File { id, ending, .. }) = File::of(path)?.filter(|file| !file.is_down) else {
+            return Ok(None);
+        };
+        let at = |(line, why)| MigrationError::Head { path: path.to_owned(), line, why };
+        let (head, line) = head(text).map_err(at)?;
+        let wrong = |why: String| at((line, why));
+        let r#in = head.place(defaults).map_err(wrong)?;
+        // What is said of all of them is of services.
+        let usual = r#in.service().and(defaults.stage);
+        let run = head.program(ending, defaults).map_err(wrong)?;
+        let timeout = head.limit(defaults).map_err(wrong)?;
         let check = head.check.map(|check| match check {
             Words::Argv(argv) => argv,
             Words::Text(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text],
@@ -329,28 +453,46 @@ impl Migration {
         if check.as_ref().is_some_and(Vec::is_empty) {
             return Err(wrong("`check` names no program".to_owned()));
         }
-        let timeout = match &head.timeout {
-            Some(text) => parse_duration(text).map_err(|bad| wrong(bad.what))?,
-            None => defaults.timeout.unwrap_or(TIMEOUT),
-        };
         Ok(Some(Self {
             id,
             path: path.to_owned(),
             sha256,
             r#in,
-            stage: head.stage.or(defaults.stage).unwrap_or_default(),
+            stage: head.stage.or(usual).unwrap_or_default(),
             run,
             user: head.user,
             touches: head.touches,
             idempotent: head.idempotent,
             check,
             timeout,
+            down: None,
         }))
+    }
+
+    /// Adds what takes it back.
+    ///
+    /// # Errors
+    /// What is wrong with its path or its head.
+    pub fn add_down(
+        &mut self,
+        path: &str,
+        text: &str,
+        sha256: String,
+        defaults: &Defaults,
+    ) -> Result<(), MigrationError> {
+        let Some(file) = File::of(path)?.filter(|file| file.is_down) else { return Ok(()) };
+        if let Some(other) = &self.down {
+            let (one, other) = (other.path.clone(), path.to_owned());
+            return Err(MigrationError::SamePlace { one, other });
+        }
+        let at = |(line, why)| MigrationError::Head { path: path.to_owned(), line, why };
+        self.down = Some(Down::parse((path, text), sha256, file.ending, defaults).map_err(at)?);
+        Ok(())
     }
 }
 
-/// What stands behind `setpoint:` in the comments that a text begins with, and the last line of it.
-fn head(path: &str, text: &str) -> Result<(Head, usize), MigrationError> {
+/// What stands behind `setpoint:` in the comments that a text begins with, and the last line of it; or what is wrong with that.
+pub(super) fn head(text: &str) -> Result<(Head, usize), (usize, String)> {
     let mut said = Vec::new();
     let mut last = 1;
     for (index, line) in text.lines().enumerate() {
@@ -367,11 +509,7 @@ fn head(path: &str, text: &str) -> Result<(Head, usize), MigrationError> {
             None => break,
         }
     }
-    let bad = |error: toml::de::Error| MigrationError::Head {
-        path: path.to_owned(),
-        line: last,
-        why: error.message().to_owned(),
-    };
+    let bad = |error: toml::de::Error| (last, error.message().to_owned());
     Ok((toml::from_str(&said.join("\n")).map_err(bad)?, last))
 }
 

@@ -1,7 +1,8 @@
 use super::ledger::{
-    Applied, Data, Due, NO_VOLUME, Planned, Progress, Standing, Touched, due, standing, unfinished, wrong,
+    Applied, Data, Due, NO_VOLUME, ON_HOST, Planned, Progress, Standing, Touched, due, standing, unfinished,
+    wrong,
 };
-use super::migration::{Defaults, Migration, MigrationError, MigrationId, Stage};
+use super::migration::{Defaults, File, Migration, MigrationError, MigrationId, Place, Stage};
 use super::upgrade::Lane;
 use super::version::Version;
 use crate::names::UnitName;
@@ -38,17 +39,21 @@ fn names(planned: &[Planned]) -> Vec<(String, Due)> {
 
 #[test]
 fn a_path_says_version_place_and_name() {
-    let (found, ending) = MigrationId::of("migrations/v0.4.0/10-orders-by-day.sql").unwrap().unwrap();
-    assert_eq!((found.to_string().as_str(), ending), ("0.4.0/10-orders-by-day", "sql"));
+    for (path, is_down) in [("10-orders-by-day.sql", false), ("10-orders-by-day.down.sql", true)] {
+        let path = format!("migrations/v0.4.0/{path}");
+        let found = File::of(&path).unwrap().unwrap();
+        let said = (found.id.to_string(), found.ending, found.is_down);
+        assert_eq!(said, ("0.4.0/10-orders-by-day".to_owned(), "sql", is_down));
+    }
     assert!(id("0.4.0/2-b") < id("0.4.0/10-a") && id("0.9.0/1-a") < id("0.10.0/1-a"));
     for elsewhere in
         ["migrations/0001_initial.py", "migrations/x/1-a.sql", "src/0.4.0/1-a.sql", "migrations/0.4.0/.keep"]
     {
-        assert_eq!(MigrationId::of(elsewhere), Ok(None), "{elsewhere}");
+        assert_eq!(File::of(elsewhere), Ok(None), "{elsewhere}");
     }
-    for bad in ["a.sql", "1.sql", "1-a", "x/1-a.sh", "1-a b.sh", "1-a.up.sh", "-1-a.sh"] {
+    for bad in ["a.sql", "1.sql", "1-a", "x/1-a.sh", "1-a b.sh", "1-a.up.sh", "1-.down.sh", "-1-a.sh"] {
         let path = format!("migrations/0.4.0/{bad}");
-        let found = MigrationId::of(&path);
+        let found = File::of(&path);
         assert!(matches!(found, Err(MigrationError::Path { .. })), "{bad}");
     }
 }
@@ -57,7 +62,8 @@ fn a_path_says_version_place_and_name() {
 fn a_head_says_how_it_runs() {
     let text = "#!/bin/sh\n# Orders.\n# setpoint: in = \"web\"\n# setpoint: idempotent = true\n\necho\n# setpoint: in = \"no\"\n";
     let read = parse("migrations/1.0.0/1-a.sh", text, &Defaults::default()).unwrap().unwrap();
-    assert_eq!((read.r#in.as_str(), read.idempotent, read.stage), ("web", true, Stage::Pre));
+    let web = Place::Service(UnitName::new("web").unwrap());
+    assert_eq!((read.r#in, read.idempotent, read.stage), (web, true, Stage::Pre));
     assert_eq!(read.run, ["/bin/sh"]);
     let defaults = Defaults {
         r#in: Some(UnitName::new("db").unwrap()),
@@ -86,6 +92,60 @@ fn a_head_says_how_it_runs() {
     }
     let nobody = parse("migrations/1.0.0/1-a.sql", "", &Defaults::default());
     assert!(nobody.unwrap_err().to_string().contains("in which service"));
+}
+
+#[test]
+fn what_runs_on_the_host_says_what_it_changes_and_how_that_is_told() {
+    // What is said of all of them is of services, whatever they are called.
+    let defaults = Defaults {
+        r#in: Some(UnitName::new("host").unwrap()),
+        stage: Some(Stage::Post),
+        ..Defaults::default()
+    };
+    let head = |lines: &[&str]| {
+        let text: String = lines.iter().map(|line| format!("# setpoint: {line}\n")).collect();
+        parse("migrations/1.0.0/1-a.sh", &text, &defaults).map(Option::unwrap)
+    };
+    let (host, paths, check) = ("in = \"host\"", "paths = [\"./conf/\", \"/srv/x\"]", "check = \"true\"");
+    let read = head(&[host, paths, check]).unwrap();
+    assert_eq!((read.r#in.paths(), read.stage), (&["conf".to_owned(), "/srv/x".to_owned()][..], Stage::Pre));
+    assert_eq!(head(&[host, paths, check, "stage = \"post\""]).unwrap().stage, Stage::Post);
+    let service = head(&[]).unwrap();
+    assert_eq!((service.r#in.service(), service.stage), (defaults.r#in.as_ref(), Stage::Post));
+    for (lines, says) in [
+        (&[host, check][..], "`paths`"),
+        (&[host, "paths = []", check], "names nothing"),
+        (&[host, "paths = [\"../x\"]", check], "`../x` cannot be saved: it has a `..`"),
+        (&[host, paths], "`check`"),
+        (&[host, paths, check, "touches = [\"data\"]"], "`touches`"),
+        (&[host, paths, check, "user = \"root\""], "`user`"),
+        (&["in = \"db\"", paths], "only what runs on the host"),
+        (&[paths], "only what runs on the host"),
+    ] {
+        let error = head(lines).unwrap_err().to_string();
+        assert!(error.contains(says), "{lines:?}: {error}");
+    }
+}
+
+#[test]
+fn what_runs_on_the_host_is_asked_where_nothing_tells_of_it_and_may_run_on_shared_data() {
+    let text = "# setpoint: in = \"host\"\n# setpoint: paths = [\"/srv\"]\n# setpoint: check = \"true\"\n";
+    let of = |path: &str| parse(path, text, &Defaults::default()).unwrap().unwrap();
+    let declared = [(of("migrations/0.2.0/1-a.sh"), vec![ON_HOST.to_owned()])];
+    let (old, new) = (Version::parse("0.1.0").unwrap(), Version::parse("0.2.0").unwrap());
+    let on = |version: Option<&Version>, baseline, applied: &[Applied]| {
+        let (version, applied) = (version.cloned(), applied.to_vec());
+        let volumes = [(ON_HOST.to_owned(), Touched { is_there: true, applied, version })].into();
+        due(&declared, &Data { volumes, lane: Lane::Compatible, baseline }).unwrap()
+    };
+    assert_eq!(names(&on(Some(&old), None, &[])), [("0.2.0/1-a".to_owned(), Due::Run)]);
+    for (version, baseline) in [(None, None), (None, Some(&new)), (Some(&new), None)] {
+        let planned = on(version, baseline, &[]);
+        assert_eq!(names(&planned), [("0.2.0/1-a".to_owned(), Due::Ask)], "{version:?}");
+        assert_eq!((&planned[0].unit, planned[0].paths.as_slice()), (&None, &["/srv".to_owned()][..]));
+    }
+    let done = Applied { sha256: "c0ffee".to_owned(), ..applied("0.2.0/1-a", Progress::Done) };
+    assert!(on(None, None, &[done]).is_empty());
 }
 
 #[test]

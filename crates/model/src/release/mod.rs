@@ -6,6 +6,7 @@ pub mod bundle;
 mod cost;
 #[cfg(test)]
 mod cost_tests;
+pub mod host_paths;
 pub mod ledger;
 mod lock;
 pub mod migration;
@@ -22,6 +23,9 @@ mod repository;
 mod retention;
 mod upgrade;
 mod version;
+pub mod way_back;
+#[cfg(test)]
+mod way_back_tests;
 
 pub use active::Active;
 pub use bundle::{BadBundle, Bundle, BundledFile, PinnedImage};
@@ -33,5 +37,5 @@ pub use pin::{Pins, VERSION_VARIABLE, on_host, pinned};
 pub use recover::{Decision, Undo, recover};
 pub use repository::{BadAddress, Origin, Repository, SCHEME};
 pub use retention::needed;
-pub use upgrade::{Copy, Holds, Kind, Lane, Load, Part, Step, Upgrade};
+pub use upgrade::{Copy, Holds, Kind, Lane, Load, Part, Put, Step, Upgrade, puts};
 pub use version::{BadVersion, Version, latest, near, versions};

@@ -9,6 +9,10 @@ pub enum Undo {
     /// Where the old instance was set aside: ends the new one, removes it or sets it aside where it came from there, and
     /// puts the old one in its place, with its record. Where there was no old one: removes the new one.
     PutBack(UnitName),
+    /// Puts a path of the host back as it was saved, if it was.
+    PutPath(String),
+    /// Removes what was saved of the host, with what the ledger has of the change.
+    DropSaves,
     /// Removes a volume that was copied into, or made.
     DropVolume(String),
     /// Starts the old instance as it was, if it does not run, and leads its ports to it.
@@ -20,6 +24,8 @@ impl std::fmt::Display for Undo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::PutBack(unit) => write!(f, "put-back {unit}"),
+            Self::PutPath(path) => write!(f, "put-path {path}"),
+            Self::DropSaves => f.write_str("drop-saves"),
             Self::DropVolume(volume) => write!(f, "drop-volume {volume}"),
             Self::Resume(unit) => write!(f, "resume {unit}"),
         }
@@ -49,9 +55,13 @@ pub fn recover(upgrade: &Upgrade, begun: &[Step], active: u64) -> Decision {
         return Decision::Forget;
     }
     let back = upgrade.parts.iter().rev().map(|part| Undo::PutBack(part.unit.clone()));
+    // What nobody has touched is left alone.
+    let is_changed = begun.iter().any(|step| upgrade.is_on_host(step));
+    let put = upgrade.saves.iter().filter(|_| is_changed).cloned().map(Undo::PutPath);
+    let drop_saves = (!upgrade.saves.is_empty()).then_some(Undo::DropSaves);
     let copies = upgrade.copies.iter().map(|copy| &copy.to);
     let drop = copies.chain(&upgrade.makes).map(|volume| Undo::DropVolume(volume.clone()));
     let ran = upgrade.parts.iter().filter(|part| part.runs);
     let resume = ran.map(|part| Undo::Resume(part.unit.clone()));
-    Decision::RollBack(back.chain(drop).chain(resume).collect())
+    Decision::RollBack(back.chain(put).chain(drop_saves).chain(drop).chain(resume).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{Due, Planned};
+use super::ledger::{Due, ON_HOST, Planned, host_of};
 use super::migration::Stage;
 use super::*;
 use crate::names::UnitName;
@@ -21,6 +21,9 @@ struct World {
     aside: BTreeMap<(UnitName, u64), u64>,
     /// Volumes, each with what was done to its data.
     volumes: BTreeMap<String, Vec<MigrationId>>,
+    /// What is on the host at a path, and what was saved of it, by generation.
+    host: BTreeMap<String, String>,
+    saved: BTreeMap<(u64, String), Option<String>>,
     active: u64,
 }
 
@@ -41,9 +44,37 @@ impl World {
                 let copy = upgrade.copies.iter().find(|copy| copy.to == *volume).unwrap();
                 drop(self.volumes.insert(volume.clone(), self.volumes[&copy.from].clone()));
             }
+            Step::Revive(unit) => {
+                let before = self.instances.insert(unit.clone(), (from, true));
+                assert_eq!(before, None, "{unit} stands twice");
+            }
+            Step::Retire(unit) => assert!(self.instances.remove(unit).is_some(), "{unit} is not there"),
+            Step::Down(id) => {
+                let planned = upgrade.downs.iter().find(|planned| planned.id == *id).unwrap();
+                for volume in &planned.touches {
+                    let last = self.volumes.get_mut(upgrade.to.volume(volume)).unwrap().pop();
+                    assert_eq!(last.as_ref(), Some(id), "{volume} has another one after it");
+                }
+                for path in &planned.paths {
+                    assert!(self.saved.contains_key(&(from, path.clone())), "{path} is not saved");
+                    self.host.entry(path.clone()).or_default().push_str(" back");
+                }
+            }
+            Step::Save(path) => {
+                if let Some(host) = upgrade.makes_host() {
+                    let noted = self.volumes.get(upgrade.from.volume(ON_HOST)).cloned();
+                    self.volumes.insert(host.to_owned(), noted.unwrap_or_default());
+                }
+                drop(self.saved.insert((from, path.clone()), self.host.get(path).cloned()));
+            }
+            Step::Put(put) => self.put(put.generation, &put.path),
             Step::Fill(volume) => drop(self.volumes.insert(volume.clone(), Vec::new())),
             Step::Migrate(id) => {
                 let planned = upgrade.migrations.iter().find(|planned| planned.id == *id).unwrap();
+                for path in &planned.paths {
+                    assert!(self.saved.contains_key(&(from, path.clone())), "{path} is not saved");
+                    self.host.entry(path.clone()).or_default().push_str(&id.to_string());
+                }
                 for volume in &planned.touches {
                     let held = upgrade.to.volume(volume).to_owned();
                     self.volumes.entry(held).or_default().push(id.clone());
@@ -67,8 +98,22 @@ impl World {
         }
     }
 
+    /// Puts what was saved of a path in its place, if it was.
+    fn put(&mut self, generation: u64, path: &str) {
+        match self.saved.get(&(generation, path.to_owned())) {
+            None => {}
+            Some(Some(was)) => drop(self.host.insert(path.to_owned(), was.clone())),
+            Some(None) => drop(self.host.remove(path)),
+        }
+    }
+
     fn undo(&mut self, upgrade: &Upgrade, undo: &Undo) {
         match undo {
+            Undo::PutPath(path) => self.put(upgrade.from.generation, path),
+            Undo::DropSaves => {
+                self.saved.retain(|(generation, _), _| *generation != upgrade.from.generation);
+                upgrade.makes_host().and_then(|host| self.volumes.remove(host));
+            }
             Undo::PutBack(unit) => {
                 let part = upgrade.part(unit).unwrap();
                 let key = (unit.clone(), upgrade.from.generation);
@@ -132,19 +177,25 @@ fn planned(id: &str, name: &str, stage: Stage, touches: &[&str]) -> Planned {
     Planned {
         id: MigrationId::try_from(id.to_owned()).unwrap(),
         sha256: String::new(),
-        unit: unit(name),
+        unit: Some(unit(name)),
         stage,
         due: Due::Run,
         touches: touches.iter().map(|&name| name.to_owned()).collect(),
+        paths: Vec::new(),
     }
 }
 
-/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; the way back from it; and the
-/// same units on the data of a backup.
-fn changes() -> [(Upgrade, World); 3] {
+fn on_host(id: &str, stage: Stage, paths: &[&str]) -> Planned {
+    let paths = paths.iter().map(|&path| path.to_owned()).collect();
+    Planned { unit: None, paths, ..planned(id, "db", stage, &[ON_HOST]) }
+}
+
+/// An upgrade of one that stays, one that is stopped, one that comes and one that goes; the way back from it; the
+/// same units on the data of a backup; and the way back with the data of today.
+fn changes() -> [(Upgrade, World); 4] {
     let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
     let old = Active { generation: 1, ..Active::default() };
-    let new = Active { generation: 2, volumes, ..Active::default() };
+    let new = Active { generation: 2, volumes, host: Some(host_of(2)), ..Active::default() };
     let copies = vec![Copy {
         declared: "data".to_owned(),
         from: "data".to_owned(),
@@ -167,11 +218,16 @@ fn changes() -> [(Upgrade, World); 3] {
         ],
         copies,
         makes: vec!["new".to_owned()],
+        saves: vec!["/made".to_owned(), "/srv".to_owned()],
+        puts: Vec::new(),
         migrations: vec![
+            on_host("0.9.0/1-h", Stage::Pre, &["/srv", "/made"]),
             planned("1.0.0/1-a", "db", Stage::Pre, &["data"]),
             planned("1.0.0/2-b", "db", Stage::Post, &["data"]),
             planned("1.0.0/3-c", "fresh", Stage::Pre, &["data", "new"]),
+            on_host("1.0.0/4-i", Stage::Post, &["/srv"]),
         ],
+        downs: Vec::new(),
         loads: Vec::new(),
         keep: 1,
     };
@@ -181,6 +237,8 @@ fn changes() -> [(Upgrade, World); 3] {
             .into(),
         aside: BTreeMap::new(),
         volumes: [("data".to_owned(), Vec::new())].into(),
+        host: [("/srv".to_owned(), "x".to_owned())].into(),
+        saved: BTreeMap::new(),
         active: 1,
     };
     let mut after = before.clone();
@@ -197,13 +255,24 @@ fn changes() -> [(Upgrade, World); 3] {
         ],
         copies: Vec::new(),
         makes: Vec::new(),
+        puts: upgrade.saves.iter().map(|path| Put { path: path.clone(), generation: 1 }).collect(),
         migrations: Vec::new(),
         ..upgrade.clone()
     };
     let mut restore = Upgrade { kind: Kind::Restore, ..upgrade.clone() };
     restore.copies[0].holds = Holds::Filled("sha256:1".to_owned());
     restore.loads = vec![Load { unit: unit("idle"), layer: "sha256:2".to_owned() }];
-    [(upgrade, before.clone()), (rollback, after), (restore, before)]
+    let mut taken_back = rollback.clone();
+    taken_back.parts.iter_mut().for_each(|part| part.restores = None);
+    taken_back.puts.clear();
+    taken_back.to.host = Some(host_of(3));
+    for (declared, from) in [("data", "data.2"), ("new", "new")] {
+        let (declared, from, to) = (declared.to_owned(), from.to_owned(), format!("{declared}.3"));
+        taken_back.to.volumes.insert(declared.clone(), to.clone());
+        taken_back.copies.push(Copy { declared, from, to, ..upgrade.copies[0].clone() });
+    }
+    taken_back.downs = upgrade.migrations.iter().rev().cloned().collect();
+    [(upgrade, before.clone()), (rollback, after.clone()), (restore, before), (taken_back, after)]
 }
 
 #[test]
@@ -256,6 +325,72 @@ fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
 }
 
 #[test]
+fn migrations_are_taken_back_where_they_were_carried_out() {
+    let [.., (taken_back, _)] = changes();
+    let steps: Vec<String> = taken_back.steps().iter().map(ToString::to_string).collect();
+    let of = |word: &&String| ["revive", "down", "retire", "start"].iter().any(|of| word.starts_with(of));
+    let steps: Vec<&str> = steps.iter().filter(of).map(String::as_str).collect();
+    assert_eq!(
+        steps,
+        [
+            "revive db",
+            "revive idle",
+            "revive fresh",
+            "down 1.0.0/4-i",
+            "retire fresh",
+            "down 1.0.0/3-c",
+            "down 1.0.0/2-b",
+            "retire idle",
+            "retire db",
+            "down 1.0.0/1-a",
+            "down 0.9.0/1-h",
+            "start db",
+            "start idle",
+            "start gone"
+        ]
+    );
+}
+
+#[test]
+fn what_nobody_has_touched_on_the_host_is_left_alone() {
+    let [(upgrade, _), (rollback, _), _, (taken_back, _)] = changes();
+    for change in [upgrade, rollback, taken_back] {
+        let steps = change.steps();
+        let first = steps.iter().position(|step| change.is_on_host(step)).unwrap();
+        let puts = |begun: &[Step]| match recover(&change, begun, change.from.generation) {
+            Decision::RollBack(undos) => undos.iter().filter(|undo| matches!(undo, Undo::PutPath(_))).count(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((puts(&steps[..first]), puts(&steps[..=first])), (0, change.saves.len()));
+    }
+}
+
+#[test]
+fn what_is_put_back_is_what_was_there_before_the_first_that_changed_it() {
+    let [(upgrade, _), ..] = changes();
+    let of = |from: u64, lane: Lane, saves: &[&str]| Upgrade {
+        lane,
+        from: Active { generation: from, ..Active::default() },
+        saves: saves.iter().map(|&path| path.to_owned()).collect(),
+        ..upgrade.clone()
+    };
+    let shown = |undone: &[Upgrade]| {
+        puts(undone).into_iter().map(|put| format!("{} of {}", put.path, put.generation)).collect::<Vec<_>>()
+    };
+    // The newest first.
+    let all = [
+        of(3, Lane::Breaking, &["/srv/a", "/opt"]),
+        of(2, Lane::Compatible, &["/opt/b"]),
+        of(1, Lane::Breaking, &["/srv"]),
+    ];
+    assert_eq!(shown(&all), ["/opt of 3", "/opt/b of 2", "/srv of 1"]);
+    // Both versions work with what the one left.
+    assert_eq!(shown(&all[1..2]), [] as [&str; 0]);
+    assert_eq!(shown(&all[..2]), ["/srv/a of 3", "/opt of 3", "/opt/b of 2"]);
+    assert_eq!(shown(&[all[1].clone(), of(1, Lane::Breaking, &[])]), ["/opt/b of 2"]);
+}
+
+#[test]
 fn what_touched_nothing_is_forgotten() {
     let [(upgrade, _), ..] = changes();
     let fetches: Vec<_> = upgrade.steps().into_iter().filter(|step| !step.touches()).collect();
@@ -266,7 +401,7 @@ fn what_touched_nothing_is_forgotten() {
 
 #[test]
 fn data_of_a_backup_comes_while_the_old_runs_and_is_loaded_once_the_new_is_well() {
-    let [.., (restore, _)] = changes();
+    let [_, _, (restore, _), _] = changes();
     let steps = restore.steps();
     let at = |step: &Step| steps.iter().position(|known| known == step).unwrap();
     assert!(at(&Step::Fill("data.2".to_owned())) < at(&Step::Freeze(unit("db"))));
@@ -295,23 +430,40 @@ fn a_migration_finds_what_it_needs() {
     assert_eq!(
         shown(&upgrade),
         [
+            "migrate 0.9.0/1-h",
             "migrate 1.0.0/1-a",
             "start db",
             "migrate 1.0.0/2-b",
             "start idle",
             "migrate 1.0.0/3-c",
-            "start fresh"
+            "start fresh",
+            "migrate 1.0.0/4-i"
         ]
     );
     assert_eq!(upgrade.check_order(), Ok(()));
     // In what is there already, and is not replaced.
     upgrade.migrations.insert(0, planned("0.9.0/1-z", "other", Stage::Post, &[]));
-    assert_eq!(shown(&upgrade)[..2], ["migrate 0.9.0/1-z", "migrate 1.0.0/1-a"]);
+    assert_eq!(shown(&upgrade)[..3], ["migrate 0.9.0/1-z", "migrate 0.9.0/1-h", "migrate 1.0.0/1-a"]);
     assert_eq!(upgrade.check_order(), Ok(()));
     // What is only noted is when there is something to note it of.
     upgrade.migrations[0].due = Due::Cover;
     assert_eq!(shown(&upgrade).last().unwrap(), "migrate 0.9.0/1-z");
-    upgrade.migrations.push(planned("1.1.0/1-d", "db", Stage::Pre, &["data"]));
-    let error = upgrade.check_order().unwrap_err();
-    assert_eq!(error.to_string(), "1.1.0/1-d runs before db starts, which 1.0.0/3-c needs, that comes first");
+    // What a migration in a service runs before is that service; one on the host runs before all.
+    let last = upgrade.migrations.pop().unwrap();
+    for (next, words) in [
+        (
+            planned("1.1.0/1-d", "db", Stage::Pre, &["data"]),
+            "1.1.0/1-d runs before db starts, which 1.0.0/3-c needs, that comes first",
+        ),
+        (
+            on_host("1.1.0/1-e", Stage::Pre, &["/srv"]),
+            "1.1.0/1-e runs before idle starts, which 1.0.0/3-c needs, that comes first",
+        ),
+    ] {
+        upgrade.migrations.push(next);
+        assert_eq!(upgrade.check_order().unwrap_err().to_string(), words);
+        upgrade.migrations.pop();
+    }
+    upgrade.migrations.push(last);
+    assert_eq!(upgrade.check_order(), Ok(()));
 }

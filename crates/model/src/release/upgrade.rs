@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::active::Active;
-use super::ledger::{Due, Planned};
+use super::host_paths::covers;
+use super::ledger::{Due, Planned, host_of};
 use super::migration::{MigrationError, MigrationId, Stage};
 use crate::names::UnitName;
 
@@ -95,6 +96,15 @@ pub struct Load {
     pub layer: String,
 }
 
+/// A path of the host that is put back as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// Which.
+    pub path: String,
+    /// The generation that it was saved in.
+    pub generation: u64,
+}
+
 /// A change from one generation to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upgrade {
@@ -115,9 +125,18 @@ pub struct Upgrade {
     /// Volumes that are not there yet, and will be.
     #[serde(default)]
     pub makes: Vec<String>,
+    /// Paths of the host that are saved as they are in the generation before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saves: Vec<String>,
+    /// Those that are put back as they were, in order, where the change is a rollback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub puts: Vec<Put>,
     /// What is done to the data, in order.
     #[serde(default)]
     pub migrations: Vec<Planned>,
+    /// What takes migrations back, in order, where the change is a rollback that takes today's data along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downs: Vec<Planned>,
     /// What services take in themselves, once they are well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loads: Vec<Load>,
@@ -137,8 +156,18 @@ pub enum Step {
     Freeze(UnitName),
     /// Copies the data into the volume of this name.
     Copy(String),
+    /// Saves a path of the host.
+    Save(String),
     /// Sets the old instance aside, whole.
     SetAside(UnitName),
+    /// Puts a path of the host back.
+    Put(Put),
+    /// Starts an instance of the version that is left on the copy of the data, and waits until it is well.
+    Revive(UnitName),
+    /// Takes a migration back.
+    Down(MigrationId),
+    /// Ends and removes what was revived.
+    Retire(UnitName),
     /// Makes the new instance, or puts back an older one, and starts it; nobody from outside reaches it yet.
     Start(UnitName),
     /// Waits until the new instance is well.
@@ -169,7 +198,12 @@ impl std::fmt::Display for Step {
             Self::Fill(volume) => write!(f, "fill {volume}"),
             Self::Freeze(unit) => write!(f, "freeze {unit}"),
             Self::Copy(volume) => write!(f, "copy {volume}"),
+            Self::Save(path) => write!(f, "save {path}"),
             Self::SetAside(unit) => write!(f, "set-aside {unit}"),
+            Self::Put(Put { path, generation }) => write!(f, "put {path} of {generation}"),
+            Self::Revive(unit) => write!(f, "revive {unit}"),
+            Self::Down(id) => write!(f, "down {id}"),
+            Self::Retire(unit) => write!(f, "retire {unit}"),
             Self::Start(unit) => write!(f, "start {unit}"),
             Self::Verify(unit) => write!(f, "verify {unit}"),
             Self::Migrate(id) => write!(f, "migrate {id}"),
@@ -198,17 +232,19 @@ impl Upgrade {
     pub fn steps(&self) -> Vec<Step> {
         let old = || self.parts.iter().filter(|part| part.is_there).map(|part| part.unit.clone());
         let new = || self.parts.iter().filter(|part| part.stays).map(|part| part.unit.clone());
-        let fetched = match self.kind {
-            Kind::Upgrade | Kind::Restore => new().map(Step::Fetch).collect(),
-            Kind::Rollback => Vec::new(),
-        };
+        // What is put back is made already.
+        let made = self.parts.iter().filter(|part| part.stays && part.restores.is_none());
+        let fetched = made.map(|part| Step::Fetch(part.unit.clone()));
         let of_new = |holds: fn(&Holds) -> bool| self.copies.iter().filter(move |copy| holds(&copy.holds));
         fetched
             .into_iter()
             .chain(of_new(|holds| matches!(holds, Holds::Filled(_))).map(|copy| Step::Fill(copy.to.clone())))
             .chain(old().rev().map(Step::Freeze))
             .chain(of_new(|holds| *holds == Holds::Copied).map(|copy| Step::Copy(copy.to.clone())))
+            .chain(self.saves.iter().cloned().map(Step::Save))
             .chain(old().rev().map(Step::SetAside))
+            .chain(self.puts.iter().cloned().map(Step::Put))
+            .chain(self.taken_back())
             .chain(self.started())
             .chain(new().filter(|unit| self.admits(unit)).map(Step::Admit))
             .chain([Step::Steady, Step::Commit])
@@ -221,12 +257,16 @@ impl Upgrade {
     /// before, and going back takes no data away.
     #[must_use]
     pub fn admits(&self, unit: &UnitName) -> bool {
-        let keeps_data = self.lane == Lane::Compatible && self.makes.is_empty();
+        let keeps_data = self.lane == Lane::Compatible
+            && self.makes.is_empty()
+            && self.saves.is_empty()
+            && self.puts.is_empty();
         keeps_data && self.part(unit).is_some_and(|part| part.runs && part.stays)
     }
 
     /// New instances start each after what it depends on is well, and what a migration needs before that. Each runs before
-    /// its service starts, or when it is well; one whose service is no part runs in what is there.
+    /// its service starts, or when it is well; one whose service is no part runs in what is there. One on the host runs before
+    /// any of them starts, or when all are well.
     fn started(&self) -> Vec<Step> {
         let new: Vec<&UnitName> =
             self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
@@ -251,6 +291,26 @@ impl Upgrade {
         steps
     }
 
+    /// Migrations are taken back in services of the version that is left, each where it was carried out.
+    fn taken_back(&self) -> Vec<Step> {
+        let there: Vec<&UnitName> =
+            self.parts.iter().filter(|part| part.is_there).map(|part| &part.unit).collect();
+        let (mut steps, mut begun) = (Vec::new(), 0);
+        for down in &self.downs {
+            if let Some(needed) = needed(&there, down) {
+                steps.extend(there.iter().take(needed).skip(begun).map(|unit| Step::Revive((*unit).clone())));
+                begun = begun.max(needed);
+                if down.stage == Stage::Pre {
+                    steps.extend(there[needed..begun].iter().rev().map(|unit| Step::Retire((*unit).clone())));
+                    begun = needed;
+                }
+            }
+            steps.push(Step::Down(down.id.clone()));
+        }
+        steps.extend(there[..begun].iter().rev().map(|unit| Step::Retire((*unit).clone())));
+        steps
+    }
+
     /// Checks that no migration runs before the start of a service that an earlier one needs.
     ///
     /// # Errors
@@ -264,12 +324,31 @@ impl Upgrade {
             if let (Stage::Pre, Some((begun, earlier))) = (migration.stage, most)
                 && begun > needs
             {
-                let (id, unit) = (migration.id.to_string(), migration.unit.clone());
+                let unit = migration.unit.clone().unwrap_or_else(|| new[begun - 1].clone());
+                let id = migration.id.to_string();
                 return Err(MigrationError::Order { id, unit, earlier: earlier.to_string() });
             }
             most = Some(most.filter(|(begun, _)| *begun >= needs).unwrap_or((needs, &migration.id)));
         }
         Ok(())
+    }
+
+    /// Whether a step changes what is on the host.
+    #[must_use]
+    pub fn is_on_host(&self, step: &Step) -> bool {
+        match step {
+            Step::Put(_) => true,
+            Step::Migrate(id) => is_on_host(&self.migrations, id),
+            Step::Down(id) => is_on_host(&self.downs, id),
+            _ => false,
+        }
+    }
+
+    /// What the ledger calls the host from this change on, if it changes it forwards.
+    #[must_use]
+    pub fn makes_host(&self) -> Option<&str> {
+        let own = host_of(self.to.generation);
+        self.to.host.as_deref().filter(|host| *host == own)
     }
 
     /// The part of this name.
@@ -279,11 +358,36 @@ impl Upgrade {
     }
 }
 
+fn is_on_host(migrations: &[Planned], id: &MigrationId) -> bool {
+    migrations.iter().any(|planned| planned.id == *id && planned.unit.is_none())
+}
+
+/// What is put back on the host where these changes are undone, the newest first: each path as it was before the first of them
+/// that saved it. Where each of them leaves the version before what it can work with, that stays as it is.
+pub fn puts<'a>(undone: impl IntoIterator<Item = &'a Upgrade>) -> Vec<Put> {
+    let undone: Vec<&Upgrade> = undone.into_iter().collect();
+    if undone.iter().all(|change| change.lane == Lane::Compatible) {
+        return Vec::new();
+    }
+    let put =
+        |path: &String, change: &Upgrade| Put { path: path.clone(), generation: change.from.generation };
+    let mut puts: Vec<Put> = Vec::new();
+    for change in undone {
+        // What was saved earlier has it all.
+        puts.retain(|later| !change.saves.iter().any(|path| covers(path, &later.path)));
+        puts.extend(change.saves.iter().map(|path| put(path, change)));
+    }
+    puts
+}
+
 /// How many of the new instances have to be there for a migration; nothing where it runs in none of them.
 fn needed(new: &[&UnitName], migration: &Planned) -> Option<usize> {
-    let at = new.iter().position(|unit| **unit == migration.unit)?;
+    let (before, after) = match &migration.unit {
+        Some(own) => new.iter().position(|unit| *unit == own).map(|at| (at, at + 1))?,
+        None => (0, new.len()),
+    };
     Some(match migration.stage {
-        Stage::Pre => at,
-        Stage::Post => at + 1,
+        Stage::Pre => before,
+        Stage::Post => after,
     })
 }

@@ -7,8 +7,9 @@ use setpoint_model::manifest::{Act, After, FirstBootStep};
 
 use super::Applier;
 use crate::engine::Progress;
-use crate::hooks::{Failed, Failure, Runner};
+use crate::hooks::Runner;
 use crate::readiness;
+use crate::supervise::{Failed, Failure};
 
 /// How long something is waited for that says nothing of it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -22,13 +22,14 @@ use crate::cancel::Cancel;
 use crate::engine::{EngineError, FirstProcess, Hold, Pull, Seen, UnitSpec};
 use crate::events::{Event, Watcher};
 use crate::facts::{FactsError, PACKS};
-use crate::hooks::{Failed, Failure, Runner};
+use crate::hooks::Runner;
 use crate::logs::Logged;
 use crate::observe::{Look, Unit};
 use crate::reconciler::control::is_asked;
 use crate::secrets::{Mask, SecretError, Values};
 use crate::session::Session;
 use crate::store::{self, OperationOutcome, Store, StoreError, TxId};
+use crate::supervise::{Failed, Failure};
 use crate::{failpoints, host, random};
 use prepare::made_of;
 

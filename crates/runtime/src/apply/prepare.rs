@@ -58,8 +58,7 @@ impl Unit<'_> {
         if let Some(history) = worktree_history(root).filter(|_| shows_project) {
             mounts.push(Mount { source: history.clone(), target: history, read_only: false });
         }
-        for declared in &self.env.mounts {
-            let source = self.project.place(&expand_home(&declared.source, self.home.as_deref()));
+        for (declared, source) in self.env.mounts.iter().zip(self.mount_sources()) {
             ensure_source(&source, false, || declared.at.clone())?;
             mounts.push(Mount {
                 source,

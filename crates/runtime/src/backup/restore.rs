@@ -103,6 +103,9 @@ pub fn change(
         copies,
         loads,
         makes: Vec::new(),
+        saves: Vec::new(),
+        puts: Vec::new(),
+        downs: Vec::new(),
         migrations,
         keep,
     })
@@ -123,10 +126,11 @@ fn migrations(targets: &[Target<'_>], parts: &[&Part]) -> Vec<Planned> {
             let of = planned.entry(applied.id.clone()).or_insert_with(|| Planned {
                 id: applied.id.clone(),
                 sha256: applied.sha256.clone(),
-                unit: target.unit.env.name.clone(),
+                unit: Some(target.unit.env.name.clone()),
                 stage: Stage::Pre,
                 due: Due::Cover,
                 touches: Vec::new(),
+                paths: Vec::new(),
             });
             of.touches.push(target.declared.name.clone());
         }

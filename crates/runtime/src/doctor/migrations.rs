@@ -15,7 +15,7 @@ impl Patient<'_> {
         if self.is_on_its_way() {
             return Vec::new();
         }
-        let all = match Migrations::of(project, &project.active, self.engine, store) {
+        let all = match Migrations::of(self.roots, project, &project.active, self.engine, store) {
             Ok(all) => all,
             Err(MigrationsError::Bad(error)) => return vec![mismatch(&error)],
             Err(MigrationsError::Store(error)) => return vec![unreadable(&error)],

@@ -220,6 +220,9 @@ mod tests {
             copies: Vec::new(),
             loads: Vec::new(),
             makes: Vec::new(),
+            saves: Vec::new(),
+            puts: Vec::new(),
+            downs: Vec::new(),
             migrations: Vec::new(),
             keep: 1,
         };

@@ -69,6 +69,12 @@ pub(super) fn carried(checkout: &Checkout<'_>, project: &Project) -> Result<Carr
             return Err(not_in_git(&migration.path));
         }
         wanted.insert(migration.path);
+        if let Some(down) = migration.down {
+            if checkout.files(&[literally(&down.path)])?.is_empty() {
+                return Err(not_in_git(&down.path));
+            }
+            wanted.insert(down.path);
+        }
     }
     wanted.remove(MANIFEST);
     let mut carried = Carried { contents: BTreeMap::new(), executable: BTreeSet::new(), mounted };

@@ -11,6 +11,7 @@ use super::sign::Keys;
 use crate::image::sha256_hex;
 use crate::paths::Roots;
 use crate::secrets::write_private;
+use crate::upgrade::migrations_on_host;
 
 /// The folder of the configuration that holds a file for each release that is trusted.
 const TRUST: &str = "trust";
@@ -40,7 +41,8 @@ pub fn admit(roots: &Roots, kept: &Kept, manifest: &Manifest) -> Result<(), Rele
     let signature = kept.signature()?;
     let signer =
         Keys::of(roots)?.check(&origin, &kept.bundle, digest, signature.as_deref())?.map(str::to_owned);
-    let what = on_host(manifest);
+    let mut what = on_host(manifest);
+    what.extend(migrations_on_host(&kept.files(), &manifest.release.migrations)?);
     let is_trusted = place(roots, digest).is_some_and(|place| place.exists());
     if what.is_empty() || signer.is_some() || is_trusted {
         return Ok(());

@@ -101,6 +101,23 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Strikes a migration of a volume that was taken back.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be written.
+    pub fn strike_migration(
+        &self,
+        of: LedgerOf<'_>,
+        volume: &str,
+        id: &MigrationId,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "DELETE FROM ledger WHERE project_root = ?1 AND engine = ?2 AND volume = ?3 AND migration = ?4",
+            params![of.project_root.as_os_str().as_bytes(), of.engine, volume, id.to_string()],
+        )?;
+        Ok(())
+    }
+
     /// Forgets what was applied to a volume that is not there any more.
     ///
     /// # Errors

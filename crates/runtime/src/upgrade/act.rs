@@ -1,25 +1,27 @@
 //! The steps of a change, and the steps back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
-use setpoint_model::release::ledger::{Due, Progress};
-use setpoint_model::release::{Holds, Kind, Part, Step, Undo, Upgrade, needed};
+use setpoint_model::release::ledger::{Due, ON_HOST, Progress};
+use setpoint_model::release::{Active, Holds, Kind, Part, Step, Undo, Upgrade, needed};
 
 use super::aside::Aside;
 use super::health::Says;
-use super::{Change, UpgradeError, active};
+use super::{Change, UpgradeError, active, host, saved};
 use crate::apply::{STOP_GRACE, Settings};
-use crate::engine::Seen;
+use crate::cancel::Cancel;
+use crate::engine::{Engine, Seen};
 use crate::failpoints;
 use crate::observe::Unit;
+use crate::project::Project;
 use crate::reconciler::{self, Rules};
 use crate::release::Releases;
-use crate::store::{LedgerOf, Store, UpgradeOutcome, UpgradeRow};
+use crate::store::{LedgerOf, Store, StoreError, UpgradeOutcome, UpgradeRow};
 use crate::tree_copy;
 
 impl<'a> Change<'a> {
@@ -31,7 +33,12 @@ impl<'a> Change<'a> {
             Step::Fill(volume) => self.fill(volume).map_err(words),
             Step::Freeze(unit) => self.freeze(unit).map_err(words),
             Step::Copy(volume) => self.copy(volume).map_err(words),
+            Step::Save(path) => self.save(path).map_err(words),
+            Step::Put(put) => self.put(&put.path, put.generation, self.place.cancel).map_err(words),
             Step::SetAside(unit) => self.set_aside(unit).map_err(words),
+            Step::Revive(unit) => self.revive(unit),
+            Step::Down(id) => self.take_back(id),
+            Step::Retire(unit) => self.retire(unit).map_err(words),
             Step::Start(unit) => self.start(unit).map_err(words),
             Step::Verify(unit) => self.verify(unit),
             Step::Migrate(id) => self.migrate(id),
@@ -51,6 +58,12 @@ impl<'a> Change<'a> {
         let words = |error: UpgradeError| error.to_string();
         match undo {
             Undo::PutBack(unit) => self.put_back(unit).map_err(words),
+            Undo::PutPath(path) => {
+                host::end_survivors(&self.txid);
+                // Whoever stopped the change wants this done.
+                self.put(path, self.upgrade.from.generation, &Cancel::default()).map_err(words)
+            }
+            Undo::DropSaves => self.drop_saves().map_err(words),
             Undo::DropVolume(volume) => self.drop_volume(volume).map_err(words),
             Undo::Resume(unit) => self.resume(unit).map_err(words),
         }
@@ -68,11 +81,18 @@ impl<'a> Change<'a> {
 
     /// A unit as it is declared.
     fn declared(&self, unit: &UnitName) -> Option<Unit<'a>> {
-        self.unit(self.declared?.project.manifest.envs.get(unit)?)
+        let project = self.declared?.project;
+        self.unit(project, project.manifest.envs.get(unit)?)
     }
 
-    /// A unit that is made of this.
-    pub(super) fn unit<'u>(&self, env: &'u Env) -> Option<Unit<'u>>
+    /// A unit as the version that is left declares it.
+    fn left(&self, unit: &UnitName) -> Option<Unit<'a>> {
+        let project = self.declared?.leaves?;
+        self.unit(project, project.manifest.envs.get(unit)?)
+    }
+
+    /// A unit of a project that is made of this.
+    pub(super) fn unit<'u>(&self, project: &'u Project, env: &'u Env) -> Option<Unit<'u>>
     where
         'a: 'u,
     {
@@ -80,8 +100,8 @@ impl<'a> Change<'a> {
         Some(Unit {
             roots: self.place.roots,
             engine: self.place.engine,
-            project: declared.project,
-            owner: &declared.project.root,
+            project,
+            owner: &project.root,
             env,
             id: self.id(&env.name),
             variables: declared.variables,
@@ -113,12 +133,38 @@ impl<'a> Change<'a> {
     fn copy(&mut self, volume: &str) -> Result<(), UpgradeError> {
         let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
         let Some(copy) = copy else { return Ok(()) };
-        let Some(unit) = self.declared(&copy.of) else { return Ok(()) };
+        let Some(unit) = self.declared(&copy.of).or_else(|| self.left(&copy.of)) else { return Ok(()) };
         let (engine, cancel) = (self.place.engine, self.place.cancel);
         engine.copy_volume(&unit.id, &unit.base()?, &copy.from, &copy.to, cancel)?;
         failpoints::at("copy.copied");
         let of = LedgerOf { project_root: &self.root, engine: engine.capabilities().engine };
         Ok(self.store.write(|writer| writer.copy_ledger(of, &copy.from, &copy.to))?)
+    }
+
+    /// What was applied to the host is noted anew from here on, as it is for a volume that is copied.
+    fn save(&mut self, path: &str) -> Result<(), UpgradeError> {
+        self.saved().save(self.upgrade.from.generation, path, self.place.cancel)?;
+        let of = LedgerOf { project_root: &self.root, engine: self.place.engine.capabilities().engine };
+        match self.upgrade.makes_host() {
+            Some(host) => {
+                let from = self.upgrade.from.volume(ON_HOST);
+                Ok(self.store.write(|writer| writer.copy_ledger(of, from, host))?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, path: &str, generation: u64, cancel: &Cancel) -> Result<(), UpgradeError> {
+        Ok(self.saved().put(generation, path, cancel)?)
+    }
+
+    /// Removes what was saved of the generation that stays in effect.
+    fn drop_saves(&mut self) -> Result<(), UpgradeError> {
+        self.saved().forget(self.upgrade.from.generation)?;
+        match self.upgrade.makes_host() {
+            Some(host) => Ok(forget_ledger(self.store, self.place.engine, &self.root, host)?),
+            None => Ok(()),
+        }
     }
 
     fn fill(&self, volume: &str) -> Result<(), UpgradeError> {
@@ -156,24 +202,46 @@ impl<'a> Change<'a> {
             }
             return Ok(());
         }
-        let settings = Settings {
-            watcher: self.place.watcher,
-            cancel: self.place.cancel,
-            command: match self.upgrade.kind {
-                Kind::Restore => format!("restore {unit}"),
-                Kind::Upgrade | Kind::Rollback => format!("upgrade {unit}"),
-            },
-            is_withheld: true,
-            idles: false,
-        };
         let Some(unit) = self.declared(unit) else { return Ok(()) };
-        let look = unit.look(self.store, &Options::default())?;
-        unit.apply(self.store, look, &settings)?;
+        self.make(&unit)?;
         if let Some(row) = self.store.unit(&self.root, &unit.env.name)? {
             let rules = Rules::of(unit.env, unit.stop_grace(), &unit.project.manifest.alerts);
             reconciler::want_up(self.store, row.id, rules.as_ref())?;
         }
         Ok(())
+    }
+
+    /// Makes an instance as it is declared, and starts it; nobody from outside reaches it yet.
+    fn make(&mut self, unit: &Unit<'_>) -> Result<(), UpgradeError> {
+        let settings = Settings {
+            watcher: self.place.watcher,
+            cancel: self.place.cancel,
+            command: match self.upgrade.kind {
+                Kind::Upgrade => format!("upgrade {}", unit.env.name),
+                Kind::Rollback => format!("rollback {}", unit.env.name),
+                Kind::Restore => format!("restore {}", unit.env.name),
+            },
+            is_withheld: true,
+            idles: false,
+        };
+        let look = unit.look(self.store, &Options::default())?;
+        unit.apply(self.store, look, &settings)?;
+        Ok(())
+    }
+
+    fn revive(&mut self, unit: &UnitName) -> Result<(), String> {
+        if let Some(left) = self.left(unit) {
+            self.make(&left).map_err(|error| error.to_string())?;
+        }
+        self.verify(unit)
+    }
+
+    /// In order: what it has in hand is in the data that goes back.
+    fn retire(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
+        let id = self.id(unit);
+        let grace = self.part(unit).map_or(STOP_GRACE, |part| Duration::from_millis(part.grace));
+        self.place.engine.stop(&id, grace, self.place.cancel)?;
+        Ok(self.place.engine.remove(&id)?)
     }
 
     /// What was applied is noted of volumes, too, that came about only after it.
@@ -193,6 +261,7 @@ impl<'a> Change<'a> {
         if let Some(data) = self.place.engine.host()?.data.filter(|data| data != state && data.is_dir()) {
             tree_copy::sync(&data)?;
         }
+        self.upgrade.saves.iter().try_for_each(|path| saved::sync_near(Path::new(path)))?;
         Ok(active::write(self.place.roots, &self.root, &self.upgrade.to)?)
     }
 
@@ -255,10 +324,8 @@ impl<'a> Change<'a> {
     }
 
     fn drop_volume(&mut self, volume: &str) -> Result<(), UpgradeError> {
-        let engine = self.place.engine;
-        engine.remove_volume(volume)?;
-        let of = LedgerOf { project_root: &self.root, engine: engine.capabilities().engine };
-        Ok(self.store.write(|writer| writer.forget_ledger(of, volume))?)
+        self.place.engine.remove_volume(volume)?;
+        Ok(forget_ledger(self.store, self.place.engine, &self.root, volume)?)
     }
 
     fn resume(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
@@ -282,6 +349,10 @@ impl<'a> Change<'a> {
             self.drop_volume(&volume)?;
         }
         self.drop_releases()?;
+        self.saved().forget_before(kept_from)?;
+        for host in self.outdated_hosts(kept_from)? {
+            forget_ledger(self.store, self.place.engine, &self.root, &host)?;
+        }
         let gone = self.upgrade.parts.iter().filter(|part| !part.stays);
         for part in gone {
             if let Some(row) = self.store.unit(&self.root, &part.unit)? {
@@ -327,14 +398,7 @@ impl<'a> Change<'a> {
     /// Volumes of the project's own that once held its data, and do in no generation that is kept.
     fn outdated_volumes(&self, kept_from: u64) -> Result<Vec<String>, UpgradeError> {
         let all = self.store.upgrades(&self.root)?;
-        // This one has not ended yet.
-        let came_about =
-            |row: &&UpgradeRow| row.ended.is_none_or(|(how, _)| how == UpgradeOutcome::Committed);
-        let kept = all
-            .iter()
-            .filter(came_about)
-            .flat_map(|row| [&row.upgrade.from, &row.upgrade.to])
-            .filter(|generation| generation.generation >= kept_from);
+        let kept = generations(&all).filter(|generation| generation.generation >= kept_from);
         let copied: Vec<_> = all.iter().flat_map(|row| &row.upgrade.copies).collect();
         let held: BTreeSet<String> = kept
             .flat_map(|generation| copied.iter().map(|copy| generation.volume(&copy.declared).to_owned()))
@@ -347,6 +411,26 @@ impl<'a> Change<'a> {
             .filter(|name| own.contains(name) && !held.contains(name))
             .collect())
     }
+
+    /// What the ledger calls the host in no generation that is kept.
+    fn outdated_hosts(&self, kept_from: u64) -> Result<Vec<String>, UpgradeError> {
+        let all = self.store.upgrades(&self.root)?;
+        let (kept, old): (Vec<_>, Vec<_>) =
+            generations(&all).partition(|generation| generation.generation >= kept_from);
+        let is_old = |host: &&String| kept.iter().all(|generation| generation.host.as_ref() != Some(host));
+        Ok(old.iter().filter_map(|generation| generation.host.as_ref()).filter(is_old).cloned().collect())
+    }
+}
+
+/// The generations that came about, and the one that is about to.
+fn generations(all: &[UpgradeRow]) -> impl Iterator<Item = &Active> {
+    let came_about = |row: &&UpgradeRow| row.ended.is_none_or(|(how, _)| how == UpgradeOutcome::Committed);
+    all.iter().filter(came_about).flat_map(|row| [&row.upgrade.from, &row.upgrade.to])
+}
+
+fn forget_ledger(store: &mut Store, engine: &dyn Engine, root: &Path, of: &str) -> Result<(), StoreError> {
+    let ledger = LedgerOf { project_root: root, engine: engine.capabilities().engine };
+    store.write(|writer| writer.forget_ledger(ledger, of))
 }
 
 /// The releases that a change leads from and to.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use setpoint_model::release::Active;
 
+use super::saved::Saved;
 use crate::paths::{Roots, make_lasting_folder, project_key, sync_folder};
 
 /// Where these files lie: one for each project.
@@ -114,6 +115,9 @@ pub fn note_version(
 /// If it cannot be written.
 pub fn reset(roots: &Roots, project_root: &Path) -> Result<(), ActiveError> {
     let active = read(roots, project_root)?;
+    // Nothing is left that could be gone back to. What migrations did on the host stays done.
+    let saved = Saved { roots, root: project_root };
+    saved.forget_all().map_err(|source| ActiveError::Io { what: "remove", path: saved.all(), source })?;
     if active.volumes.is_empty() && active.restored.is_empty() {
         return Ok(());
     }

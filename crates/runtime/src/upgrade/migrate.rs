@@ -1,12 +1,13 @@
-//! Carrying out a migration: in an instance of its own in the place of its service, or inside what runs.
+//! Carrying out a migration: in an instance of its own in the place of its service, inside what runs, or on the host.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use setpoint_model::manifest::Env;
 use setpoint_model::plan::Options;
-use setpoint_model::release::ledger::{Applied, Due, Planned, Progress};
+use setpoint_model::release::ledger::{Applied, Due, Planned, Progress, is_volume};
 use setpoint_model::release::migration::Stage;
+use setpoint_model::release::way_back::Down;
 use setpoint_model::release::{Migration, MigrationId};
 
 use super::{Change, UpgradeError, migrations};
@@ -15,18 +16,94 @@ use crate::engine::Seen;
 use crate::events::Deaf;
 use crate::failpoints;
 use crate::guest::Guest;
-use crate::hooks::Failed;
 use crate::observe::Unit;
+use crate::project::Project;
 use crate::store::{LedgerOf, LedgerRow};
+use crate::supervise::{Failed, Failure};
 
 /// How long a question may take whether one was applied.
-const CHECK: Duration = Duration::from_secs(60);
+pub(super) const CHECK: Duration = Duration::from_secs(60);
 /// How many bytes of a text are passed at once: an argument of a program cannot be longer than 128 KiB.
 const PIECE: usize = 96 << 10;
 /// Where the text of one lies inside while it runs.
 const INSIDE: &str = "/dev/shm/setpoint-migration";
 /// Puts a piece of text (`$2`) behind what a file (`$1`) has.
 const APPEND: &str = r#"umask 077; printf %s "$2" >>"$1""#;
+
+/// A text that is run for a migration, with what is asked about it.
+pub(super) struct Errand<'m> {
+    /// What its log is called.
+    pub(super) phase: String,
+    /// Its file, from the project's folder.
+    pub(super) path: &'m str,
+    pub(super) text: &'m str,
+    /// The program that runs it.
+    pub(super) run: &'m [String],
+    user: Option<&'m str>,
+    pub(super) timeout: Duration,
+    /// What succeeds where the migration was applied.
+    pub(super) check: Option<&'m [String]>,
+    /// Whether that is asked first.
+    asks: bool,
+    /// Whether the migration is taken back.
+    is_down: bool,
+}
+
+impl<'m> Errand<'m> {
+    /// Carrying a migration out.
+    fn up(migration: &'m Migration, text: &'m str, due: Due) -> Self {
+        Self {
+            phase: format!("migrate-{}", migration.id).replace('/', "-"),
+            path: &migration.path,
+            text,
+            run: &migration.run,
+            user: migration.user.as_deref(),
+            timeout: migration.timeout,
+            check: migration.check.as_deref(),
+            asks: due == Due::Ask,
+            is_down: false,
+        }
+    }
+
+    /// Taking it back.
+    fn down(migration: &'m Migration, down: &'m Down, text: &'m str) -> Self {
+        Self {
+            phase: format!("down-{}", migration.id).replace('/', "-"),
+            path: &down.path,
+            text,
+            run: &down.run,
+            user: down.user.as_deref(),
+            timeout: down.timeout,
+            check: migration.check.as_deref(),
+            asks: false,
+            is_down: true,
+        }
+    }
+
+    /// The name of its file.
+    pub(super) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Runs it, unless a question says that it is done, and asks whether it is done then.
+    pub(super) fn carried_out(
+        &self,
+        check: impl Fn(&str) -> Option<Result<(), Failed>>,
+        run: impl FnOnce() -> Result<(), String>,
+        words: impl Fn(Failed) -> String,
+    ) -> Result<(), String> {
+        if self.asks && matches!(check("-before"), Some(Ok(()))) {
+            return Ok(());
+        }
+        run()?;
+        match (check("-after"), self.is_down) {
+            (None, _) | (Some(Ok(())), false) => Ok(()),
+            (Some(Err(failed)), true) if matches!(failed.failure, Failure::Ended(_)) => Ok(()),
+            (Some(Err(failed)), _) => Err(format!("its check does not hold after it: {}", words(failed))),
+            (Some(Ok(())), true) => Err("its check still holds after it was taken back".to_owned()),
+        }
+    }
+}
 
 impl Change<'_> {
     /// Carries a migration out, and writes that down.
@@ -37,13 +114,33 @@ impl Change<'_> {
             return self.enter(&planned, Progress::Covered).map_err(|error| error.to_string());
         }
         let declared = self.declared.ok_or("nothing is known of it any more")?;
-        let (migration, text) = migrations::planned(declared.project, &planned)?;
-        let env = declared.project.manifest.envs.get(&planned.unit).ok_or("its service is not declared")?;
+        let (migration, text) = migrations::planned(declared.project, &planned, false)?;
+        let errand = Errand::up(&migration, &text, planned.due);
+        self.carry_out(declared.project, &planned, &errand)
+    }
+
+    /// Takes a migration back, and strikes it from what is written down.
+    pub(super) fn take_back(&mut self, id: &MigrationId) -> Result<(), String> {
+        let planned = self.upgrade.downs.iter().find(|planned| planned.id == *id).cloned();
+        let Some(planned) = planned else { return Ok(()) };
+        let left = self.declared.and_then(|declared| declared.leaves);
+        let left = left.ok_or("nothing is known of it any more")?;
+        let (migration, text) = migrations::planned(left, &planned, true)?;
+        let down = migration.down.as_ref().ok_or("nothing takes it back any more")?;
+        self.carry_out(left, &planned, &Errand::down(&migration, down, &text))
+    }
+
+    /// Runs a text where its migration runs.
+    fn carry_out(&mut self, project: &Project, planned: &Planned, errand: &Errand<'_>) -> Result<(), String> {
+        let Some(name) = &planned.unit else {
+            return self.noted(planned, errand, |change| change.run_here(errand));
+        };
+        let env = project.manifest.envs.get(name).ok_or("its service is not declared")?;
         let idle = match planned.stage {
             Stage::Pre => Some(idle(env)),
             Stage::Post => None,
         };
-        let unit = self.unit(idle.as_ref().unwrap_or(env)).ok_or("its service is not declared")?;
+        let unit = self.unit(project, idle.as_ref().unwrap_or(env)).ok_or("its service is not declared")?;
         let failed = |error: UpgradeError| error.to_string();
         match &idle {
             Some(_) => self.stand_in(&unit).map_err(failed)?,
@@ -52,13 +149,7 @@ impl Change<'_> {
             }
             None => {}
         }
-        failpoints::at("migrate.ready");
-        self.enter(&planned, Progress::Begun).map_err(failed)?;
-        failpoints::at("migrate.begun");
-        self.run_inside(&unit, &migration, &text, planned.due)?;
-        failpoints::at("migrate.ran");
-        self.enter(&planned, Progress::Done).map_err(failed)?;
-        failpoints::at("migrate.noted");
+        self.noted(planned, errand, |change| change.run_inside(&unit, errand))?;
         if idle.is_some() {
             self.place
                 .engine
@@ -69,11 +160,35 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Runs something for a migration, and writes into the ledger how far that came.
+    fn noted(
+        &mut self,
+        planned: &Planned,
+        errand: &Errand<'_>,
+        run: impl FnOnce(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let failed = |error: UpgradeError| error.to_string();
+        failpoints::at("migrate.ready");
+        if !errand.is_down {
+            self.enter(planned, Progress::Begun).map_err(failed)?;
+        }
+        failpoints::at("migrate.begun");
+        run(self)?;
+        failpoints::at("migrate.ran");
+        match errand.is_down {
+            true => self.strike(planned).map_err(failed)?,
+            false => self.enter(planned, Progress::Done).map_err(failed)?,
+        }
+        failpoints::at("migrate.noted");
+        Ok(())
+    }
+
     /// Writes into the ledger how far a migration came.
     pub(super) fn enter(&mut self, planned: &Planned, progress: Progress) -> Result<(), UpgradeError> {
         let held: Vec<String> =
             planned.touches.iter().map(|name| self.upgrade.to.volume(name).to_owned()).collect();
-        let ids = self.place.engine.volume_ids(&held)?;
+        let volumes: Vec<String> = held.iter().filter(|name| is_volume(name)).cloned().collect();
+        let ids = self.place.engine.volume_ids(&volumes)?;
         let applied = Applied { id: planned.id.clone(), sha256: planned.sha256.clone(), progress };
         let root = self.root.clone();
         let of = LedgerOf { project_root: &root, engine: self.place.engine.capabilities().engine };
@@ -86,6 +201,15 @@ impl Change<'_> {
         let rows: Vec<LedgerRow> = rows.collect();
         self.store.write(|writer| rows.iter().try_for_each(|row| writer.note_migration(of, row)))?;
         Ok(())
+    }
+
+    /// Takes what was taken back out of the ledger.
+    fn strike(&mut self, planned: &Planned) -> Result<(), UpgradeError> {
+        let of = LedgerOf { project_root: &self.root, engine: self.place.engine.capabilities().engine };
+        let held = planned.touches.iter().map(|name| self.upgrade.to.volume(name));
+        let mut held = held.collect::<Vec<_>>().into_iter();
+        let id = &planned.id;
+        Ok(self.store.write(|writer| held.try_for_each(|volume| writer.strike_migration(of, volume, id)))?)
     }
 
     /// Makes the instance that a migration runs in, in the place of its service. One that was there, with another migration
@@ -103,38 +227,33 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn run_inside(&self, unit: &Unit<'_>, migration: &Migration, text: &str, due: Due) -> Result<(), String> {
-        let guest = Guest::new(unit, migration.user.as_deref()).map_err(|error| error.to_string())?;
+    fn run_inside(&self, unit: &Unit<'_>, errand: &Errand<'_>) -> Result<(), String> {
+        let guest = Guest::new(unit, errand.user).map_err(|error| error.to_string())?;
         let runner = guest.runner(unit, self.place.watcher, self.place.cancel);
-        let phase = format!("migrate-{}", migration.id).replace('/', "-");
+        let phase = &errand.phase;
         let check = |name: &str| {
-            let argv = migration.check.clone()?;
+            let argv = errand.check?.to_vec();
             Some(runner.inside(&format!("{phase}{name}"), argv, CHECK))
         };
-        if due == Due::Ask && matches!(check("-before"), Some(Ok(()))) {
-            return Ok(());
-        }
         let words = |failed: Failed| {
             let said = failed.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
             format!("{}{said} (all of it: `setpoint logs {} {phase}`)", failed.failure, unit.env.name)
         };
         let file = format!("{INSIDE}-{}", crate::random::hex());
-        let file = format!("{file}-{}", migration.path.rsplit('/').next().unwrap_or_default());
+        let file = format!("{file}-{}", errand.name());
         let shell = |script: &str, arguments: &[&str]| {
             let argv = ["/bin/sh", "-c", script, "sh", &file].into_iter().chain(arguments.iter().copied());
             runner.inside(&format!("{phase}-text"), argv.map(str::to_owned).collect(), CHECK).map_err(words)
         };
-        for piece in pieces(text) {
-            shell(APPEND, &[piece])?;
-        }
-        let argv = migration.run.iter().cloned().chain([file.clone()]).collect();
-        let done = runner.inside(&phase, argv, migration.timeout).map_err(words);
-        let removed = shell("rm -f \"$1\"", &[]);
-        done.and(removed)?;
-        match check("-after") {
-            Some(Err(failed)) => Err(format!("its check does not hold after it: {}", words(failed))),
-            _ => Ok(()),
-        }
+        let run = || {
+            for piece in pieces(errand.text) {
+                shell(APPEND, &[piece])?;
+            }
+            let argv = errand.run.iter().cloned().chain([file.clone()]).collect();
+            let done = runner.inside(phase, argv, errand.timeout).map_err(words);
+            done.and(shell("rm -f \"$1\"", &[]))
+        };
+        errand.carried_out(check, run, words)
     }
 }
 

@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
-use setpoint_model::release::ledger::{self, Applied, Data, NO_VOLUME, Planned, Progress, Touched};
-use setpoint_model::release::migration::FOLDER;
+use setpoint_model::release::ledger::{
+    self, Applied, Data, NO_VOLUME, ON_HOST, Planned, Progress, Touched, is_volume,
+};
+use setpoint_model::release::migration::{self, Defaults, FOLDER, HOST, Place};
 use setpoint_model::release::{Active, Lane, Migration, MigrationError, MigrationId, Upgrade, Version};
 use sha2::{Digest as _, Sha256};
 
+use super::host;
 use crate::engine::{Engine, EngineError};
+use crate::paths::Roots;
 use crate::project::Project;
 use crate::store::{LedgerOf, LedgerRow, Store, StoreError};
 
@@ -51,17 +55,19 @@ pub struct Migrations {
 }
 
 impl Migrations {
-    /// Reads them. Data lies where a generation has it.
+    /// Reads them. Data lies where a generation has it; paths of the host are told as they lie there.
     ///
     /// # Errors
     /// [`MigrationsError`] if one is wrong, or it cannot be told.
     pub fn of(
+        roots: &Roots,
         project: &Project,
         active: &Active,
         engine: &dyn Engine,
         store: &Store,
     ) -> Result<Self, MigrationsError> {
-        let declared = declared(project)?;
+        let mut declared = declared(project)?;
+        resolve(roots, project, engine, &mut declared)?;
         let of = LedgerOf { project_root: &project.root, engine: engine.capabilities().engine };
         let ledger = store.ledger(of)?;
         if declared.is_empty() && ledger.is_empty() {
@@ -71,14 +77,16 @@ impl Migrations {
         let volumes = project.manifest.envs.values().flat_map(Env::volumes).map(|volume| &volume.name);
         let names: BTreeSet<&String> =
             declared.iter().flat_map(|(_, touches)| touches).chain(volumes).collect();
-        let held: Vec<String> = names.iter().map(|name| active.volume(name).to_owned()).collect();
-        let ids = engine.volume_ids(&held)?;
-        let is_of = |row: &LedgerRow| row.volume == NO_VOLUME || ids.get(&row.volume) == Some(&row.volume_id);
+        let host = ON_HOST.to_owned();
+        let names: BTreeSet<&String> = names.into_iter().chain(active.host.as_ref().map(|_| &host)).collect();
+        let held = names.iter().map(|name| active.volume(name)).filter(|name| is_volume(name));
+        let ids = engine.volume_ids(&held.map(str::to_owned).collect::<Vec<_>>())?;
+        let is_of = |row: &LedgerRow| !is_volume(&row.volume) || ids.get(&row.volume) == Some(&row.volume_id);
         let ledger: Vec<LedgerRow> = ledger.into_iter().filter(is_of).collect();
         let touched = |name: &String| {
             let held = active.volume(name);
             let rows = ledger.iter().filter(|row| row.volume == held);
-            let is_there = name == NO_VOLUME || ids.contains_key(held);
+            let is_there = !is_volume(name) || ids.contains_key(held);
             let version = active.version_of(name).and_then(|version| Version::parse(version).ok());
             let applied = rows.map(|row| row.applied.clone()).collect();
             (name.clone(), Touched { is_there, applied, version })
@@ -138,24 +146,93 @@ pub fn may_migrate(project: &Project) -> bool {
 
 /// The migrations of a project, in order, each with the volumes that it touches, as they are declared.
 pub(crate) fn declared(project: &Project) -> Result<Vec<(Migration, Vec<String>)>, MigrationsError> {
-    let mut declared = Vec::new();
-    for (path, file) in files(project)? {
-        if let Some((migration, _)) = read(project, &path, &file)? {
-            let touches = touches(project, &migration)?;
-            declared.push((migration, touches));
-        }
-    }
-    declared.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
-    Ok(declared)
+    let all = all(&project.files, &project.manifest.release.migrations)?.into_iter();
+    all.map(|migration| touches(project, &migration).map(|touches| (migration, touches)).map_err(Into::into))
+        .collect()
 }
 
-/// The files below the folder of migrations that may be some, by their paths from the project's folder.
-fn files(project: &Project) -> Result<Vec<(String, PathBuf)>, MigrationsError> {
+/// What the migrations below a folder would run on the host, in words.
+pub(crate) fn on_host(folder: &Path, defaults: &Defaults) -> Result<Vec<String>, MigrationsError> {
+    let words = |migration: &Migration| match &migration.r#in {
+        Place::Service(_) => None,
+        Place::Host { paths } => {
+            let texts = [Some(&migration.path), migration.down.as_ref().map(|down| &down.path)];
+            let texts: Vec<&str> = texts.into_iter().flatten().map(String::as_str).collect();
+            let (id, texts, paths) = (&migration.id, texts.join(" and "), paths.join(", "));
+            Some(format!("migration {id}: {texts}, which change {paths}"))
+        }
+    };
+    Ok(all(folder, defaults)?.iter().filter_map(words).collect())
+}
+
+/// The migrations below a folder, in order, each with what takes it back.
+fn all(folder: &Path, defaults: &Defaults) -> Result<Vec<Migration>, MigrationsError> {
+    let mut found: Vec<Migration> = Vec::new();
+    // What takes one back comes after it.
+    let mut files = files(folder)?;
+    files.sort_by_key(|(_, file)| file.is_down);
+    for (path, file) in &files {
+        let (text, sha256) = read(&file.at)?;
+        if !file.is_down {
+            found.extend(Migration::parse(path, &text, sha256, defaults)?);
+            continue;
+        }
+        let own = found.iter_mut().find(|migration| migration.id == file.id);
+        let own = own.ok_or_else(|| MigrationError::Path {
+            path: path.clone(),
+            why: "there is no migration beside it that it takes back".to_owned(),
+        })?;
+        own.add_down(path, &text, sha256, defaults)?;
+    }
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(found)
+}
+
+/// Says of paths of the host where they lie.
+fn resolve(
+    roots: &Roots,
+    project: &Project,
+    engine: &dyn Engine,
+    declared: &mut [(Migration, Vec<String>)],
+) -> Result<(), MigrationsError> {
+    let mut kept_out: Option<Vec<PathBuf>> = None;
+    for (migration, _) in declared {
+        let id = migration.id.to_string();
+        let Place::Host { paths } = &mut migration.r#in else { continue };
+        let kept_out = match &kept_out {
+            Some(known) => known,
+            None => {
+                let own = [Some(roots.state.clone()), Some(roots.config.clone()), engine.host()?.data];
+                let real = |own: PathBuf| own.canonicalize().unwrap_or(own);
+                kept_out.insert(own.into_iter().flatten().map(real).collect())
+            }
+        };
+        for path in paths {
+            let wrong = |why| MigrationError::HostPath { id: id.clone(), path: path.clone(), why };
+            *path = host::resolved(path, &project.root, kept_out).map_err(wrong)?;
+        }
+    }
+    Ok(())
+}
+
+/// A file of a migration.
+struct File {
+    id: MigrationId,
+    is_down: bool,
+    at: PathBuf,
+}
+
+/// The files of migrations below a folder, by their paths from it.
+fn files(of: &Path) -> Result<Vec<(String, File)>, MigrationsError> {
     let mut found = Vec::new();
-    for (version, folder) in entries(&project.files.join(FOLDER))? {
-        if Version::parse(&version).is_ok() && folder.is_dir() {
-            let within = entries(&folder)?.into_iter();
-            found.extend(within.map(|(file, path)| (format!("{FOLDER}/{version}/{file}"), path)));
+    for (version, folder) in entries(&of.join(FOLDER))? {
+        if Version::parse(&version).is_err() || !folder.is_dir() {
+            continue;
+        }
+        for (name, at) in entries(&folder)? {
+            let path = format!("{FOLDER}/{version}/{name}");
+            let said = migration::File::of(&path)?.map(|said| (said.id, said.is_down));
+            found.extend(said.map(|(id, is_down)| (path, File { id, is_down, at })));
         }
     }
     Ok(found)
@@ -176,33 +253,36 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, MigrationsError> {
     read.map(named).collect::<io::Result<_>>().map_err(failed)
 }
 
-/// A migration, and its text.
-fn read(project: &Project, path: &str, file: &Path) -> Result<Option<(Migration, String)>, MigrationsError> {
-    if MigrationId::of(path)?.is_none() {
-        return Ok(None);
-    }
+/// A text, and its SHA-256 in hex.
+fn read(file: &Path) -> Result<(String, String), MigrationsError> {
     let bytes = fs::read(file).map_err(|source| MigrationsError::Io { path: file.to_owned(), source })?;
     let sha256 = format!("{:x}", Sha256::digest(&bytes));
     let text = String::from_utf8(bytes).map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
         MigrationsError::Io { path: file.to_owned(), source }
     })?;
-    let migration = Migration::parse(path, &text, sha256, &project.manifest.release.migrations)?;
-    Ok(migration.map(|migration| (migration, text)))
+    Ok((text, sha256))
 }
 
-/// A migration as it was planned, and its text.
-pub(super) fn planned(project: &Project, planned: &Planned) -> Result<(Migration, String), String> {
-    for (path, file) in files(project).map_err(|error| error.to_string())? {
-        let found = read(project, &path, &file).map_err(|error| error.to_string())?;
-        if let Some((migration, text)) = found.filter(|(migration, _)| migration.id == planned.id) {
-            return match migration.sha256 == planned.sha256 {
-                true => Ok((migration, text)),
-                false => Err(format!("{path} was edited meanwhile")),
-            };
-        }
+/// A migration as it was planned, and the text that is run: its own, or that of what takes it back.
+pub(super) fn planned(
+    project: &Project,
+    planned: &Planned,
+    is_down: bool,
+) -> Result<(Migration, String), String> {
+    let words = |error: MigrationsError| error.to_string();
+    let migrations = all(&project.files, &project.manifest.release.migrations).map_err(words)?;
+    let found = migrations.into_iter().find(|migration| migration.id == planned.id);
+    let file = files(&project.files).map_err(words)?.into_iter();
+    let mut file = file.filter(|(_, file)| file.id == planned.id && file.is_down == is_down);
+    let (Some(migration), Some((path, file))) = (found, file.next()) else {
+        return Err("it is not there any more".to_owned());
+    };
+    let (text, sha256) = read(&file.at).map_err(words)?;
+    match sha256 == planned.sha256 {
+        true => Ok((migration, text)),
+        false => Err(format!("{path} was edited meanwhile")),
     }
-    Err("it is not there any more".to_owned())
 }
 
 /// The volumes that a migration touches, as they are declared.
@@ -214,8 +294,16 @@ fn touches(project: &Project, migration: &Migration) -> Result<Vec<String>, Migr
         known: known.join(", "),
     };
     let services = || envs.values().filter(|env| env.is_service()).map(|env| env.name.to_string()).collect();
-    if !envs.get(&migration.r#in).is_some_and(|env| env.is_service()) {
-        return Err(nameless(format!("the service {}", migration.r#in), services()));
+    let is_service = |name: &str| envs.values().any(|env| env.is_service() && env.name.as_str() == name);
+    let unit = match &migration.r#in {
+        Place::Host { .. } if is_service(HOST) => {
+            return Err(MigrationError::HostIsService { id: migration.id.to_string() });
+        }
+        Place::Host { .. } => return Ok(vec![ON_HOST.to_owned()]),
+        Place::Service(unit) => unit,
+    };
+    if !is_service(unit.as_str()) {
+        return Err(nameless(format!("the service {unit}"), services()));
     }
     let of = |name: &UnitName| envs.get(name).and_then(|env| env.service.as_ref());
     let mut found = BTreeSet::new();
@@ -232,7 +320,7 @@ fn touches(project: &Project, migration: &Migration) -> Result<Vec<String>, Migr
             }
         }
         None => {
-            let mut left = vec![&migration.r#in];
+            let mut left = vec![unit];
             let mut met = BTreeSet::new();
             while let Some(name) = left.pop() {
                 if let (true, Some(service)) = (met.insert(name), of(name)) {

@@ -8,11 +8,14 @@ mod active;
 mod aside;
 mod cost;
 mod health;
+mod host;
 mod migrate;
 mod migrations;
 mod plan;
 mod recover;
 mod rehearsal;
+mod rollback;
+mod saved;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,12 +42,13 @@ pub(crate) use active::write as set_active;
 pub use active::{ActiveError, note_version, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
 pub use cost::{measure, outage};
-pub(crate) use migrations::declared as declared_migrations;
 pub use migrations::{Migrations, MigrationsError, may_migrate};
-pub use plan::{Refused, Target, rollback, told, upgrade};
+pub(crate) use migrations::{declared as declared_migrations, on_host as migrations_on_host};
+pub use plan::{Refused, Target, told, upgrade};
 pub(crate) use plan::{is_there, part};
 pub use recover::{Recovered, recover};
 pub use rehearsal::{Rehearsable, Rehearsal, Rehearsed};
+pub use rollback::Back;
 
 /// How long what comes with a change may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +183,8 @@ pub struct Place<'a> {
 pub struct Declared<'a> {
     /// The project, whose data is where the new generation has it.
     pub project: &'a Project,
+    /// The version that is left, with its data there, too, where what it did is taken back.
+    pub leaves: Option<&'a Project>,
     /// The caller's environment variables, for secrets.
     pub variables: &'a BTreeMap<String, String>,
     /// The caller's home.

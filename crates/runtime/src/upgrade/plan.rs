@@ -1,23 +1,19 @@
-//! What a change is made of: which units it replaces, and whose data it copies.
+//! What a change forwards is made of: which units it replaces, and whose data it copies.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use setpoint_model::fingerprint::LeafKey;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Action;
-use setpoint_model::release::ledger::Due;
+use setpoint_model::release::host_paths::{covers, outermost};
+use setpoint_model::release::ledger::{Due, host_of, is_volume};
 use setpoint_model::release::migration::Stage;
 use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade};
 
-use super::{Migrations, UpgradeError, active};
-use crate::apply::STOP_GRACE;
-use crate::engine::{Engine, Seen, UnitId};
+use super::Migrations;
+use crate::engine::Seen;
 use crate::observe::{Look, Unit};
-use crate::paths::Roots;
-use crate::release::Releases;
-use crate::store::{Store, UpgradeOutcome};
 
 /// Why a change cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,10 +43,12 @@ pub enum Refused {
     #[error("there is no earlier generation of this project")]
     NoEarlier,
     /// Going back would lose what was written since.
-    #[error("going back loses what was written to {} since {since:.0}", .volumes.join(", "))]
+    #[error("going back loses what was written to {} since {since:.0}", .to.join(", "))]
     LosesWrites {
-        /// The volumes, as they are declared.
-        volumes: Vec<String>,
+        /// The volumes, as they are declared, and the paths of the host.
+        to: Vec<String>,
+        /// Why today's data cannot be taken along, where that is worth a word.
+        why: Option<String>,
         /// When the generation that is left was committed.
         since: jiff::Timestamp,
     },
@@ -112,13 +110,24 @@ pub fn upgrade(
             });
         }
     }
+    let saves = outermost(runs().flat_map(|planned| &planned.paths));
+    // Who runs would write there meanwhile, or see what is not there any more.
+    let has_path = |unit: &Unit<'_>| {
+        unit.seen_of_host().iter().any(|source| {
+            let source = source.to_string_lossy();
+            saves.iter().any(|path| covers(path, &source) || covers(&source, path))
+        })
+    };
     let has_copied =
         |env: &Env| env.volumes().any(|volume| copies.iter().any(|copy| copy.declared == volume.name));
-    let is_stood_in =
-        |env: &Env| runs().any(|planned| planned.unit == env.name && planned.stage == Stage::Pre);
+    let is_stood_in = |env: &Env| {
+        runs().any(|planned| planned.unit.as_ref() == Some(&env.name) && planned.stage == Stage::Pre)
+    };
     let parts: Vec<Part> = units
         .iter()
-        .filter(|(unit, look)| is_changed(look) || has_copied(unit.env) || is_stood_in(unit.env))
+        .filter(|(unit, look)| {
+            is_changed(look) || has_copied(unit.env) || is_stood_in(unit.env) || has_path(unit)
+        })
         .map(|(unit, look)| part(unit, look))
         .chain(gone.iter().filter(|(_, look)| is_there(look)).map(|(unit, look)| Part {
             stays: false,
@@ -131,14 +140,19 @@ pub fn upgrade(
         return Ok(None);
     }
     let touched = runs().flat_map(|planned| &planned.touches).collect::<BTreeSet<_>>();
-    let makes = touched.into_iter().filter(|name| !target.migrations.is_there(name));
+    let touched = touched.into_iter().filter(|name| is_volume(name));
+    let makes = touched.filter(|name| !target.migrations.is_there(name));
     let makes = makes.map(|name| from.volume(name).to_owned()).collect();
     let mut volumes = from.volumes.clone();
     volumes.extend(copies.iter().map(|copy| (copy.declared.clone(), copy.to.clone())));
     let engine = units.first().map(|(unit, _)| unit.engine.capabilities().engine).unwrap_or_default();
     let upgrade = Upgrade {
         kind: Kind::Upgrade,
-        lane: if copies.is_empty() { Lane::Compatible } else { Lane::Breaking },
+        lane: match target.lane {
+            Some(Lane::Compatible) => Lane::Compatible,
+            _ if copies.is_empty() && saves.is_empty() => Lane::Compatible,
+            _ => Lane::Breaking,
+        },
         engine: engine.to_owned(),
         from: from.clone(),
         to: Active {
@@ -146,12 +160,16 @@ pub fn upgrade(
             version: target.version.map(str::to_owned),
             release,
             volumes,
+            host: if saves.is_empty() { from.host.clone() } else { Some(host_of(generation)) },
             ..Active::default()
         },
         parts,
         copies,
         makes,
+        saves,
+        puts: Vec::new(),
         migrations,
+        downs: Vec::new(),
         loads: Vec::new(),
         keep: target.keep,
     };
@@ -187,127 +205,6 @@ pub(crate) fn part(unit: &Unit<'_>, look: &Look) -> Part {
         grace: u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX),
         restores: None,
     }
-}
-
-/// The change back to an earlier generation, by its version or number; to the one before, if none is named.
-///
-/// # Errors
-/// [`Refused`] if nothing is kept of it, or if writes would be lost and `discards_writes` is not said.
-pub fn rollback(
-    roots: &Roots,
-    engine: &dyn Engine,
-    store: &Store,
-    root: &Path,
-    wanted: Option<&str>,
-    discards_writes: bool,
-) -> Result<Result<Upgrade, Refused>, UpgradeError> {
-    let now = active(roots, root)?;
-    // What led to the generation in effect, the newest first: what was gone back from is not on that way.
-    let committed =
-        |row: &crate::store::UpgradeRow| matches!(row.ended, Some((UpgradeOutcome::Committed, _)));
-    let rows: Vec<_> = store.upgrades(root)?.into_iter().filter(committed).collect();
-    let names = |generation: &Active, text: &str| {
-        generation.generation.to_string() == text
-            || generation.version.as_deref() == Some(text.trim_start_matches('v'))
-    };
-    // Before what was made first, nothing was there.
-    let is_first = |row: &crate::store::UpgradeRow| {
-        let parts = &row.upgrade.parts;
-        !parts.is_empty() && parts.iter().all(|part| !part.is_there)
-    };
-    let rows: &[_] = match rows.iter().position(is_first) {
-        Some(first) => &rows[..first],
-        None => &rows,
-    };
-    let target = match wanted {
-        Some(text) => rows.iter().position(|row| names(&row.upgrade.from, text)),
-        None => (!rows.is_empty()).then_some(0),
-    };
-    let earlier = || {
-        let shown = |row: &crate::store::UpgradeRow| shown(&row.upgrade.from);
-        rows.iter().map(shown).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
-    };
-    let Some(target) = target else {
-        return Ok(Err(match wanted {
-            Some(wanted) if !rows.is_empty() => {
-                Refused::NotKept { wanted: wanted.to_owned(), kept: earlier() }
-            }
-            _ => Refused::NoEarlier,
-        }));
-    };
-    let undone = &rows[..=target];
-    let to = &rows[target].upgrade.from;
-    // The instance that a unit had then is the one that was set aside first since.
-    let mut restores: BTreeMap<UnitName, Option<u64>> = BTreeMap::new();
-    let mut order: Vec<UnitName> = Vec::new();
-    for row in undone {
-        for part in &row.upgrade.parts {
-            let generation = part.is_there.then_some(row.upgrade.from.generation);
-            restores.insert(part.unit.clone(), generation);
-            if !order.contains(&part.unit) {
-                order.push(part.unit.clone());
-            }
-        }
-    }
-    let mut parts = Vec::new();
-    for unit in order {
-        let id = UnitId::new(root, &unit);
-        let restored = restores.get(&unit).copied().flatten();
-        if let Some(generation) = restored
-            && !engine.set_aside_of(&id)?.contains(&generation)
-        {
-            return Ok(Err(Refused::NotKept {
-                wanted: shown(to),
-                kept: "the generation in effect".to_owned(),
-            }));
-        }
-        let seen = engine.observe(&id)?;
-        let part = undone.iter().flat_map(|row| &row.upgrade.parts).find(|part| part.unit == unit);
-        parts.push(Part {
-            is_there: seen != Seen::Absent,
-            runs: matches!(seen, Seen::Running(_)),
-            stays: restored.is_some(),
-            from: part.and_then(|part| part.to.clone()),
-            to: undone
-                .iter()
-                .rev()
-                .flat_map(|row| &row.upgrade.parts)
-                .find(|part| part.unit == unit)
-                .and_then(|part| part.from.clone()),
-            completes: part.is_some_and(|part| part.completes),
-            grace: part
-                .map_or_else(|| u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX), |part| part.grace),
-            unit,
-            restores: restored,
-        });
-    }
-    if let Some(release) = &to.release
-        && Releases::of(roots).files(release).is_none()
-    {
-        let kept = "the generation in effect".to_owned();
-        return Ok(Err(Refused::NotKept { wanted: shown(to), kept }));
-    }
-    let moved: Vec<String> = {
-        let all = now.volumes.keys().chain(to.volumes.keys()).collect::<BTreeSet<_>>();
-        all.into_iter().filter(|name| now.volume(name) != to.volume(name)).cloned().collect()
-    };
-    if !moved.is_empty() && !discards_writes {
-        let since = rows[target].ended.map_or(rows[target].began_at, |(_, at)| at);
-        return Ok(Err(Refused::LosesWrites { volumes: moved, since }));
-    }
-    Ok(Ok(Upgrade {
-        kind: Kind::Rollback,
-        lane: if moved.is_empty() { Lane::Compatible } else { Lane::Breaking },
-        engine: engine.capabilities().engine.to_owned(),
-        to: Active { generation: now.generation + 1, ..to.clone() },
-        from: now,
-        parts,
-        copies: Vec::new(),
-        makes: Vec::new(),
-        migrations: Vec::new(),
-        loads: Vec::new(),
-        keep: rows[0].upgrade.keep,
-    }))
 }
 
 /// A change, as people are told: `the upgrade 1.0.0 -> 2.0.0`.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use setpoint_model::manifest::{Data, Env};
 use setpoint_model::names::UnitName;
 use setpoint_model::pipeline::services::{self, isolated, needed};
-use setpoint_model::release::ledger::{Due, NO_VOLUME, Planned};
+use setpoint_model::release::ledger::{Due, Planned, is_volume};
 use setpoint_model::release::{Active, Kind, Lane, Part, Step, Upgrade};
 
 use super::{Change, Declared, Patience, Place, UpgradeError};
@@ -200,6 +200,7 @@ impl Rehearsal<'_> {
         }
         let declared = Declared {
             project: &project,
+            leaves: None,
             variables: declared.variables,
             home: declared.home.clone(),
             backup: None,
@@ -234,10 +235,8 @@ impl Rehearsal<'_> {
             grace: 0,
             restores: None,
         };
-        let renamed =
-            |name: &String| if name == NO_VOLUME { name.clone() } else { services::volume(tag, name) };
         let runs = self.planned.migrations.iter().filter(|planned| planned.due != Due::Cover);
-        let on_copies = runs.filter(|planned| !planned.touches.iter().any(|name| name == NO_VOLUME));
+        let on_copies = runs.filter(|planned| planned.touches.iter().all(|name| is_volume(name)));
         Upgrade {
             kind: Kind::Upgrade,
             lane: Lane::Breaking,
@@ -248,9 +247,12 @@ impl Rehearsal<'_> {
             copies: Vec::new(),
             loads: Vec::new(),
             makes: Vec::new(),
+            saves: Vec::new(),
+            puts: Vec::new(),
+            downs: Vec::new(),
             migrations: on_copies
                 .map(|planned| Planned {
-                    touches: planned.touches.iter().map(renamed).collect(),
+                    touches: planned.touches.iter().map(|name| services::volume(tag, name)).collect(),
                     ..planned.clone()
                 })
                 .collect(),

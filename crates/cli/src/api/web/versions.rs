@@ -366,7 +366,8 @@ fn answered(frame: &Frame, planned: &Planned, answer: &serde_json::Value, addres
         };
     };
     let to: Active = serde_json::from_value(answer["to"].clone()).unwrap_or_default();
-    let loses = planned.offer == Offer::RollBack && answer["lane"] == "breaking";
+    let takes_back = answer["downs"].as_array().is_some_and(|downs| !downs.is_empty());
+    let loses = planned.offer == Offer::RollBack && answer["lane"] == "breaking" && !takes_back;
     // What is shown is what is done: of several releases the one that was looked at.
     let version = match (planned.offer, project.release.is_some(), &to.version) {
         (Offer::Upgrade, true, Some(version)) => version.clone(),
