@@ -135,13 +135,16 @@ impl Site<'_> {
         if self.kind.is_daemon() { BY_HTTP } else { "" }
     }
 
-    /// Ends the server from inside, as a crash would.
+    /// Ends the server from inside, as a crash would, and waits until it is dead: one that is about to die still takes
+    /// connections, and takes them along.
     fn crash(&self, project: &Project) {
-        let kill: &[&str] = match self.kind {
-            Kind::Docker | Kind::Podman => &["killall", "-9", "httpd"],
-            Kind::Embedded | Kind::Repeating => &["pkill", "-9", "-f", "server[.]py"],
+        let kill = match self.kind {
+            Kind::Docker | Kind::Podman => "killall -9 httpd; while pidof httpd; do :; done",
+            Kind::Embedded | Kind::Repeating => {
+                "pkill -9 -f 'server[.]py'; while pgrep -f 'server[.]py'; do :; done"
+            }
         };
-        project.run(&[&["exec", "web", "--"], kill].concat());
+        project.run(&["exec", "web", "--", "sh", "-c", kill]);
     }
 }
 

@@ -11,7 +11,7 @@ use setpoint_model::release::{Holds, Kind, Part, Step, Undo};
 
 use super::aside::Aside;
 use super::health::Says;
-use super::{Change, UpgradeError, active};
+use super::{Cause, Change, UpgradeError, active};
 use crate::apply::{STOP_GRACE, Settings};
 use crate::engine::Seen;
 use crate::failpoints;
@@ -22,35 +22,34 @@ use crate::tree_copy;
 
 impl<'a> Change<'a> {
     /// Does a step. Each may be done again.
-    pub(super) fn act(&mut self, step: &Step) -> Result<(), String> {
-        let words = |error: UpgradeError| error.to_string();
-        match step {
-            Step::Fetch(unit) => self.fetch(unit).map_err(words),
-            Step::Fill(volume) => self.fill(volume).map_err(words),
-            Step::Freeze(unit) => self.freeze(unit).map_err(words),
-            Step::Copy(volume) => self.copy(volume).map_err(words),
-            Step::SetAside(unit) => self.set_aside(unit).map_err(words),
-            Step::Start(unit) => self.start(unit).map_err(words),
-            Step::Verify(unit) => self.verify(unit),
-            Step::Migrate(id) => self.migrate(id),
-            Step::Load(unit) => self.load(unit).map_err(words),
-            Step::Steady => self.watch(self.patience.steady, Says::expect_well),
-            Step::Commit => self.commit().map_err(words),
-            Step::Publish(unit) => self.publish(unit).map_err(words),
+    pub(super) fn act(&mut self, step: &Step) -> Result<(), Cause> {
+        let acted = match step {
+            Step::Fetch(unit) => self.fetch(unit),
+            Step::Fill(volume) => self.fill(volume),
+            Step::Freeze(unit) => self.freeze(unit),
+            Step::Copy(volume) => self.copy(volume),
+            Step::SetAside(unit) => self.set_aside(unit),
+            Step::Start(unit) => self.start(unit),
+            Step::Verify(unit) => return self.verify(unit),
+            Step::Migrate(id) => return self.migrate(id),
+            Step::Load(unit) => self.load(unit),
+            Step::Steady => return self.watch(self.patience.steady, Says::expect_well),
+            Step::Commit => self.commit(),
+            Step::Publish(unit) => self.publish(unit),
             // What is not well at a moment may be so again.
-            Step::Bake => self.watch(self.patience.bake, Says::expect_possible),
-            Step::Clean => self.clean().map_err(words),
-        }
+            Step::Bake => return self.watch(self.patience.bake, Says::expect_possible),
+            Step::Clean => self.clean(),
+        };
+        Ok(acted?)
     }
 
     /// Takes a step back. Each may be taken again.
-    pub(super) fn undo(&mut self, undo: &Undo) -> Result<(), String> {
-        let words = |error: UpgradeError| error.to_string();
-        match undo {
-            Undo::PutBack(unit) => self.put_back(unit).map_err(words),
-            Undo::DropVolume(volume) => self.drop_volume(volume).map_err(words),
-            Undo::Resume(unit) => self.resume(unit).map_err(words),
-        }
+    pub(super) fn undo(&mut self, undo: &Undo) -> Result<(), Cause> {
+        Ok(match undo {
+            Undo::PutBack(unit) => self.put_back(unit),
+            Undo::DropVolume(volume) => self.drop_volume(volume),
+            Undo::Resume(unit) => self.resume(unit),
+        }?)
     }
 
     fn part(&self, unit: &UnitName) -> Option<&Part> {

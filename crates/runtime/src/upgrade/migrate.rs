@@ -9,7 +9,7 @@ use setpoint_model::release::ledger::{Applied, Due, Planned, Progress};
 use setpoint_model::release::migration::Stage;
 use setpoint_model::release::{Migration, MigrationId};
 
-use super::{Change, UpgradeError, migrations};
+use super::{Cause, Change, UpgradeError, migrations};
 use crate::apply::Settings;
 use crate::engine::Seen;
 use crate::events::Deaf;
@@ -30,11 +30,11 @@ const APPEND: &str = r#"umask 077; printf %s "$2" >>"$1""#;
 
 impl Change<'_> {
     /// Carries a migration out, and writes that down.
-    pub(super) fn migrate(&mut self, id: &MigrationId) -> Result<(), String> {
+    pub(super) fn migrate(&mut self, id: &MigrationId) -> Result<(), Cause> {
         let planned = self.upgrade.migrations.iter().find(|planned| planned.id == *id).cloned();
         let Some(planned) = planned else { return Ok(()) };
         if planned.due == Due::Cover {
-            return self.enter(&planned, Progress::Covered).map_err(|error| error.to_string());
+            return Ok(self.enter(&planned, Progress::Covered)?);
         }
         let declared = self.declared.ok_or("nothing is known of it any more")?;
         let (migration, text) = migrations::planned(declared.project, &planned)?;
@@ -44,27 +44,23 @@ impl Change<'_> {
             Stage::Post => None,
         };
         let unit = self.unit(idle.as_ref().unwrap_or(env)).ok_or("its service is not declared")?;
-        let failed = |error: UpgradeError| error.to_string();
         match &idle {
-            Some(_) => self.stand_in(&unit).map_err(failed)?,
+            Some(_) => self.stand_in(&unit)?,
             None if !matches!(self.place.engine.observe(&unit.id), Ok(Seen::Running(_))) => {
-                return Err(format!("{} does not run", unit.env.name));
+                return Err(format!("{} does not run", unit.env.name).into());
             }
             None => {}
         }
         failpoints::at("migrate.ready");
-        self.enter(&planned, Progress::Begun).map_err(failed)?;
+        self.enter(&planned, Progress::Begun)?;
         failpoints::at("migrate.begun");
         self.run_inside(&unit, &migration, &text, planned.due)?;
         failpoints::at("migrate.ran");
-        self.enter(&planned, Progress::Done).map_err(failed)?;
+        self.enter(&planned, Progress::Done)?;
         failpoints::at("migrate.noted");
         if idle.is_some() {
-            self.place
-                .engine
-                .stop(&unit.id, Duration::ZERO, self.place.cancel)
-                .map_err(|error| error.to_string())?;
-            self.place.engine.remove(&unit.id).map_err(|error| error.to_string())?;
+            self.place.engine.stop(&unit.id, Duration::ZERO, self.place.cancel)?;
+            self.place.engine.remove(&unit.id)?;
         }
         Ok(())
     }
