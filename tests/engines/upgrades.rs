@@ -220,7 +220,8 @@ fn take_in(path: &Path, encoder: &mut Encoder) {
     encoder.text(&format!("{:?}", attributes(path)));
     match () {
         () if about.is_dir() => {
-            let mut entries: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut entries: Vec<_> =
+                fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
             entries.sort();
             entries.iter().for_each(|path| take_in(path, encoder));
         }
@@ -251,7 +252,8 @@ fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
 fn with_files_of_all_kinds(place: &Place, kind: Kind) -> Project {
     let project = declared_only(place, kind);
     project.declare("volumes = { data = \"/data\" }", "volumes = { data = \"/data\", kept = \"/kept\" }");
-    project.declare("cat /note >> /data/log;", "cat /note >> /data/log; grep -q one /note || rm -rf /kept/*;");
+    project
+        .declare("cat /note >> /data/log;", "cat /note >> /data/log; grep -q one /note || rm -rf /kept/*;");
     project.run(&["up", "--no-daemon"]).exits(0);
     let made = "cd /kept; mkdir -p a/b; echo text > a/x; ln a/x a/same; ln -s ../x a/b/link; mkfifo a/fifo; chown 7:8 a/x; \
         chmod 4751 a/x; chmod 1777 a/b; truncate -s 100000 a/hole; touch -d @1000000000 a/x a/b a";
@@ -394,7 +396,8 @@ fn killed_anywhere(place: &Place, kind: Kind) {
         upgrade(&project).exits(0);
         // Points of a copy are called after the volume, which has another name in each project and generation.
         let name = format!(" {}_", project.root.file_name().unwrap().to_string_lossy());
-        let own = points(&project).into_iter().map(|point| point.replace(&name, " NAME_").replace(".1.", ".NEXT."));
+        let own =
+            points(&project).into_iter().map(|point| point.replace(&name, " NAME_").replace(".1.", ".NEXT."));
         own.chain(WITHIN.iter().map(|&point| point.to_owned())).collect::<Vec<_>>()
     };
     assert!(all.len() >= 60, "{all:?}");

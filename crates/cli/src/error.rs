@@ -237,13 +237,19 @@ impl From<UpgradeError> for Failure {
             }
             UpgradeError::Unwell { .. } => {
                 let message = format!("{message}\nThe new version is in effect.");
-                Self::new(Exit::Failed, "unwell", message)
-                    .hint(then("`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back"))
+                Self::new(Exit::Failed, "unwell", message).hint(then(
+                    "`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back",
+                ))
             }
             UpgradeError::NeedsOperator { .. } => {
                 let message = format!("{message}\nNeither version is whole. All data is kept.");
-                let more = "the next command that changes something, or `setpoint recover`, brings it to an end";
-                let more = if cause.is_some() { more.to_owned() } else { format!("mend what is in the way; {more}") };
+                let more =
+                    "the next command that changes something, or `setpoint recover`, brings it to an end";
+                let more = if cause.is_some() {
+                    more.to_owned()
+                } else {
+                    format!("mend what is in the way; {more}")
+                };
                 Self::new(Exit::State, "needs-operator", message)
                     .hint(format!("{}; docs/runbook.md#needs-operator", then(&more)))
             }

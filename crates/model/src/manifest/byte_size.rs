@@ -35,7 +35,11 @@ impl ByteSize {
             amount /= 1024.0;
             unit += 1;
         }
-        if amount < 10.0 { format!("{amount:.1}{}", NAMES[unit]) } else { format!("{amount:.0}{}", NAMES[unit]) }
+        if amount < 10.0 {
+            format!("{amount:.1}{}", NAMES[unit])
+        } else {
+            format!("{amount:.0}{}", NAMES[unit])
+        }
     }
 }
 

@@ -174,11 +174,9 @@ impl BackupError {
             Self::Io { source, path, .. } if room::is_full(source) => {
                 format!("{}, or name another place; nothing of this backup was left", room::make_room(path))
             }
-            Self::NotHere(_)
-            | Self::Cancelled
-            | Self::Apply(_)
-            | Self::Store(_)
-            | Self::Io { .. } => return None,
+            Self::NotHere(_) | Self::Cancelled | Self::Apply(_) | Self::Store(_) | Self::Io { .. } => {
+                return None;
+            }
         })
     }
 }

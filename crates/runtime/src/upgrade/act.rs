@@ -281,9 +281,10 @@ impl<'a> Change<'a> {
     /// Volumes of the project's own that once held its data, and do in no generation that is kept.
     fn outdated_volumes(&self, kept_from: u64) -> Result<Vec<String>, UpgradeError> {
         let all = self.store.upgrades(&self.root)?;
-        // This one has not ended yet.
-        let came_about =
-            |row: &&UpgradeRow| row.ended.is_none_or(|(how, _)| how == UpgradeOutcome::Committed);
+        // This one has not ended yet, or not well: its volumes hold the data all the same.
+        let came_about = |row: &&UpgradeRow| {
+            row.is_open() || row.ended.is_some_and(|(how, _)| how == UpgradeOutcome::Committed)
+        };
         let kept = all
             .iter()
             .filter(came_about)

@@ -2,6 +2,7 @@
 
 use crate::apply::ApplyError;
 use crate::engine::EngineError;
+use crate::facts::FactsError;
 use crate::room;
 
 use super::{ActiveError, UpgradeError};
@@ -57,11 +58,21 @@ impl UpgradeError {
             | Self::NeedsOperator { why, .. } => why.hint.clone(),
             Self::Active(ActiveError::Io { source, path, .. }) => room::hint(source, path),
             Self::NoRoom(no_room) => Some(no_room.hint()),
-            Self::Store(error) | Self::Apply(ApplyError::Store(error)) => error.hint(),
-            Self::Engine(error) | Self::Apply(ApplyError::Engine(error)) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Engine(error) => error.hint(),
+            Self::Apply(error) => of_applying(error),
             Self::Backup(error) => error.hint(),
             Self::Lock(error) => error.hint(),
-            Self::Apply(_) | Self::Active(_) | Self::Changed { .. } => None,
+            Self::Active(ActiveError::Damaged { .. }) | Self::Changed { .. } => None,
         }
+    }
+}
+
+fn of_applying(error: &ApplyError) -> Option<String> {
+    match error {
+        ApplyError::Store(error) => error.hint(),
+        ApplyError::Engine(error) | ApplyError::Facts(FactsError::Engine(error)) => error.hint(),
+        ApplyError::Secret(error) | ApplyError::Facts(FactsError::Secret(error)) => error.hint(),
+        ApplyError::Phase(_) | ApplyError::Problem(_) | ApplyError::Facts(_) | ApplyError::Session(_) => None,
     }
 }

@@ -358,7 +358,11 @@ impl<'a> Change<'a> {
     /// containers and volumes, if that can be seen from here.
     fn keep_room(&self) -> Result<Reserve, UpgradeError> {
         let data = self.place.engine.host()?.data.filter(|data| data.is_dir());
-        let folders: Vec<&Path> = [Some(&self.place.roots.state), data.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+        let folders: Vec<&Path> = [Some(&self.place.roots.state), data.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
         Ok(Reserve::take(&folders, "the way back, should it be needed,")?)
     }
 
@@ -368,10 +372,7 @@ impl<'a> Change<'a> {
     }
 
     /// Writes into the journal. If the disk is full, into the room that was kept free.
-    fn write(
-        &mut self,
-        work: impl Fn(&Writer<'_>) -> Result<(), StoreError>,
-    ) -> Result<(), UpgradeError> {
+    fn write(&mut self, work: impl Fn(&Writer<'_>) -> Result<(), StoreError>) -> Result<(), UpgradeError> {
         match self.store.write(&work) {
             Err(error @ StoreError::Full { .. }) if self.reserve.is_some() => {
                 self.is_full = Some(UpgradeError::from(error).into());

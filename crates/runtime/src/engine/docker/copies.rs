@@ -130,7 +130,11 @@ pub(super) fn fill(
 }
 
 /// Removes what was there to make a volume, and the volume, too, if it is not whole: whoever goes back needs the room.
-fn whole_or_not(connected: &Connected, volume: &str, made: Result<(), EngineError>) -> Result<(), EngineError> {
+fn whole_or_not(
+    connected: &Connected,
+    volume: &str,
+    made: Result<(), EngineError>,
+) -> Result<(), EngineError> {
     if made.is_ok() {
         return resources::forget_copies(connected, volume);
     }
