@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::leaks;
 
 /// What a run of the binary ended with.
@@ -231,6 +233,22 @@ impl Project {
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Starts the binary, and gives it when it waits at a point of its work: [`go_on`] lets it go on.
+    #[track_caller]
+    pub fn held_at(&self, point: &str, arguments: &[&str]) -> Child {
+        let held = self.start(self.command(arguments).env("SETPOINT_HOLD_AT", point));
+        let stat = format!("/proc/{}/stat", held.id());
+        let state = || {
+            let stat = fs::read_to_string(&stat).unwrap_or_default();
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('Z')
+        };
+        until(&format!("it waits at {point}"), || matches!(state(), 'T' | 'Z'));
+        if state() == 'Z' {
+            panic!("it ended before {point}: {}", finish(held));
+        }
+        held
+    }
+
     /// Runs `up`, which has to succeed.
     #[track_caller]
     pub fn up(&self) -> Outcome {
@@ -327,6 +345,11 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[track_caller]
 pub fn finish(child: Child) -> Outcome {
     Outcome::new(&child.wait_with_output().unwrap())
+}
+
+/// Lets a process go on that waits.
+pub fn go_on(held: &Child) {
+    kill_process(Pid::from_child(held), Signal::CONT).unwrap();
 }
 
 /// A script that tells that it ran.

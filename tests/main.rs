@@ -13,6 +13,7 @@ mod doctor_migrations;
 mod doctor_releases;
 mod examples;
 mod failures;
+mod full_disk;
 mod harness;
 mod images;
 mod inside;

@@ -60,6 +60,7 @@ mod stack_release;
 mod stacks;
 mod step_services;
 mod steps;
+mod stopped;
 #[path = "../../crates/runtime/tests/image_support/mod.rs"]
 #[expect(dead_code, reason = "the tests of the image room use more of it")]
 mod support;
@@ -184,6 +185,7 @@ fn main() -> ExitCode {
                     secrets::ON_DOCKER,
                     doctor::ON_DOCKER,
                     upgrades::ON_DOCKER,
+                    stopped::ON_DOCKER,
                     migrations::ON_DOCKER,
                     rehearsals::ON_DOCKER,
                     backups::ON_DOCKER,

@@ -22,7 +22,9 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
         bad_versions(place, Kind::Embedded)
     }),
     ("an_upgrade_may_be_killed_anywhere", |place| killed_anywhere(place, Kind::Embedded)),
-    ("an_upgrade_that_shares_the_data_may_be_killed_anywhere", shared_and_killed),
+    ("an_upgrade_that_shares_the_data_may_be_killed_anywhere", |place| {
+        shared_and_killed(place, Kind::Embedded)
+    }),
     ("a_recovery_may_be_killed_too", |place| killed_twice(place, Kind::Embedded)),
     ("a_rollback_may_be_killed_anywhere", rollback_killed),
     ("what_has_done_its_work_is_not_run_again_by_a_rollback", done_once),
@@ -38,6 +40,9 @@ pub const ON_DOCKER: &[Scenario] = &[
         bad_versions(place, Kind::Docker)
     }),
     ("an_upgrade_may_be_killed_anywhere", |place| killed_anywhere(place, Kind::Docker)),
+    ("an_upgrade_that_shares_the_data_may_be_killed_anywhere", |place| {
+        shared_and_killed(place, Kind::Docker)
+    }),
 ];
 
 pub const ON_PODMAN: &[Scenario] =
@@ -194,41 +199,83 @@ pub fn volumes(place: &Place, kind: Kind, project: &Project) -> Vec<String> {
     names
 }
 
-/// All that is told of the files of a volume, and what is in them.
-pub fn print(place: &Place, kind: Kind, project: &Project, volume: &str) -> Digest {
-    let folder = match kind {
+/// Where the files of a volume are.
+fn files(place: &Place, kind: Kind, project: &Project, volume: &str) -> PathBuf {
+    match kind {
         Kind::Docker => {
             PathBuf::from(place.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", volume]).trim())
         }
         _ => project.state().join("volumes/v1").join(volume).join("data"),
-    };
-    let mut encoder = Encoder::new("volume", 1);
-    take_in(&folder, &mut encoder);
-    encoder.finish()
-}
-
-fn take_in(folder: &Path, encoder: &mut Encoder) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        let about = path.symlink_metadata().unwrap();
-        let numbers = [about.uid(), about.gid(), about.permissions().mode()].map(|number| number.to_string());
-        encoder.text(&path.file_name().unwrap().to_string_lossy()).text(&numbers.join(" "));
-        encoder.text(&about.mtime_nsec().to_string());
-        match () {
-            () if about.is_dir() => take_in(&path, encoder),
-            () if about.is_symlink() => {
-                encoder.bytes(fs::read_link(&path).unwrap().as_os_str().as_encoded_bytes());
-            }
-            () => {
-                encoder.bytes(&fs::read(&path).unwrap());
-            }
-        }
     }
 }
 
+/// All that is told of the files of a volume, and what is in them.
+pub fn print(place: &Place, kind: Kind, project: &Project, volume: &str) -> Digest {
+    let mut encoder = Encoder::new("volume", 1);
+    take_in(&files(place, kind, project, volume), &mut encoder);
+    encoder.finish()
+}
+
+fn take_in(path: &Path, encoder: &mut Encoder) {
+    let about = path.symlink_metadata().unwrap();
+    let times = [about.mtime(), about.mtime_nsec()];
+    let numbers = [about.uid(), about.gid(), about.permissions().mode(), about.rdev() as u32];
+    encoder.text(&path.file_name().unwrap().to_string_lossy()).text(&format!("{numbers:?} {times:?}"));
+    encoder.text(&format!("{:?}", attributes(path)));
+    match () {
+        () if about.is_dir() => {
+            let mut entries: Vec<_> =
+                fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            entries.sort();
+            entries.iter().for_each(|path| take_in(path, encoder));
+        }
+        () if about.is_symlink() => {
+            encoder.bytes(fs::read_link(path).unwrap().as_os_str().as_encoded_bytes());
+        }
+        () if about.is_file() => {
+            encoder.bytes(&fs::read(path).unwrap());
+        }
+        () => {}
+    }
+}
+
+/// The extended attributes of a file, with their values.
+fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut names = vec![0; 4096];
+    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
+    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let value = |name: &[u8]| {
+        let mut value = vec![0; 4096];
+        let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
+        (String::from_utf8_lossy(name).into_owned(), value[..length].to_owned())
+    };
+    names.map(value).collect()
+}
+
+/// Gives the database a second volume, which only the next version writes to, with files of all kinds in it.
+fn with_files_of_all_kinds(place: &Place, kind: Kind) -> Project {
+    let project = declared_only(place, kind);
+    project.declare("volumes = { data = \"/data\" }", "volumes = { data = \"/data\", kept = \"/kept\" }");
+    project
+        .declare("cat /note >> /data/log;", "cat /note >> /data/log; grep -q one /note || rm -rf /kept/*;");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    let made = "cd /kept; mkdir -p a/b; echo text > a/x; ln a/x a/same; ln -s ../x a/b/link; mkfifo a/fifo; chown 7:8 a/x; \
+        chmod 4751 a/x; chmod 1777 a/b; truncate -s 100000 a/hole; touch -d @1000000000 a/x a/b a";
+    project.run(&["exec", "db", "--", "sh", "-c", made]).exits(0);
+    let file = files(place, kind, &project, &kept(&project)).join("a/x");
+    rustix::fs::setxattr(file, "trusted.told", b"of it", rustix::fs::XattrFlags::empty()).unwrap();
+    project
+}
+
+/// The volume that only the next version writes to, as it is declared.
+fn kept(project: &Project) -> String {
+    declared(project).replace("_data", "_kept")
+}
+
 fn bad_versions(place: &Place, kind: Kind) {
-    let project = project(place, kind);
+    let project = with_files_of_all_kinds(place, kind);
+    until("it has begun", || log(&project) == "one");
+    let untouched = print(place, kind, &project, &kept(&project));
     project
         .run(&[
             "exec",
@@ -252,6 +299,7 @@ fn bad_versions(place: &Place, kind: Kind) {
         }
         project.write("setpoint.toml", &good);
         until(&format!("all run after {to}"), || all_run(&project));
+        assert_eq!(print(place, kind, &project, &kept(&project)), untouched, "{to}");
         assert_eq!(log(&project).split(' ').next(), Some("one"), "{to}");
         project.run(&["recover"]).exits(0).says("nothing to recover");
         // Only what the old version did by itself after it was started again differs.
@@ -347,33 +395,37 @@ pub fn generation(project: &Project) -> u64 {
 
 fn killed_anywhere(place: &Place, kind: Kind) {
     let all = {
-        let project = project(place, kind);
+        let project = with_files_of_all_kinds(place, kind);
         declare_next(&project);
         upgrade(&project).exits(0);
-        points(&project).into_iter().chain(WITHIN.iter().map(|&point| point.to_owned())).collect::<Vec<_>>()
+        // Points of a copy are called after the volume, which has another name in each project and generation.
+        let name = format!(" {}_", project.root.file_name().unwrap().to_string_lossy());
+        let own =
+            points(&project).into_iter().map(|point| point.replace(&name, " NAME_").replace(".1.", ".NEXT."));
+        own.chain(WITHIN.iter().map(|&point| point.to_owned())).collect::<Vec<_>>()
     };
     assert!(all.len() >= 60, "{all:?}");
-    let project = project(place, kind);
+    let project = with_files_of_all_kinds(place, kind);
     let mut written = log(&project);
+    let name = project.root.file_name().unwrap().to_string_lossy().into_owned();
     for point in sample(all, if kind == Kind::Docker { 7 } else { 4 }) {
         let (before, volume) = (generation(&project), volume(&project));
         declare_next(&project);
-        // What is in the volume while nobody writes to it is what the old version has to find again.
-        // Points of the copy are called after the volume, which has another name in each project and generation.
-        let copy = format!("copy {}.{}.", declared(&project), before + 1);
-        let point = point.split_once("copy ").map_or(point.clone(), |(_, rest)| {
-            format!("{copy}{}", rest.rsplit('.').next().unwrap_or_default())
-        });
-        let kept = print(place, kind, &project, &volume);
+        let point = point.replace("NAME", &name).replace("NEXT", &(before + 1).to_string());
+        // What is in a volume while nobody writes to it is what the old version has to find again.
+        let aside = print(place, kind, &project, &volume);
+        let still = volume.replace("_data", "_kept");
+        let untouched = print(place, kind, &project, &still);
         let said = killed_at(&project, &["upgrade", "--no-daemon"], &point);
         until(&format!("all run after {point}"), || all_run(&project));
         let is_new = generation(&project) > before;
         if is_new {
             assert_eq!(log(&project), format!("{written} moved two seen"), "{point}: {said}");
             project.run(&["up", "--no-daemon"]).exits(0).says("db: nothing to do");
-            assert_eq!(print(place, kind, &project, &volume), kept, "{point}");
+            assert_eq!(print(place, kind, &project, &volume), aside, "{point}");
             project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
         }
+        assert_eq!(print(place, kind, &project, &still), untouched, "{point}");
         let now = log(&project);
         assert!(now.starts_with(&written), "{point}: {now}");
         // The old version has begun again, if it was stopped, and nothing else happened to its data.
@@ -386,9 +438,9 @@ fn killed_anywhere(place: &Place, kind: Kind) {
 }
 
 /// The old and the new work on the same data: what is cut off ends at one of them, and the next upgrade goes on.
-fn shared_and_killed(place: &Place) {
+fn shared_and_killed(place: &Place, kind: Kind) {
     let next = || {
-        let project = project(place, Kind::Embedded);
+        let project = project(place, kind);
         declare_next(&project);
         project.declare("[release]\n", "[release]\nlane = \"compatible\"\n");
         for file in ["1-moved.sh", "2-seen.sh"] {
@@ -403,7 +455,7 @@ fn shared_and_killed(place: &Place) {
         let within = WITHIN.iter().filter(|point| !point.starts_with("copy"));
         points(&project).into_iter().chain(within.map(|&point| point.to_owned())).collect::<Vec<_>>()
     };
-    for point in sample(all, 8) {
+    for point in sample(all, if kind == Kind::Docker { 20 } else { 8 }) {
         let project = next();
         let said = killed_at(&project, &["upgrade", "--no-daemon"], &point);
         until(&format!("all run after {point}"), || all_run(&project));
@@ -418,7 +470,7 @@ fn shared_and_killed(place: &Place) {
             status.lines().count() == 2 && status.lines().all(|line| line.contains(" done ")),
             "{status}"
         );
-        eprintln!("{:<9} {point:<28} {} (shared)", "embedded", if is_new { "new" } else { "old" });
+        eprintln!("{:<9} {point:<28} {} (shared)", kind.name(), if is_new { "new" } else { "old" });
     }
 }
 

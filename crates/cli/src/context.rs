@@ -187,7 +187,7 @@ impl Context {
 
     fn not_locked(&self, error: &LockError) -> Failure {
         let exit = if self.cancel.asked() { Exit::Interrupted } else { Exit::State };
-        Failure::new(exit, "lock", error.to_string())
+        Failure { hint: error.hint(), ..Failure::new(exit, "lock", error.to_string()) }
     }
 
     /// Brings an upgrade to its end whose process died, and puts in order what such a backup left. One that goes on is
@@ -212,7 +212,7 @@ impl Context {
         root: &Path,
         watcher: &dyn Watcher,
     ) -> Result<Option<Recovered>, Failure> {
-        if backup::tidy(&self.roots, &self.variables, root)? {
+        if backup::tidy(&self.roots, &self.variables, root, watcher, &self.cancel)? {
             self.output
                 .progress(format!("A backup of {} was cut off; what it stopped runs again", root.display()));
         }

@@ -194,20 +194,32 @@ impl From<ReconcilerError> for Failure {
 impl From<ActiveError> for Failure {
     fn from(error: ActiveError) -> Self {
         let failure = Self::new(Exit::State, "active", error.to_string());
-        failure.hint("it says which data is the project's; put it back from a backup, or see docs/runbook.md#active-damaged")
+        failure.hint(UpgradeError::from(error).hint().unwrap_or_else(|| {
+            "it says which data is the project's; put it back from a backup, or see docs/runbook.md#active-damaged".to_owned()
+        }))
     }
 }
 
 impl From<UpgradeError> for Failure {
     fn from(error: UpgradeError) -> Self {
-        let (message, outage) = (error.to_string(), error.outage());
+        let (message, outage, cause) = (error.to_string(), error.outage(), error.hint());
+        // What mends the cause comes first.
+        let then = |more: &str| match &cause {
+            Some(cause) => format!("{cause}; {more}"),
+            None => more.to_owned(),
+        };
         let failure = match error {
             UpgradeError::Dropped { .. } => {
-                Self::new(Exit::Failed, "upgrade-failed", format!("{message}\nNothing was touched."))
+                let message = format!("{message}\nNothing was touched.");
+                Self { hint: cause, ..Self::new(Exit::Failed, "upgrade-failed", message) }
             }
             UpgradeError::Changed { .. } => {
                 Self::new(Exit::State, "changed", format!("{message}\nNothing was touched."))
                     .hint("run it again; what is in the way by that name is somebody else's")
+            }
+            UpgradeError::NoRoom(_) => {
+                let message = format!("{message}\nNothing was touched.");
+                Self { hint: cause, ..Self::new(Exit::Engine, "disk", message) }
             }
             UpgradeError::Rehearsal { pause, .. } => {
                 let pause = match pause.is_zero() {
@@ -215,27 +227,35 @@ impl From<UpgradeError> for Failure {
                     false => format!(", but for {} in which data was copied", span(pause)),
                 };
                 let message = format!("{message}\nIt was only tried: what runs was not touched{pause}.");
-                Self::new(Exit::Failed, "rehearsal", message).hint(
+                Self::new(Exit::Failed, "rehearsal", message).hint(then(
                     "mend it; or `--no-rehearse`, if it is only not well where it reaches nobody: it goes back by itself, too",
-                )
+                ))
             }
             UpgradeError::RolledBack { outage, .. } => {
                 let message = format!(
                     "{message}\nRolled back: what ran before runs again, with its own data. Outage {}.",
                     span(outage)
                 );
-                Self::new(Exit::Failed, "rolled-back", message).hint("`setpoint history` shows what was done")
+                Self::new(Exit::Failed, "rolled-back", message)
+                    .hint(then("`setpoint history` shows what was done"))
             }
             UpgradeError::Unwell { .. } => {
                 let message = format!("{message}\nThe new version is in effect.");
-                Self::new(Exit::Failed, "unwell", message)
-                    .hint("`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back")
+                Self::new(Exit::Failed, "unwell", message).hint(then(
+                    "`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back",
+                ))
             }
             UpgradeError::NeedsOperator { .. } => {
                 let message = format!("{message}\nNeither version is whole. All data is kept.");
-                Self::new(Exit::State, "needs-operator", message).hint(
-                    "mend what is in the way and run `setpoint recover`; docs/runbook.md#needs-operator",
-                )
+                let more =
+                    "the next command that changes something, or `setpoint recover`, brings it to an end";
+                let more = if cause.is_some() {
+                    more.to_owned()
+                } else {
+                    format!("mend what is in the way; {more}")
+                };
+                Self::new(Exit::State, "needs-operator", message)
+                    .hint(format!("{}; docs/runbook.md#needs-operator", then(&more)))
             }
             UpgradeError::Active(error) => error.into(),
             UpgradeError::Store(error) => error.into(),
@@ -243,7 +263,7 @@ impl From<UpgradeError> for Failure {
             UpgradeError::Apply(error) => error.into(),
             UpgradeError::Release(error) => (*error).into(),
             UpgradeError::Backup(error) => (*error).into(),
-            UpgradeError::Lock(_) => Self::new(Exit::State, "lock", message),
+            UpgradeError::Lock(_) => Self { hint: cause, ..Self::new(Exit::State, "lock", message) },
         };
         Self { outage, ..failure }
     }

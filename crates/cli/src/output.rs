@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
+use setpoint_model::manifest::ByteSize;
 
 use crate::error::Failure;
 
@@ -123,17 +124,7 @@ pub(crate) fn span(took: std::time::Duration) -> String {
 
 /// A size in a few characters: `0`, `512B`, `1.5MiB`.
 pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return if bytes == 0 { "0".to_owned() } else { format!("{bytes}B") };
-    }
-    let mut amount = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    if amount < 10.0 { format!("{amount:.1}{}", UNITS[unit]) } else { format!("{amount:.0}{}", UNITS[unit]) }
+    ByteSize(bytes).rounded()
 }
 
 /// How long ago, in a few characters: `3s`, `5m`, `2h`, `6d`.

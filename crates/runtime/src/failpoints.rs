@@ -1,15 +1,19 @@
-//! Points at which the tests may kill this process. Without the feature `failpoints` there are none.
+//! Points at which the tests may kill this process, or have it wait. Without the feature `failpoints` there are none.
 
 use setpoint_model::plan::Step;
 
 /// Arms the point that `SETPOINT_CRASH_AT` names, such as `create.acted`: the process is killed there, as by
-/// `kill -9`.
+/// `kill -9`. At the one that `SETPOINT_HOLD_AT` names it stops, as by `kill -STOP`, until somebody lets it go on.
 pub fn arm() {
     #[cfg(feature = "failpoints")]
-    if let Ok(point) = std::env::var("SETPOINT_CRASH_AT") {
-        let _ = fail::cfg_callback(point, || {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        });
+    {
+        use rustix::process::{Signal, getpid, kill_process};
+        for (variable, signal) in [("SETPOINT_CRASH_AT", Signal::KILL), ("SETPOINT_HOLD_AT", Signal::STOP)] {
+            let Ok(point) = std::env::var(variable) else { continue };
+            let _ = fail::cfg_callback(point, move || {
+                let _ = kill_process(getpid(), signal);
+            });
+        }
     }
 }
 

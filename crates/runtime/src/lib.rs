@@ -37,6 +37,7 @@ pub mod reconciler;
 pub mod record;
 pub mod release;
 pub mod remove;
+mod room;
 pub mod runs;
 pub mod secrets;
 pub mod session;

@@ -18,6 +18,7 @@ use setpoint_model::names::UnitName;
 use crate::cancel::Cancel;
 use crate::events::{Event, Watcher};
 use crate::paths::{Roots, make_private_folder, project_key};
+use crate::room;
 
 /// How long a waiter sleeps before it tries again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -51,14 +52,24 @@ pub enum LockError {
         holder: Option<Holder>,
     },
     /// The lock's file could not be used.
-    #[error("cannot lock `{}`", path.display())]
+    #[error("cannot lock `{}`: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        #[source]
         source: io::Error,
     },
+}
+
+impl LockError {
+    /// What the user can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Held { .. } => None,
+            Self::Io { path, source } => room::hint(source, path),
+        }
+    }
 }
 
 fn name(holder: Option<&Holder>) -> String {
@@ -151,8 +162,11 @@ fn take(
         }
     }
     let holder = Holder { what: what.to_owned(), pid: std::process::id(), since: Timestamp::now() };
-    write_holder(&file, &holder).map_err(|source| LockError::Io { path, source })?;
-    Ok(file)
+    match write_holder(&file, &holder) {
+        // It is held all the same: others are only not told by whom.
+        Err(error) if room::is_full(&error) => Ok(file),
+        written => written.map(|()| file).map_err(|source| LockError::Io { path, source }),
+    }
 }
 
 /// Who holds a unit's lock now; nothing if nobody does, or they have not written who they are yet. Asking leaves

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Seek as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,6 +12,10 @@ use crate::engine::EngineError;
 
 /// How often is looked whether it is done, or to be stopped, at most. What there is little of is done sooner.
 const LOOK: Duration = Duration::from_millis(50);
+/// What `cp` says of a disk that is full.
+const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+/// What the system counts the room of files in, in bytes.
+const BLOCK: u64 = 512;
 
 /// Copies a folder to a path where nothing is: owners, rights, times, links of both kinds, holes and extended attributes.
 ///
@@ -22,6 +27,7 @@ pub(crate) fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Engine
     let mut child = Command::new("cp")
         .args(["--archive", "--reflink=auto", "--sparse=auto", "--no-target-directory", "--"])
         .args([from, to])
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(said)
@@ -44,8 +50,22 @@ pub(crate) fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Engine
         return Ok(());
     }
     let said = complaints.rewind().and_then(|()| std::io::read_to_string(complaints)).unwrap_or_default();
+    if FULL.iter().any(|words| said.contains(words)) {
+        return Err(EngineError::io("write", to)(std::io::ErrorKind::StorageFull.into()));
+    }
     let first = said.lines().next().unwrap_or("`cp` failed").to_owned();
     Err(EngineError::io("copy", from)(std::io::Error::other(first)))
+}
+
+/// How many bytes a folder takes of a disk with all that is in it, as far as it can be looked at.
+pub(crate) fn size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(about) if about.is_dir() => size(&entry.path()) + about.blocks() * BLOCK,
+        Ok(about) => about.blocks() * BLOCK,
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
 }
 
 /// Waits until all that was written to the file system of a path is on the disk.

@@ -1,6 +1,5 @@
 use std::fs;
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,16 +7,17 @@ use serde::Serialize;
 use setpoint_model::manifest::EngineKind;
 use setpoint_model::names::SecretName;
 use setpoint_runtime::apply::STOP_GRACE;
-use setpoint_runtime::backup;
+use setpoint_runtime::backup::{self, BackupError};
 use setpoint_runtime::engine::adoption::Adopted;
 use setpoint_runtime::engine::{Labels, UnitId};
-use setpoint_runtime::lock::UnitLock;
+use setpoint_runtime::lock::{self, UnitLock};
 use setpoint_runtime::pipeline;
 use setpoint_runtime::remove::remove_all;
 
 use super::{SUCCESS, daemon};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
+use crate::events::LiveList;
 use crate::json;
 use crate::output::{ask, can_ask};
 
@@ -95,12 +95,15 @@ impl Uninstall {
             self.consent(context, &units, &own)?;
             context.stop_on_signals()?;
             daemon::remove(context)?;
-            if let Err(error) = backup::tidy_all(&context.roots, &context.variables) {
-                context
+            let list = LiveList::new(context.output);
+            match backup::tidy_all(&context.roots, &context.variables, &list, &context.cancel) {
+                Ok(()) => {}
+                Err(error @ BackupError::Cancelled) => return Err(error.into()),
+                Err(error) => context
                     .output
-                    .progress(format!("{error}\nWhat a backup keeps for the time being is left there."));
+                    .progress(format!("{error}\nWhat a backup keeps for the time being is left there.")),
             }
-            remove_units(context, &units)?;
+            remove_units(context, &units, &list)?;
             let engines = context.engines();
             let steps = engines.iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err());
             for error in steps.chain(pipeline::take_down_services(&context.roots, &context.variables)) {
@@ -239,16 +242,9 @@ fn units(context: &Context) -> Result<Vec<Found>, Failure> {
 }
 
 /// Stops and removes units, each under its lock.
-fn remove_units(context: &Context, units: &[Found]) -> Result<(), Failure> {
+fn remove_units(context: &Context, units: &[Found], list: &LiveList) -> Result<(), Failure> {
     for Found { engine, id, labels, adopted } in units {
-        let mut told = false;
-        let wait = |holder: Option<&setpoint_runtime::lock::Holder>| {
-            if let (false, Some(holder)) = (told, holder) {
-                told = true;
-                context.output.progress(format!("waiting for {holder}"));
-            }
-            if context.cancel.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let wait = lock::until_stopped(list, &context.cancel);
         let what = "setpoint uninstall";
         let lock = UnitLock::acquire(&context.roots, &labels.project_root, &labels.unit, what, wait);
         let _lock = lock.map_err(|error| {

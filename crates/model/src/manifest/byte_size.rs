@@ -19,6 +19,30 @@ use super::format::{Format, Malformed, in_schema};
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 
+impl ByteSize {
+    /// About this many bytes, in a few characters: `0`, `512B`, `1.5MiB`.
+    #[must_use]
+    pub fn rounded(self) -> String {
+        const NAMES: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+        match self.0 {
+            0 => return "0".to_owned(),
+            bytes @ 1..1024 => return format!("{bytes}B"),
+            _ => {}
+        }
+        let mut amount = self.0 as f64 / 1024.0;
+        let mut unit = 0;
+        while amount >= 1024.0 && unit + 1 < NAMES.len() {
+            amount /= 1024.0;
+            unit += 1;
+        }
+        if amount < 10.0 {
+            format!("{amount:.1}{}", NAMES[unit])
+        } else {
+            format!("{amount:.0}{}", NAMES[unit])
+        }
+    }
+}
+
 const KIBI: u128 = 1024;
 const KILO: u128 = 1000;
 

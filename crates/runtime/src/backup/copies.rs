@@ -97,12 +97,11 @@ impl Copier<'_> {
         }
         let pause = if stopped.is_empty() { Duration::ZERO } else { began.elapsed() };
         drop(locks);
-        if resumed.is_ok() {
-            passing.resumed()?;
-        }
+        let noted = if resumed.is_ok() { passing.resumed() } else { Ok(()) };
         match copied {
             Err(_) if cancel.asked() && resumed.is_ok() => Err(BackupError::Cancelled),
-            copied => resumed.and(copied).map(|()| Copied { pause, stopped }),
+            // Why a copy failed, as over a full disk, is why the rest does.
+            copied => resumed.and(copied).and(noted).map(|()| Copied { pause, stopped }),
         }
     }
 

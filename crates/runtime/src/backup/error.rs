@@ -10,6 +10,7 @@ use crate::apply::ApplyError;
 use crate::engine::EngineError;
 use crate::image::{ImageError, Rule};
 use crate::lock::LockError;
+use crate::room;
 use crate::store::StoreError;
 
 /// Why a backup was not made or not restored.
@@ -169,15 +170,13 @@ impl BackupError {
             Self::NotResumed { unit, .. } => format!("`setpoint up {unit}` starts it"),
             Self::Image(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "make room there, or name another place; nothing of this backup was left".to_owned()
+            Self::Lock(error) => return error.hint(),
+            Self::Io { source, path, .. } if room::is_full(source) => {
+                format!("{}, or name another place; nothing of this backup was left", room::make_room(path))
             }
-            Self::NotHere(_)
-            | Self::Cancelled
-            | Self::Apply(_)
-            | Self::Store(_)
-            | Self::Lock(_)
-            | Self::Io { .. } => return None,
+            Self::NotHere(_) | Self::Cancelled | Self::Apply(_) | Self::Store(_) | Self::Io { .. } => {
+                return None;
+            }
         })
     }
 }

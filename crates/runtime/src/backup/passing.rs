@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use setpoint_model::names::UnitName;
 
 use super::error::BackupError;
+use crate::cancel::Cancel;
 use crate::engine::{self, Engine, UnitId};
-use crate::lock::UnitLock;
+use crate::events::Watcher;
+use crate::lock::{self, LockError, UnitLock};
 use crate::paths::{Roots, make_private_folder, project_key};
 use crate::remove::remove_tree;
 use crate::secrets::write_private;
@@ -119,8 +120,15 @@ pub fn is_left(roots: &Roots, root: &Path) -> bool {
 /// being is removed. The caller holds the project's lock. Gives whether there was something.
 ///
 /// # Errors
-/// If something cannot be started, or removed; then it is tried again by whoever comes next.
-pub fn tidy(roots: &Roots, variables: &BTreeMap<String, String>, root: &Path) -> Result<bool, BackupError> {
+/// If something cannot be started, or removed, or the caller stops it while somebody else has a unit; then it is tried again
+/// by whoever comes next.
+pub fn tidy(
+    roots: &Roots,
+    variables: &BTreeMap<String, String>,
+    root: &Path,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<bool, BackupError> {
     let folder = folder(roots, root);
     if !folder.exists() {
         return Ok(false);
@@ -137,8 +145,11 @@ pub fn tidy(roots: &Roots, variables: &BTreeMap<String, String>, root: &Path) ->
         // A newer version may know more engines: what it left is its own.
         let Ok(engine) = engine::by_name(&note.engine, roots, variables) else { return Ok(false) };
         for unit in &note.stopped {
-            let _lock =
-                UnitLock::acquire(roots, root, unit, "setpoint recover", |_| ControlFlow::Continue(()))?;
+            let wait = lock::until_stopped(watcher, cancel);
+            let _lock = match UnitLock::acquire(roots, root, unit, "setpoint recover", wait) {
+                Err(LockError::Held { .. }) if cancel.asked() => return Err(BackupError::Cancelled),
+                taken => taken?,
+            };
             resume(engine.as_ref(), root, unit)?;
         }
         // Who was tried on copies goes before them.
@@ -155,11 +166,16 @@ pub fn tidy(roots: &Roots, variables: &BTreeMap<String, String>, root: &Path) ->
 ///
 /// # Errors
 /// As [`tidy`].
-pub fn tidy_all(roots: &Roots, variables: &BTreeMap<String, String>) -> Result<(), BackupError> {
+pub fn tidy_all(
+    roots: &Roots,
+    variables: &BTreeMap<String, String>,
+    watcher: &dyn Watcher,
+    cancel: &Cancel,
+) -> Result<(), BackupError> {
     for name in temporary::entries(&roots.state.join(FOLDER)) {
         let note = fs::read(roots.state.join(FOLDER).join(name).join(NOTE)).ok();
         if let Some(note) = note.and_then(|text| serde_json::from_slice::<Note>(&text).ok()) {
-            tidy(roots, variables, &note.root)?;
+            tidy(roots, variables, &note.root, watcher, cancel)?;
         }
     }
     Ok(())

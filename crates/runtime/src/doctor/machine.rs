@@ -7,6 +7,8 @@ use setpoint_model::manifest::Limits;
 use setpoint_sandbox::Offer;
 use setpoint_sandbox::probe::Features;
 
+use crate::room::Room;
+
 /// What the machine can do, and what the declared limits ask of it. Where units are sandboxes of our own, what it cannot
 /// do is in the way; elsewhere it is good to know.
 #[must_use]
@@ -97,16 +99,12 @@ fn of_limits(offer: &Offer, limits: &[Limits], is_needed: bool) -> Finding {
 /// The room where a folder lies, or will lie.
 #[must_use]
 pub fn disk(folder: &Path, elsewhere: &str) -> Vec<Finding> {
-    let Some(there) = folder.ancestors().find(|folder| folder.exists()) else { return Vec::new() };
-    match rustix::fs::statvfs(there) {
-        Ok(disk) => {
-            // File systems without such a bound say that there are none at all.
-            let files = (disk.f_files > 0).then_some(disk.f_favail);
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match Room::of(folder) {
+        Ok(Room { free, files, .. }) => {
             space(&folder.display().to_string(), Space { free, files }, elsewhere)
         }
         Err(error) => {
-            let what = format!("cannot look at {}: {error}", there.display());
+            let what = format!("cannot look at {}: {error}", folder.display());
             vec![Finding::of(Row::DiskSpace, "disk", what, "see what is wrong with that file system")]
         }
     }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::room::{self, NoRoom};
+
 impl EngineError {
     /// An error of the system, with what was tried on which path.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
@@ -28,7 +30,9 @@ impl EngineError {
                 Some("change what is declared of it, or share the host's network instead".to_owned())
             }
             Self::Taken { .. } => Some("`setpoint disown` in its project hands it back".to_owned()),
-            Self::State { .. } | Self::Io { .. } => None,
+            Self::Io { source, path, .. } => room::hint(source, path),
+            Self::NoRoom(no_room) => Some(no_room.hint()),
+            Self::State { .. } => None,
         }
     }
 }
@@ -144,6 +148,9 @@ pub enum EngineError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The disk has no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// A file of the unit's own is not what was written there.
     #[error("{} is damaged: {why}", path.display())]
     Damaged {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::credentials::VARIABLES;
+use crate::room;
 
 /// Why a tar entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -410,8 +411,14 @@ impl ImageError {
                 "Nothing of it was kept. Try again; if it happens again, the image was damaged where it is stored."
                     .to_owned()
             }
+            ImageError::Io { source, path, .. } => return room::hint(source, path),
             _ => return None,
         })
+    }
+
+    /// Whether the disk is full.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if room::is_full(source))
     }
 
     pub(super) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ImageError {

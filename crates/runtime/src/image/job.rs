@@ -27,7 +27,7 @@ pub(super) trait Blobs {
     fn config(&mut self, at: &Descriptor) -> Result<Vec<u8>, ImageError>;
     /// A layer, its reader at the start.
     fn layer(&mut self, at: &Descriptor) -> Result<File, ImageError>;
-    /// The layer is unpacked.
+    /// The layer is not needed any more.
     fn done(&mut self, at: &Descriptor);
 }
 
@@ -106,9 +106,13 @@ impl<'a> Job<'a> {
         let pairs = || manifest.layers.iter().zip(&diff_ids).filter(|(_, id)| !here(id));
         self.expect(self.done.get() + pairs().map(|(at, _)| at.size).fold(0, u64::saturating_add));
         for (at, diff_id) in pairs() {
-            let file = blobs.layer(at)?;
-            self.unpack(file, &at.digest, Some(diff_id))?;
-            blobs.done(at);
+            let unpacked =
+                blobs.layer(at).and_then(|file| self.unpack(file, &at.digest, Some(diff_id)).map(drop));
+            // What is there of it is kept for the next fetch, but not where everybody else needs the room.
+            if unpacked.as_ref().err().is_none_or(ImageError::is_full) {
+                blobs.done(at);
+            }
+            unpacked?;
         }
         Ok(Fetched { named: digest.clone(), digest, diff_ids, config })
     }

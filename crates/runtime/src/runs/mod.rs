@@ -23,6 +23,7 @@ use setpoint_model::pipeline::outcome::RunOutcome;
 
 use crate::paths::{Roots, project_key};
 use crate::pipeline::events::{StepPlan, StepReport};
+use crate::room;
 
 pub use self::follow::Follower;
 pub use self::log::RunLog;
@@ -79,8 +80,7 @@ impl RunsError {
                 let folder = path.parent().unwrap_or(path);
                 Some(format!("only history is lost; `rm -r {}` forgets the run", folder.display()))
             }
-            Self::Io { source, path, .. } => (source.kind() == io::ErrorKind::StorageFull)
-                .then(|| format!("make room on the disk that holds {}", path.display())),
+            Self::Io { source, path, .. } => room::hint(source, path),
         }
     }
 }

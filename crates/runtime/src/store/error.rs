@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::room;
+
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -111,7 +113,7 @@ impl StoreError {
                 moved_away(path)
             )),
             Self::Damaged { path, .. } => Some(moved_away(path)),
-            Self::Full { .. } => Some("free some space; nothing was lost".to_owned()),
+            Self::Full { path } => Some(format!("{}, and try again; nothing was lost", room::make_room(path))),
             Self::ReadOnly { .. } | Self::Denied { .. } => {
                 Some("make it writable for this user, or point SETPOINT_STATE at another folder".to_owned())
             }
@@ -131,7 +133,7 @@ impl StoreError {
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            _ if room::is_full(&source) => Self::Full { path },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             io::ErrorKind::PermissionDenied => Self::Denied { path },
             _ => Self::Io { path, source },

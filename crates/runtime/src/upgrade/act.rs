@@ -12,7 +12,7 @@ use setpoint_model::release::{Active, Holds, Kind, Part, Step, Undo, Upgrade, ne
 
 use super::aside::Aside;
 use super::health::Says;
-use super::{Change, UpgradeError, active, host, saved};
+use super::{Cause, Change, UpgradeError, active, host, saved};
 use crate::apply::{STOP_GRACE, Settings};
 use crate::cancel::Cancel;
 use crate::engine::{Engine, Seen};
@@ -26,47 +26,47 @@ use crate::tree_copy;
 
 impl<'a> Change<'a> {
     /// Does a step. Each may be done again.
-    pub(super) fn act(&mut self, step: &Step) -> Result<(), String> {
-        let words = |error: UpgradeError| error.to_string();
-        match step {
-            Step::Fetch(unit) => self.fetch(unit).map_err(words),
-            Step::Fill(volume) => self.fill(volume).map_err(words),
-            Step::Freeze(unit) => self.freeze(unit).map_err(words),
-            Step::Copy(volume) => self.copy(volume).map_err(words),
-            Step::Save(path) => self.save(path).map_err(words),
-            Step::Put(put) => self.put(&put.path, put.generation, self.place.cancel).map_err(words),
-            Step::SetAside(unit) => self.set_aside(unit).map_err(words),
-            Step::Revive(unit) => self.revive(unit),
-            Step::Down(id) => self.take_back(id),
-            Step::Retire(unit) => self.retire(unit).map_err(words),
-            Step::Start(unit) => self.start(unit).map_err(words),
-            Step::Verify(unit) => self.verify(unit),
-            Step::Migrate(id) => self.migrate(id),
-            Step::Load(unit) => self.load(unit).map_err(words),
-            Step::Admit(unit) => self.admit(unit).map_err(words),
-            Step::Steady => self.watch(self.patience.steady, Says::expect_well),
-            Step::Commit => self.commit().map_err(words),
-            Step::Publish(unit) => self.publish(unit).map_err(words),
+    pub(super) fn act(&mut self, step: &Step) -> Result<(), Cause> {
+        let acted = match step {
+            Step::Fetch(unit) => self.fetch(unit),
+            Step::Fill(volume) => self.fill(volume),
+            Step::Freeze(unit) => self.freeze(unit),
+            Step::Copy(volume) => self.copy(volume),
+            Step::Save(path) => self.save(path),
+            Step::Put(put) => self.put(&put.path, put.generation, self.place.cancel),
+            Step::SetAside(unit) => self.set_aside(unit),
+            Step::Revive(unit) => return self.revive(unit),
+            Step::Down(id) => return self.take_back(id),
+            Step::Retire(unit) => self.retire(unit),
+            Step::Start(unit) => self.start(unit),
+            Step::Verify(unit) => return self.verify(unit),
+            Step::Migrate(id) => return self.migrate(id),
+            Step::Load(unit) => self.load(unit),
+            Step::Admit(unit) => self.admit(unit),
+            Step::Steady => return self.watch(self.patience.steady, Says::expect_well),
+            Step::Commit => self.commit(),
+            Step::Publish(unit) => self.publish(unit),
             // What is not well at a moment may be so again.
-            Step::Bake => self.watch(self.patience.bake, Says::expect_possible),
-            Step::Clean => self.clean().map_err(words),
-        }
+            Step::Bake => return self.watch(self.patience.bake, Says::expect_possible),
+            Step::Clean => self.clean(),
+        };
+        Ok(acted?)
     }
 
     /// Takes a step back. Each may be taken again.
-    pub(super) fn undo(&mut self, undo: &Undo) -> Result<(), String> {
-        let words = |error: UpgradeError| error.to_string();
-        match undo {
-            Undo::PutBack(unit) => self.put_back(unit).map_err(words),
+    pub(super) fn undo(&mut self, undo: &Undo) -> Result<(), Cause> {
+        let undone = match undo {
+            Undo::PutBack(unit) => self.put_back(unit),
             Undo::PutPath(path) => {
                 host::end_survivors(&self.txid);
                 // Whoever stopped the change wants this done.
-                self.put(path, self.upgrade.from.generation, &Cancel::default()).map_err(words)
+                self.put(path, self.upgrade.from.generation, &Cancel::default())
             }
-            Undo::DropSaves => self.drop_saves().map_err(words),
-            Undo::DropVolume(volume) => self.drop_volume(volume).map_err(words),
-            Undo::Resume(unit) => self.resume(unit).map_err(words),
-        }
+            Undo::DropSaves => self.drop_saves(),
+            Undo::DropVolume(volume) => self.drop_volume(volume),
+            Undo::Resume(unit) => self.resume(unit),
+        };
+        Ok(undone?)
     }
 
     fn part(&self, unit: &UnitName) -> Option<&Part> {
@@ -229,9 +229,9 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    fn revive(&mut self, unit: &UnitName) -> Result<(), String> {
+    fn revive(&mut self, unit: &UnitName) -> Result<(), Cause> {
         if let Some(left) = self.left(unit) {
-            self.make(&left).map_err(|error| error.to_string())?;
+            self.make(&left)?;
         }
         self.verify(unit)
     }
@@ -424,7 +424,10 @@ impl<'a> Change<'a> {
 
 /// The generations that came about, and the one that is about to.
 fn generations(all: &[UpgradeRow]) -> impl Iterator<Item = &Active> {
-    let came_about = |row: &&UpgradeRow| row.ended.is_none_or(|(how, _)| how == UpgradeOutcome::Committed);
+    // One that has not ended yet, or not well, has brought about what it has all the same.
+    let came_about = |row: &&UpgradeRow| {
+        row.is_open() || row.ended.is_some_and(|(how, _)| how == UpgradeOutcome::Committed)
+    };
     all.iter().filter(came_about).flat_map(|row| [&row.upgrade.from, &row.upgrade.to])
 }
 

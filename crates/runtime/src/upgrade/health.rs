@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use setpoint_model::names::UnitName;
 
-use super::Change;
+use super::{Cause, Change};
 use crate::engine::{EngineError, Health, Progress};
 use crate::readiness;
 
@@ -43,25 +43,25 @@ impl Says {
 
 impl Change<'_> {
     /// Waits until a new instance is well.
-    pub(super) fn verify(&self, unit: &UnitName) -> Result<(), String> {
+    pub(super) fn verify(&self, unit: &UnitName) -> Result<(), Cause> {
         let until = Instant::now() + self.patience.verify;
         loop {
             if self.place.cancel.asked() {
-                return Err("stopped".to_owned());
+                return Err("stopped".into());
             }
             match self.says(unit)? {
                 Says::Well => return Ok(()),
                 Says::NotYet(why) if Instant::now() >= until => {
-                    return Err(format!("{why} (after {} s)", self.patience.verify.as_secs()));
+                    return Err(format!("{why} (after {} s)", self.patience.verify.as_secs()).into());
                 }
                 Says::NotYet(_) => std::thread::sleep(SOON),
-                Says::Never(why) => return Err(why),
+                Says::Never(why) => return Err(why.into()),
             }
         }
     }
 
     /// Watches all new instances for a while.
-    pub(super) fn watch(&self, time: Duration, judge: fn(Says) -> Result<(), String>) -> Result<(), String> {
+    pub(super) fn watch(&self, time: Duration, judge: fn(Says) -> Result<(), String>) -> Result<(), Cause> {
         let until = Instant::now() + time;
         loop {
             for part in self.upgrade.parts.iter().filter(|part| part.stays) {
@@ -74,8 +74,8 @@ impl Change<'_> {
         }
     }
 
-    fn says(&self, unit: &UnitName) -> Result<Says, String> {
-        let progress = self.place.engine.progress(&self.id(unit)).map_err(|error| error.to_string())?;
+    fn says(&self, unit: &UnitName) -> Result<Says, EngineError> {
+        let progress = self.place.engine.progress(&self.id(unit))?;
         Ok(says(&progress, self.completes(unit)))
     }
 

@@ -10,7 +10,7 @@ use setpoint_model::release::migration::Stage;
 use setpoint_model::release::way_back::Down;
 use setpoint_model::release::{Migration, MigrationId};
 
-use super::{Change, UpgradeError, migrations};
+use super::{Cause, Change, UpgradeError, migrations};
 use crate::apply::Settings;
 use crate::engine::Seen;
 use crate::events::Deaf;
@@ -107,11 +107,11 @@ impl<'m> Errand<'m> {
 
 impl Change<'_> {
     /// Carries a migration out, and writes that down.
-    pub(super) fn migrate(&mut self, id: &MigrationId) -> Result<(), String> {
+    pub(super) fn migrate(&mut self, id: &MigrationId) -> Result<(), Cause> {
         let planned = self.upgrade.migrations.iter().find(|planned| planned.id == *id).cloned();
         let Some(planned) = planned else { return Ok(()) };
         if planned.due == Due::Cover {
-            return self.enter(&planned, Progress::Covered).map_err(|error| error.to_string());
+            return Ok(self.enter(&planned, Progress::Covered)?);
         }
         let declared = self.declared.ok_or("nothing is known of it any more")?;
         let (migration, text) = migrations::planned(declared.project, &planned, false)?;
@@ -120,7 +120,7 @@ impl Change<'_> {
     }
 
     /// Takes a migration back, and strikes it from what is written down.
-    pub(super) fn take_back(&mut self, id: &MigrationId) -> Result<(), String> {
+    pub(super) fn take_back(&mut self, id: &MigrationId) -> Result<(), Cause> {
         let planned = self.upgrade.downs.iter().find(|planned| planned.id == *id).cloned();
         let Some(planned) = planned else { return Ok(()) };
         let left = self.declared.and_then(|declared| declared.leaves);
@@ -131,7 +131,7 @@ impl Change<'_> {
     }
 
     /// Runs a text where its migration runs.
-    fn carry_out(&mut self, project: &Project, planned: &Planned, errand: &Errand<'_>) -> Result<(), String> {
+    fn carry_out(&mut self, project: &Project, planned: &Planned, errand: &Errand<'_>) -> Result<(), Cause> {
         let Some(name) = &planned.unit else {
             return self.noted(planned, errand, |change| change.run_here(errand));
         };
@@ -141,21 +141,17 @@ impl Change<'_> {
             Stage::Post => None,
         };
         let unit = self.unit(project, idle.as_ref().unwrap_or(env)).ok_or("its service is not declared")?;
-        let failed = |error: UpgradeError| error.to_string();
         match &idle {
-            Some(_) => self.stand_in(&unit).map_err(failed)?,
+            Some(_) => self.stand_in(&unit)?,
             None if !matches!(self.place.engine.observe(&unit.id), Ok(Seen::Running(_))) => {
-                return Err(format!("{} does not run", unit.env.name));
+                return Err(format!("{} does not run", unit.env.name).into());
             }
             None => {}
         }
         self.noted(planned, errand, |change| change.run_inside(&unit, errand))?;
         if idle.is_some() {
-            self.place
-                .engine
-                .stop(&unit.id, Duration::ZERO, self.place.cancel)
-                .map_err(|error| error.to_string())?;
-            self.place.engine.remove(&unit.id).map_err(|error| error.to_string())?;
+            self.place.engine.stop(&unit.id, Duration::ZERO, self.place.cancel)?;
+            self.place.engine.remove(&unit.id)?;
         }
         Ok(())
     }
@@ -166,18 +162,17 @@ impl Change<'_> {
         planned: &Planned,
         errand: &Errand<'_>,
         run: impl FnOnce(&Self) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let failed = |error: UpgradeError| error.to_string();
+    ) -> Result<(), Cause> {
         failpoints::at("migrate.ready");
         if !errand.is_down {
-            self.enter(planned, Progress::Begun).map_err(failed)?;
+            self.enter(planned, Progress::Begun)?;
         }
         failpoints::at("migrate.begun");
         run(self)?;
         failpoints::at("migrate.ran");
         match errand.is_down {
-            true => self.strike(planned).map_err(failed)?,
-            false => self.enter(planned, Progress::Done).map_err(failed)?,
+            true => self.strike(planned)?,
+            false => self.enter(planned, Progress::Done)?,
         }
         failpoints::at("migrate.noted");
         Ok(())

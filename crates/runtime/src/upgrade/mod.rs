@@ -6,6 +6,7 @@
 mod act;
 mod active;
 mod aside;
+mod cause;
 mod cost;
 mod health;
 mod host;
@@ -35,12 +36,14 @@ use crate::lock::{self, LockError, UnitLock};
 use crate::paths::Roots;
 use crate::project::Project;
 use crate::release::{ReleaseError, Releases};
-use crate::store::{EntryKind, Store, StoreError, TxId, UpgradeOutcome};
+use crate::room::{NoRoom, Reserve};
+use crate::store::{EntryKind, Store, StoreError, TxId, UpgradeOutcome, Writer};
 use crate::{failpoints, random};
 
 pub(crate) use active::write as set_active;
 pub use active::{ActiveError, note_version, read as active, reset as forget_data};
 pub use aside::remove_all as remove_asides;
+pub use cause::Cause;
 pub use cost::{measure, outage};
 pub use migrations::{Migrations, MigrationsError, may_migrate};
 pub(crate) use migrations::{declared as declared_migrations, on_host as migrations_on_host};
@@ -78,7 +81,7 @@ pub enum UpgradeError {
         /// The step, as the journal names it.
         step: String,
         /// Why it failed.
-        why: String,
+        why: Cause,
         /// How long nobody could reach what was stopped.
         outage: Duration,
     },
@@ -94,7 +97,7 @@ pub enum UpgradeError {
         /// The step, as the journal names it.
         step: String,
         /// Why it failed.
-        why: String,
+        why: Cause,
     },
     /// The new version was not well on copies of the data, where it was tried first.
     #[error("{step}: {why}")]
@@ -102,7 +105,7 @@ pub enum UpgradeError {
         /// The step, as the journal would name it.
         step: String,
         /// Why it failed.
-        why: String,
+        why: Cause,
         /// How long services were stopped while their data was copied.
         pause: Duration,
     },
@@ -112,7 +115,7 @@ pub enum UpgradeError {
         /// The step, as the journal names it.
         step: String,
         /// Why it failed.
-        why: String,
+        why: Cause,
         /// How long nobody could reach what was stopped.
         outage: Duration,
     },
@@ -122,8 +125,11 @@ pub enum UpgradeError {
         /// The step back, as the journal names it.
         step: String,
         /// Why it failed.
-        why: String,
+        why: Cause,
     },
+    /// There would be no room to write down what is done, on the way there and back.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// What is in effect cannot be told or written.
     #[error(transparent)]
     Active(#[from] ActiveError),
@@ -216,6 +222,10 @@ struct Change<'a> {
     held: BTreeMap<UnitName, Hold>,
     frozen: Option<Instant>,
     outage: Duration,
+    /// Kept free until something fails, or the disk is full: then it is what the way to an end is written down in.
+    reserve: Option<Reserve>,
+    /// Whether the disk was full when something was to be written down.
+    is_full: Option<Cause>,
     _locks: Vec<UnitLock>,
 }
 
@@ -237,6 +247,7 @@ pub fn run(
     let mut change = Change::new(place, store, root, txid, upgrade, patience)?;
     change.declared = declared;
     change.check_unchanged()?;
+    change.reserve = Some(change.keep_room()?);
     let (txid, what) = (change.txid.clone(), change.upgrade.clone());
     change.store.write(|writer| writer.begin_upgrade(&txid, root, &what, who, Timestamp::now()))?;
     if let Some(missing) = change.missing_release()? {
@@ -246,8 +257,11 @@ pub fn run(
     let (mut unpublished, mut unwell) = (None, None);
     for step in change.upgrade.steps() {
         let is_over = change.is_committed()?;
-        let stopped = change.place.cancel.asked() && !is_over;
-        let done = if stopped { Err("stopped".to_owned()) } else { change.step(&step)? };
+        let stops = if change.place.cancel.asked() { Some("stopped".into()) } else { change.is_full.clone() };
+        let done = match stops.filter(|_| !is_over) {
+            Some(why) => Err(why),
+            None => change.step(&step)?,
+        };
         let Err(why) = done else { continue };
         let is_publish = matches!(step, Step::Publish(_));
         let step = step.to_string();
@@ -261,6 +275,8 @@ pub fn run(
         change.finish(outcome, Some(&format!("{step}: {why}")))?;
         return Err(match outcome {
             UpgradeOutcome::Dropped => UpgradeError::Dropped { step, why },
+            // The file that says so was in its place before that failed.
+            UpgradeOutcome::Committed => UpgradeError::Unwell { step, why, outage: change.outage },
             _ => UpgradeError::RolledBack { step, why, outage: change.outage },
         });
     }
@@ -303,6 +319,8 @@ impl<'a> Change<'a> {
             held: BTreeMap::new(),
             frozen: None,
             outage: Duration::ZERO,
+            reserve: None,
+            is_full: None,
             _locks: locks,
         })
     }
@@ -339,7 +357,7 @@ impl<'a> Change<'a> {
     }
 
     /// Does a step, and writes down before and after that it does. The inner error is the step's own.
-    fn step(&mut self, step: &Step) -> Result<Result<(), String>, UpgradeError> {
+    fn step(&mut self, step: &Step) -> Result<Result<(), Cause>, UpgradeError> {
         // What a start does tells of itself.
         let is_told = matches!(step, Step::Start(_));
         self.journaled(&step.to_string(), is_told, |change| change.act(step))
@@ -350,8 +368,8 @@ impl<'a> Change<'a> {
         &mut self,
         step: &str,
         is_told: bool,
-        act: impl FnOnce(&mut Self) -> Result<(), String>,
-    ) -> Result<Result<(), String>, UpgradeError> {
+        act: impl FnOnce(&mut Self) -> Result<(), Cause>,
+    ) -> Result<Result<(), Cause>, UpgradeError> {
         self.note(step, EntryKind::Intent, None)?;
         failpoints::at(&format!("{step}.announced"));
         let (phase, detail) = step.split_once(' ').unwrap_or((step, ""));
@@ -370,9 +388,9 @@ impl<'a> Change<'a> {
                 }
             }
             Err(why) => {
-                self.note(step, EntryKind::Failed, Some(why))?;
+                self.note(step, EntryKind::Failed, Some(&why.what))?;
                 if !is_told {
-                    self.tell(&Event::Failed { phase, detail, how: why.clone(), took });
+                    self.tell(&Event::Failed { phase, detail, how: why.to_string(), took });
                 }
             }
         }
@@ -380,10 +398,33 @@ impl<'a> Change<'a> {
         Ok(done)
     }
 
+    /// Keeps room free for what has to be written on the way back: where the state lies, and where the engine keeps
+    /// containers and volumes, if that can be seen from here.
+    fn keep_room(&self) -> Result<Reserve, UpgradeError> {
+        let data = self.place.engine.host()?.data.filter(|data| data.is_dir());
+        let folders: Vec<&Path> = [Some(&self.place.roots.state), data.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
+        Ok(Reserve::take(&folders, "the way back, should it be needed,")?)
+    }
+
     fn note(&mut self, step: &str, kind: EntryKind, note: Option<&str>) -> Result<(), UpgradeError> {
-        let txid = &self.txid;
-        self.store.write(|writer| writer.upgrade_step(txid, step, kind, note, Timestamp::now()))?;
-        Ok(())
+        let txid = self.txid.clone();
+        self.write(|writer| writer.upgrade_step(&txid, step, kind, note, Timestamp::now()))
+    }
+
+    /// Writes into the journal. If the disk is full, into the room that was kept free.
+    fn write(&mut self, work: impl Fn(&Writer<'_>) -> Result<(), StoreError>) -> Result<(), UpgradeError> {
+        match self.store.write(&work) {
+            Err(error @ StoreError::Full { .. }) if self.reserve.is_some() => {
+                self.is_full = Some(UpgradeError::from(error).into());
+                self.reserve = None;
+                Ok(self.store.write(&work)?)
+            }
+            written => Ok(written?),
+        }
     }
 
     fn tell(&self, event: &Event) {
@@ -391,8 +432,7 @@ impl<'a> Change<'a> {
     }
 
     fn finish(&mut self, outcome: UpgradeOutcome, detail: Option<&str>) -> Result<(), UpgradeError> {
-        let txid = &self.txid;
-        self.store.write(|writer| writer.finish_upgrade(txid, outcome, detail, Timestamp::now()))?;
-        Ok(())
+        let txid = self.txid.clone();
+        self.write(|writer| writer.finish_upgrade(&txid, outcome, detail, Timestamp::now()))
     }
 }

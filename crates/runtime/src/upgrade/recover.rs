@@ -2,7 +2,7 @@
 
 use setpoint_model::release::{Decision, Step, recover as decide};
 
-use super::{Change, Patience, Place, UpgradeError, active};
+use super::{Cause, Change, Patience, Place, UpgradeError, active};
 use crate::store::{EntryKind, Store, UpgradeOutcome, UpgradeRow};
 
 /// What became of a change that was cut off.
@@ -42,6 +42,7 @@ pub fn recover(
 impl Change<'_> {
     /// Goes back to the old generation, or, where the change is committed, forward to the new one.
     pub(super) fn go_back(&mut self) -> Result<UpgradeOutcome, UpgradeError> {
+        self.reserve = None;
         let entries = self.store.upgrade_steps(&self.txid)?;
         let is_begun = |step: &Step| {
             let label = step.to_string();
@@ -73,7 +74,7 @@ impl Change<'_> {
         }
     }
 
-    pub(super) fn give_up(&mut self, step: String, why: String) -> Result<UpgradeOutcome, UpgradeError> {
+    pub(super) fn give_up(&mut self, step: String, why: Cause) -> Result<UpgradeOutcome, UpgradeError> {
         self.finish(UpgradeOutcome::NeedsOperator, Some(&format!("{step}: {why}")))?;
         Err(UpgradeError::NeedsOperator { step, why })
     }

@@ -12,7 +12,7 @@ use setpoint_model::pipeline::services::{self, isolated, needed};
 use setpoint_model::release::ledger::{Due, Planned, is_volume};
 use setpoint_model::release::{Active, Kind, Lane, Part, Step, Upgrade};
 
-use super::{Change, Declared, Patience, Place, UpgradeError};
+use super::{Cause, Change, Declared, Patience, Place, UpgradeError};
 use crate::backup::{BackupError, Copier, Passing, Wanted, drilled};
 use crate::engine::{EngineError, Seen};
 use crate::observe::{Look, Unit};
@@ -47,7 +47,7 @@ pub struct Rehearsed {
     /// How long all of it took.
     pub took: Duration,
     /// The step that failed, and why.
-    pub failed: Option<(String, String)>,
+    pub failed: Option<(String, Cause)>,
 }
 
 impl Rehearsal<'_> {
@@ -129,7 +129,7 @@ impl Rehearsal<'_> {
         &self,
         store: &mut Store,
         who: &str,
-        (step, why): (&str, &str),
+        (step, why): (&str, &Cause),
     ) -> Result<(), UpgradeError> {
         let (txid, now) = (TxId::new(random::hex()), Timestamp::now());
         let detail = format!("rehearsal: {step}: {why}");
@@ -185,7 +185,7 @@ impl Rehearsal<'_> {
         declared: &Declared<'_>,
         patience: Patience,
         (envs, tag, owner): (&[&Env], &str, &Path),
-    ) -> Result<Option<(String, String)>, UpgradeError> {
+    ) -> Result<Option<(String, Cause)>, UpgradeError> {
         let mut manifest = self.project.manifest.clone();
         manifest.envs = envs.iter().map(|env| (env.name.clone(), isolated(env, tag, true))).collect();
         let project =
@@ -213,7 +213,7 @@ impl Rehearsal<'_> {
         change.declared = Some(&declared);
         for step in steps.into_iter().take_while(|step| *step != Step::Commit) {
             if place.cancel.asked() {
-                return Ok(Some((step.to_string(), "stopped".to_owned())));
+                return Ok(Some((step.to_string(), "stopped".into())));
             }
             if let Err(why) = change.step(&step)? {
                 return Ok(Some((step.to_string(), why)));

@@ -62,8 +62,7 @@ pub(super) fn volume(
     };
     let target = beside(connected, COPYING, &image, to, false, to)?;
     let copied = upload(connected, COPYING, &target, pieces, cancel);
-    resources::forget_copies(connected, to)?;
-    copied
+    whole_or_not(connected, to, copied)
 }
 
 /// The image of a unit, or of what it is built on where it is not there.
@@ -127,8 +126,21 @@ pub(super) fn fill(
     let mut from = from;
     let pieces = upload::stream(move |to| io::copy(&mut from, to).map(drop));
     let filled = upload(connected, FILLING, &target, pieces, cancel);
-    resources::forget_copies(connected, name)?;
-    filled
+    whole_or_not(connected, name, filled)
+}
+
+/// Removes what was there to make a volume, and the volume, too, if it is not whole: whoever goes back needs the room.
+fn whole_or_not(
+    connected: &Connected,
+    volume: &str,
+    made: Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    if made.is_ok() {
+        return resources::forget_copies(connected, volume);
+    }
+    // Why it failed says more than that its remains could not be removed: these the way back removes again.
+    let _ = resources::remove_volume(connected, volume);
+    made
 }
 
 fn absent(what: &'static str, name: &str) -> DockerError {

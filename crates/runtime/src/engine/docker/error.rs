@@ -97,6 +97,9 @@ pub enum DockerError {
     Runtime(std::io::Error),
 }
 
+/// What an engine says whose disk is full.
+const FULL: &[&str] = &["no space left on device", "disk quota exceeded"];
+
 fn last(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(": {said}") }
 }
@@ -129,6 +132,10 @@ impl DockerError {
             }
             Self::Image { why, .. } if says(why, &["not found", "manifest unknown", "no such image"]) => {
                 "check its name and tag".to_owned()
+            }
+            Self::Image { why, .. } | Self::Refused { why, .. } if says(why, FULL) => {
+                "make room on the engine's disk (`docker info -f '{{.DockerRootDir}}'` says where its files are), and try again"
+                    .to_owned()
             }
             Self::Image { .. } => "check its name, and the way to its registry".to_owned(),
             Self::PortInUse { .. } => "stop what uses it, or declare another port".to_owned(),

@@ -15,6 +15,7 @@ use super::{Embedded, UnitFile, unsupported};
 use crate::cancel::Cancel;
 use crate::engine::{BaseSource, EngineError, HeldVolume, NewVolume, UnitId, UnitSpec, kept};
 use crate::paths::make_private_folder;
+use crate::room::{self, NoRoom, Room};
 use crate::{image, piece, random, tree_copy, tree_tar};
 
 const VOLUMES: &str = "volumes/v1";
@@ -199,9 +200,30 @@ pub(super) fn copy(state: &Path, from: &str, to: &str, cancel: &Cancel) -> Resul
     let new = to.with_file_name(format!(".new-{}", to.file_name().unwrap_or_default().to_string_lossy()));
     kept::remove_tree(&new)?;
     kept::remove(&to)?;
-    tree_copy::copy(&from, &new, cancel)?;
+    let copied = tree_copy::copy(&from, &new, cancel);
+    whole_or_not(&new, copied).map_err(|error| match error {
+        EngineError::Io { source, .. } if room::is_full(&source) => no_room(&from, &to),
+        error => error,
+    })?;
     fs::rename(&new, &to).map_err(EngineError::io("make", &to))?;
     tree_copy::sync(&to)
+}
+
+/// Removes what there is of a volume that could not be made whole: whoever goes back needs the room that it takes.
+fn whole_or_not<T>(new: &Path, made: Result<T, EngineError>) -> Result<T, EngineError> {
+    if made.is_err() {
+        kept::remove_tree(new)?;
+    }
+    made
+}
+
+/// There is not enough room to copy a volume.
+fn no_room(from: &Path, to: &Path) -> EngineError {
+    let what = format!("a copy of the volume {}", from.file_name().unwrap_or_default().to_string_lossy());
+    match Room::of(to) {
+        Ok(room) => NoRoom { what, needed: tree_copy::size(from), room }.into(),
+        Err(error) => EngineError::io("look at", to)(error),
+    }
 }
 
 /// The files of a volume, as an archive.
@@ -225,7 +247,8 @@ pub(super) fn fill(
     kept::remove(&to)?;
     make_private_folder(&new).map_err(EngineError::io("make", &new))?;
     make(&new)?;
-    image::volume(from, &new.join(DATA), &format!("of the volume {name}"), &|| cancel.asked())?;
+    let filled = image::volume(from, &new.join(DATA), &format!("of the volume {name}"), &|| cancel.asked());
+    whole_or_not(&new, filled.map_err(EngineError::from))?;
     let about = About { version: 1, project_root: Some(volume.owner.to_owned()), id: volume.id.to_owned() };
     kept::write(&new.join(ABOUT), &about)?;
     fs::rename(&new, &to).map_err(EngineError::io("make", &to))?;
