@@ -13,6 +13,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+mod expected;
 pub(crate) mod history;
 mod import;
 mod init;

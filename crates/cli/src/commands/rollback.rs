@@ -7,6 +7,7 @@ use setpoint_runtime::project::Project;
 use setpoint_runtime::store::Store;
 use setpoint_runtime::upgrade::{Back, Declared, Migrations, Patience, Place, Refused};
 
+use super::expected::{Expected, fitting};
 use super::upgrade::{carry_out, done, shown, title, would};
 use super::{SUCCESS, daemon};
 use crate::context::Context;
@@ -45,7 +46,8 @@ impl Rollback {
         let (roots, cancel) = (&context.roots, &context.cancel);
         let leaves = leaves(context, &project, engine.as_ref(), &store);
         let back = self.back(context, engine.as_ref(), &root, self.discard_writes, leaves.as_ref());
-        let planned = back.plan(&store)??;
+        let mut planned = back.plan(&store)??;
+        fitting(engine.as_ref(), &mut planned)?;
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let patience = Patience::of(&project.manifest.release);
         // What takes migrations back is of the version that is left; what is made then is of the one before.
@@ -94,7 +96,7 @@ impl Rollback {
         let plan = |discards| {
             self.back(context, engine.as_ref(), &project.root, discards, leaves.as_ref()).plan(store)
         };
-        let (loses, planned) = match plan(false)? {
+        let (loses, mut planned) = match plan(false)? {
             Err(refused @ Refused::LosesWrites { .. }) => {
                 let words = match &refused {
                     Refused::LosesWrites { why: Some(why), .. } => format!("{refused}: {why}"),
@@ -109,7 +111,10 @@ impl Rollback {
         if agrees {
             next.push_str(" --discard-writes");
         }
-        would(context, &planned, &words(&title(project), &planned, loses.as_deref()), None, &next);
+        let cost = fitting(engine.as_ref(), &mut planned)?;
+        let expected = Expected::of(store, project, &planned, cost)?;
+        let words = words(&title(project), &planned, &expected, loses.as_deref());
+        would(context, &planned, &words, &expected, &next);
         Ok(SUCCESS)
     }
 }
@@ -121,16 +126,16 @@ fn leaves(context: &Context, project: &Project, engine: &dyn Engine, store: &Sto
 }
 
 /// What would be done.
-fn words(title: &str, planned: &Upgrade, loses: Option<&str>) -> String {
+fn words(title: &str, planned: &Upgrade, expected: &Expected, loses: Option<&str>) -> String {
     let (from, to) = (shown(&planned.from), shown(&planned.to));
     let mut lines = vec![format!("Roll back {title} {from} -> {to}. Nothing has been changed.")];
-    let mut head = "outage";
-    for put in &planned.puts {
-        lines.push(format!("  {head:<7} put back {}, as it was in generation {}", put.path, put.generation));
+    let mut head = "then";
+    for (of, what) in expected.words(planned) {
+        lines.push(format!("  {of:<7} {what}"));
         head = "";
     }
-    for copy in &planned.copies {
-        lines.push(format!("  {head:<7} copy {} to {}", copy.from, copy.to));
+    for put in &planned.puts {
+        lines.push(format!("  {head:<7} put back {}, as it was in generation {}", put.path, put.generation));
         head = "";
     }
     for down in &planned.downs {

@@ -6,7 +6,7 @@ use setpoint_model::doctor::Purpose;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::release::ledger::Planned;
-use setpoint_model::release::{Active, Cost, Kind, Lane, Part, Upgrade, Version};
+use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::adopt::KeptImages;
 use setpoint_runtime::engine::{Engine, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
@@ -18,13 +18,14 @@ use setpoint_runtime::upgrade::{
     self, Changed, Declared, Migrations, Patience, Place, Refused, Rehearsal, Target, UpgradeError,
 };
 
+use super::expected::{Expected, fitting};
 use super::release::registry;
 use super::{SUCCESS, daemon, doctor, migrate, plan, up};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::events::LiveList;
 use crate::json;
-use crate::output::{size, span};
+use crate::output::span;
 
 /// Take a version into use: all of it, with its data, or nothing
 ///
@@ -72,15 +73,6 @@ struct Report<'a> {
     words: Option<&'a str>,
 }
 
-/// What an upgrade would cost.
-#[derive(Debug, Serialize)]
-pub(super) struct Expected {
-    #[serde(flatten)]
-    cost: Cost,
-    /// How long whoever comes from outside would wait; nothing where nobody is reached now.
-    expected_outage_seconds: Option<f64>,
-}
-
 /// Whether a version is tried before anything is touched.
 enum Trial {
     /// These start, and these stand still while their data is copied.
@@ -111,7 +103,7 @@ impl UpgradeCommand {
                 tell(context, false, None, None, None);
             }
             End::Planned { planned, words, expected, by } => {
-                would(context, &planned, &words, Some(&expected), &by);
+                would(context, &planned, &words, &expected, &by);
             }
             End::Done(planned, changed) => done(context, &project, &planned, changed),
         }
@@ -202,15 +194,12 @@ impl UpgradeCommand {
         let (root, state) = (&project.root, Some(&store));
         doctor::refuse(context, Purpose::Upgrade, engine.as_ref(), root, &project, state)?;
         let patience = Patience::of(release);
-        let cost = upgrade::measure(engine.as_ref(), &mut planned)?;
-        fits_on_disk(&planned, &cost)?;
+        let cost = fitting(engine.as_ref(), &mut planned)?;
         let rehearsal = Rehearsal { project: &project, units: &units, planned: &planned };
         let trial = self.trial(&rehearsal)?;
         if self.dry_run {
-            let outage = upgrade::outage(&store, root, &planned, &cost, patience)?;
-            let words = words(&title(&project), &planned, &units, &trial, (&cost, outage));
-            let expected =
-                Expected { cost, expected_outage_seconds: outage.map(|outage| outage.as_secs_f64()) };
+            let expected = Expected::of(&store, &project, &planned, cost)?;
+            let words = words(&title(&project), &planned, &units, &trial, &expected);
             let mut by = "setpoint upgrade".to_owned();
             if let (Some(_), Some(version)) = (&before, &planned.to.version) {
                 by.push_str(&format!(" {version}"));
@@ -261,31 +250,9 @@ fn ended(project: &Project, planned: &Upgrade, changed: Changed) -> String {
 }
 
 /// Says what would be done, and by what.
-pub(super) fn would(
-    context: &Context,
-    planned: &Upgrade,
-    words: &str,
-    expected: Option<&Expected>,
-    by: &str,
-) {
+pub(super) fn would(context: &Context, planned: &Upgrade, words: &str, expected: &Expected, by: &str) {
     context.output.note(format!("{words}\nNext: {by}"));
     tell(context, false, Some(planned), None, Some((words, expected)));
-}
-
-/// Whether there is room for what is copied.
-fn fits_on_disk(planned: &Upgrade, cost: &Cost) -> Result<(), Failure> {
-    let Some(lacks) = cost.lacks() else { return Ok(()) };
-    let volumes: Vec<&str> = planned.copies.iter().map(|copy| copy.from.as_str()).collect();
-    let message = format!(
-        "copies of {} need {}, and {} are free: {} too few\nNothing was done.",
-        volumes.join(", "),
-        size(cost.needed_bytes),
-        size(cost.free_bytes.unwrap_or_default()),
-        size(lacks)
-    );
-    Err(Failure::new(Exit::Engine, "disk-space", message).hint(
-        "free some space, or keep fewer earlier generations (`keep` in [release]); `lane = \"compatible\"`, where old and new can work with the same data, copies nothing",
-    ))
 }
 
 /// A container that somebody else made cannot be set aside: it is his, as he named it.
@@ -407,7 +374,7 @@ pub(super) fn tell(
     changed: bool,
     upgrade: Option<&Upgrade>,
     done: Option<Changed>,
-    would: Option<(&str, Option<&Expected>)>,
+    would: Option<(&str, &Expected)>,
 ) {
     if context.output.json {
         context.output.value(&Report {
@@ -416,7 +383,7 @@ pub(super) fn tell(
             upgrade,
             outage_seconds: done.map(|done| done.outage.as_secs_f64()),
             seconds: done.map(|done| done.took.as_secs_f64()),
-            expected: would.and_then(|(_, expected)| expected),
+            expected: would.map(|(_, expected)| expected),
             words: would.map(|(words, _)| words),
         });
     }
@@ -471,7 +438,7 @@ fn words(
     planned: &Upgrade,
     units: &[(Unit<'_>, Look)],
     trial: &Trial,
-    (cost, outage): (&Cost, Option<Duration>),
+    expected: &Expected,
 ) -> String {
     let lane = match planned.lane {
         Lane::Breaking => "breaking",
@@ -509,21 +476,13 @@ fn words(
     for migration in planned.migrations.iter().filter(on_host).filter(|_| tried) {
         say("", format!("{} is not tried: it changes this machine", migration.id));
     }
-    if let (1.., Some(free)) = (cost.copied_bytes, cost.free_bytes) {
-        say("disk", format!("copies need {}, {} are free", size(cost.needed_bytes), size(free)));
-    }
     let mut head = "then";
-    if let Some(outage) = outage {
-        say("outage", format!("about {}, in which who comes to a held port waits", span(outage)));
+    for (of, what) in expected.words(planned) {
+        say(of, what);
         head = "";
     }
     for path in &planned.saves {
         say(head, format!("save {path}"));
-        head = "";
-    }
-    for copy in &planned.copies {
-        let bytes = if copy.bytes > 0 { format!(" ({})", size(copy.bytes)) } else { String::new() };
-        say(head, format!("copy {}{bytes} to {}", copy.from, copy.to));
         head = "";
     }
     for part in &planned.parts {
