@@ -24,7 +24,7 @@ impl Store {
     /// [`StoreError`] if it cannot be read or written.
     pub fn keep_remains(&self) -> Result<Option<PathBuf>, StoreError> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
-        let (draft, target) = (folder.join("data.draft.db"), path(folder));
+        let (draft, target) = (folder.join("state.remains.db"), path(folder));
         let known = TABLES.map(|table| format!("SELECT 1 FROM {table}")).join(" UNION ALL ");
         let is_known = self.read(|view| view.prepare(&known)?.exists([]))?;
         if !is_known {
