@@ -91,6 +91,9 @@ const GOOD: Bad = Bad {
     says: &[],
 };
 
+/// One that is found out where clients wait.
+const HELD: Bad = Bad { found: Found::Held, code: 1, ..GOOD };
+
 /// A server that ends when it is told from outside.
 const MORTAL: &str =
     "httpd -p 8000 -h /tmp/www; until test -e /uploads/die; do sleep 0.1; done; exit 3\"\"\"";
@@ -163,28 +166,22 @@ const CORPUS: &[Bad] = &[
     Bad {
         what: "a migration fails",
         made: |site| site.migration("echo half >> /data/log\necho no such table >&2\nexit 7\n"),
-        found: Found::Held,
-        code: 1,
         says: &["exit 7: no such table", "Rolled back"],
-        ..GOOD
+        ..HELD
     },
     Bad {
         what: "a migration never ends",
         made: |site| {
             site.migration("# setpoint: timeout = \"1s\"\necho half >> /data/log\nsleep 100000\n");
         },
-        found: Found::Held,
-        code: 1,
         says: &["timed out after 1s", "Rolled back"],
-        ..GOOD
+        ..HELD
     },
     Bad {
         what: "crashes at its start",
         made: |site| site.declare("exec httpd", "exit 3; exec httpd"),
-        found: Found::Held,
-        code: 1,
         says: &["verify web", "3", "Rolled back"],
-        ..GOOD
+        ..HELD
     },
     Bad {
         what: "hangs, and never gets well",
@@ -193,10 +190,8 @@ const CORPUS: &[Bad] = &[
             site.declare("test $(cat /note) = $SETPOINT_VERSION", "wget -q -O - 127.0.0.1:8000");
             site.declare("verify = \"20s\"", "verify = \"2s\"");
         },
-        found: Found::Held,
-        code: 1,
         says: &["verify web", "after 2 s", "Rolled back"],
-        ..GOOD
+        ..HELD
     },
     Bad {
         what: "has another version inside than it says",
@@ -204,10 +199,8 @@ const CORPUS: &[Bad] = &[
             site.maker.image("1.9.9");
             site.declare("verify = \"20s\"", "verify = \"2s\"");
         },
-        found: Found::Held,
-        code: 1,
         says: &["verify web", "Rolled back"],
-        ..GOOD
+        ..HELD
     },
     Bad {
         what: "gets well too late",
@@ -216,10 +209,8 @@ const CORPUS: &[Bad] = &[
             site.declare(IS_READY.0, IS_READY.1);
             site.declare("verify = \"20s\"", "verify = \"2s\"");
         },
-        found: Found::Held,
-        code: 1,
         says: &["verify web", "after 2 s", "Rolled back"],
-        ..GOOD
+        ..HELD
     },
     Bad {
         what: "gets well, and dies before the commit",
@@ -228,10 +219,8 @@ const CORPUS: &[Bad] = &[
             site.declare("steady = \"100ms\"", "steady = \"30s\"");
         },
         dies_in: Some("steady"),
-        found: Found::Held,
-        code: 1,
         says: &["steady: web", "3", "Rolled back"],
-        ..GOOD
+        ..HELD
     },
     Bad {
         what: "gets well, and dies after the commit",
@@ -471,12 +460,6 @@ fn a_bad_release_is_refused_or_rolled_back_and_the_version_before_serves() {
             assert_eq!(client.answers(), [Ok("1.0.0".to_owned())], "{what}: {outcome}");
         }
         if froze {
-            // For how long nobody was served is told to programs, too.
-            let crashes = CORPUS.iter().position(|bad| bad.what == "crashes at its start").unwrap();
-            let failed = machine.run(&["upgrade", &format!("2.0.{crashes}"), "--no-daemon", "--json"]);
-            let told: Value = serde_json::from_str(failed.exits(1).stderr.lines().last().unwrap()).unwrap();
-            assert_eq!(told["error"], "rolled-back");
-            assert!(told["outage_seconds"].as_f64().unwrap() > 0.0, "{told}");
             written.push_str("\n1.0.0");
         }
         until(&format!("it has begun after: {what}"), || inside(&machine, "web", "cat /data/log") == written);
@@ -488,6 +471,12 @@ fn a_bad_release_is_refused_or_rolled_back_and_the_version_before_serves() {
     }
     eprintln!("{table}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // For how long nobody was served is told to programs, too.
+    let crashes = CORPUS.iter().position(|bad| bad.what == "crashes at its start").unwrap();
+    let failed = machine.run(&["upgrade", &format!("2.0.{crashes}"), "--no-daemon", "--json"]);
+    let told: Value = serde_json::from_str(failed.exits(1).stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(told["error"], "rolled-back");
+    assert!(told["outage_seconds"].as_f64().unwrap() > 0.0, "{told}");
     // What was refused so often keeps nobody from a good one.
     site.reset("2.1.0");
     site.maker.release("2.1.0");

@@ -109,3 +109,24 @@ fn what_was_cut_off_on_data_that_is_not_copied_is_told() {
     project.run(&["doctor", "--offline"]).exits(0).says("the data has 2.0.0/1-wide");
     project.run(&["down", "--volumes", "--yes"]).exits(0);
 }
+
+#[test]
+fn what_was_done_to_data_that_stays_is_known_after_an_uninstall() {
+    let project = project(&format!(
+        "{MANIFEST}[service.db.first_boot]\nseed = {{ run = \"echo seeded >> /data/log\" }}\n"
+    ));
+    add(&project, "1.0.0/1-begin", "echo begun >> /data/log\n");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    // What a state began with is in the next one, too.
+    for _ in 0..2 {
+        project.run(&["uninstall", "--yes"]).exits(0).says("data.db, with what services keep");
+        project.run(&["uninstall", "--yes"]).exits(0).says("data.db, with what services keep");
+        project.run(&["up", "--no-daemon"]).exits(0);
+        assert!(!project.state().join("data.db").exists());
+        finds(&project, &[]);
+        let log = project.run(&["exec", "db", "--", "cat", "/data/log"]);
+        assert_eq!(log.exits(0).stdout, "begun\nseeded\n");
+        project.run(&["migrate", "status"]).exits(0).says("1.0.0/1-begin").says("done");
+    }
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+}

@@ -1,19 +1,7 @@
 //! What fails is named, is never called a success, and is where the next `up` begins.
 
 use crate::harness::{NOTHING, Project};
-
-/// In the order of a creation.
-const ORDER: [&str; 9] = [
-    "initialize",
-    "alpha",
-    "beta",
-    "on_create",
-    "update_content",
-    "post_create",
-    "post_start",
-    "post_attach",
-    "verify",
-];
+use crate::session::ORDER;
 
 /// A full project in which this one says something and fails while the file `broken` is there.
 fn broken(name: &str) -> Project {

@@ -2,6 +2,19 @@
 
 use crate::harness::{NOTHING, Project};
 
+/// What a full project tells at its creation, in order.
+pub const ORDER: [&str; 9] = [
+    "initialize",
+    "alpha",
+    "beta",
+    "on_create",
+    "update_content",
+    "post_create",
+    "post_start",
+    "post_attach",
+    "verify",
+];
+
 #[test]
 fn init_writes_a_manifest_that_parses_and_comes_up() {
     let project = Project::new("");
@@ -14,19 +27,8 @@ fn init_writes_a_manifest_that_parses_and_comes_up() {
 #[test]
 fn the_first_up_does_everything_in_order_and_the_second_nothing() {
     let project = Project::full();
-    let everything = [
-        "initialize",
-        "alpha",
-        "beta",
-        "on_create",
-        "update_content",
-        "post_create",
-        "post_start",
-        "post_attach",
-        "verify",
-    ];
     // `initialize` belongs to the host, and has never succeeded.
-    assert_eq!(project.up_effects(), everything);
+    assert_eq!(project.up_effects(), ORDER);
     let again = project.run(&["up"]);
     again.exits(0).says("nothing to do");
     assert_eq!(project.effects(), NOTHING);

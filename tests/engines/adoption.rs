@@ -515,7 +515,7 @@ fn an_image_that_no_registry_has_is_kept(place: &Place, kind: Kind) {
     scene.client(&["rmi", &one]);
     scene.client(&["tag", &two, "local-own-kept"]);
     scene.client(&["rmi", &own]);
-    project.run(&["doctor", "--offline"]).says("is not here any more").says(&archive);
+    project.run(&["doctor", "--offline"]).says("was taken over with an image of no registry").says(&archive);
 
     project.write("setpoint.toml", &declares(&archive));
     project.run(&["upgrade", "--no-daemon"]).exits(0);

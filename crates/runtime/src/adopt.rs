@@ -24,6 +24,7 @@ use crate::apply::ApplyError;
 use crate::cancel::Cancel;
 use crate::engine::adoption::{Adopted, Adoption, Candidate, HandedBack};
 use crate::engine::{EngineError, LabelledLeaf, Labels};
+use crate::events::Watcher;
 use crate::observe::Unit;
 use crate::paths::expand_home;
 use crate::reconciler::{self, Rules};
@@ -94,6 +95,7 @@ impl Unit<'_> {
         store: &mut Store,
         candidate: &Candidate,
         peers: &BTreeMap<String, UnitName>,
+        watcher: &dyn Watcher,
         cancel: &Cancel,
     ) -> Result<Taken, AdoptError> {
         let adoption = self.adoption()?;
@@ -111,7 +113,7 @@ impl Unit<'_> {
         let image = match is_ours {
             true => None,
             false => images
-                .keep(self.engine, &self.id, &running.image_digest, cancel)
+                .keep(self.engine, &self.id, &running.image_digest, watcher, cancel)
                 .map_err(|source| AdoptError::Image { container: candidate.name.clone(), source })?,
         };
         // One of our own making is so by its labels, whatever is recorded.

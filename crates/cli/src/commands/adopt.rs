@@ -101,7 +101,8 @@ impl Adopt {
         let mut store = context.store()?;
         let _lock = context.lock(&mut store, &unit, &format!("adopt {name}"), &list)?;
         up::refuse_to_leave(context, &unit, store.unit(&project.root, name)?.as_ref())?;
-        let Taken { already, nameless, image } = unit.adopt(&mut store, one, peers, &context.cancel)?;
+        let Taken { already, nameless, image } =
+            unit.adopt(&mut store, one, peers, &list, &context.cancel)?;
         reconciler::tell(&context.roots);
         let kept = match store.unit(&project.root, name)? {
             Some(row) => store.kept(row.id)?.is_some(),
@@ -133,7 +134,7 @@ impl Adopt {
         if let Some(archive) = &image {
             let archive = archive.display();
             output.progress(format!(
-                "note: no registry has the image of {name}, which is kept until it is down: `image = \"{archive}\"` is what \
+                "note: no registry has the image of {name}: it is kept until `setpoint down`, and `image = \"{archive}\"` is what \
                  runs now, whatever becomes of its tag"
             ));
         }

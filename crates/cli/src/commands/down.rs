@@ -1,5 +1,4 @@
 use std::io::ErrorKind;
-use std::time::Instant;
 
 use clap::Args;
 use setpoint_runtime::adopt::KeptImages;
@@ -11,10 +10,9 @@ use setpoint_runtime::session::Session;
 use setpoint_runtime::store::Store;
 use setpoint_runtime::upgrade;
 
-use super::{SUCCESS, plan, stop};
+use super::{SUCCESS, stop};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
-use crate::events::LiveList;
 use crate::json;
 use crate::output::{ask, can_ask};
 
@@ -34,35 +32,19 @@ pub(crate) struct Down {
 impl Down {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let project = context.project()?;
-        let mut envs = plan::chosen(&project, &self.units)?;
-        // What others depend on goes last.
-        envs.reverse();
-        context.stop_on_signals()?;
-        let engine = context.engine(project.manifest.engine);
-        let mut store = context.store()?;
-        let mut units = Vec::new();
-        for env in envs {
-            let unit = context.unit(engine.as_ref(), &project, env);
-            let name = env.name.to_string();
-            let list = LiveList::new(context.output);
-            let _lock = context.lock(&mut store, &unit, &format!("down {name}"), &list)?;
-            let began = Instant::now();
-            let removed = remove(context, &unit, &mut store)?;
+        let units = stop::each(context, &project, &self.units, "down", |unit, store| {
+            let name = &unit.env.name;
+            let removed = remove(context, unit, store)?;
             context.output.note(match removed.as_slice() {
                 [] => format!("{name}: there is nothing to remove"),
                 [one] => format!("{name}: removed {one}"),
                 [first @ .., last] => format!("{name}: removed {} and {last}", first.join(", ")),
             });
-            units.push(json::UnitDone {
-                unit: name,
-                done: removed.iter().map(|what| format!("remove {what}")).collect(),
-                record: None,
-                seconds: began.elapsed().as_secs_f64(),
-            });
-        }
+            Ok(removed.iter().map(|what| format!("remove {what}")).collect())
+        })?;
         reconciler::tell(&context.roots);
         if self.volumes {
-            self.remove_volumes(context, engine.as_ref(), &project)?;
+            self.remove_volumes(context, context.engine(project.manifest.engine).as_ref(), &project)?;
         }
         if context.output.json {
             context.output.value(&json::Done { setpoint: json::VERSION, units });

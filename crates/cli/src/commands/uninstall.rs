@@ -62,8 +62,9 @@ const OF_STATE: [&str; 36] = [
 ];
 /// The database of the state.
 const DATABASE: &str = "state.db";
-/// What services keep, within the root of the state, and which of it is in effect: nobody's to remove but the user's.
-const OF_SERVICES: [&str; 2] = ["active", "volumes"];
+/// What services keep, within the root of the state, which of it is in effect, and what was done to it: nobody's to remove but
+/// the user's.
+const OF_SERVICES: [&str; 3] = ["active", "data.db", "volumes"];
 /// The files that are ours within the root of the configuration.
 const OF_CONFIG: [&str; 2] = ["fingerprint.key", "trust"];
 
@@ -88,7 +89,7 @@ struct Uninstalled {
 impl Uninstall {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Failure> {
         let units = units(context)?;
-        let (own, foreign) = contents(context)?;
+        let (own, mut foreign) = contents(context)?;
         if units.is_empty() && own.is_empty() {
             context.output.note("There is nothing to remove.");
         } else {
@@ -109,8 +110,11 @@ impl Uninstall {
             for error in steps.chain(pipeline::take_down_services(&context.roots, &context.variables)) {
                 context.output.progress(format!("{error}\nWhat it keeps of pipelines is left there."));
             }
+            keep_remains(context);
             // What the removal of units has made or removed since, such as their locks, is looked at anew.
-            for path in contents(context)?.0 {
+            let (rest, others) = contents(context)?;
+            foreign = others;
+            for path in rest {
                 remove_all(&path).map_err(|error| kept(&path, &error))?;
             }
             for root in [&context.roots.state, &context.roots.config] {
@@ -148,6 +152,19 @@ impl Uninstall {
         }
         Err(Failure::new(Exit::Consent, "consent", format!("{text}\nNothing was done."))
             .hint("`setpoint uninstall --yes` agrees to it"))
+    }
+}
+
+/// Keeps what is known of data, which stays. A state that cannot be read is in nobody's way.
+fn keep_remains(context: &Context) {
+    if !context.roots.state.join(DATABASE).exists() {
+        return;
+    }
+    if let Err(failure) = context.store().and_then(|store| Ok(store.keep_remains()?)) {
+        context.output.progress(format!(
+            "{}\nWhich migrations and first boots the data of services has is not known any more.",
+            failure.message
+        ));
     }
 }
 

@@ -56,8 +56,11 @@ pub fn images(seen: &SeenImage) -> Vec<Finding> {
         found.push(Finding::of(Row::UnknownImage, unit, what, fix));
     }
     if let (false, Some(archive)) = (seen.is_here, &seen.kept) {
-        let what = format!("{reference} is not here any more, and came from no registry");
-        let fix = format!("`image = \"{archive}\"` is what `{unit}` was taken over with");
+        let what =
+            format!("{reference} is not here, and `{unit}` was taken over with an image of no registry");
+        let fix = format!(
+            "`setpoint up` fetches it, if a registry has it; `image = \"{archive}\"` is what that was"
+        );
         found.push(Finding::of(Row::UnknownImage, unit, what, fix));
     }
     found.extend(seen.locked.as_deref().and_then(|locked| unlocked(seen, locked)));

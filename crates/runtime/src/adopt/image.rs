@@ -5,11 +5,13 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use setpoint_model::manifest::Base;
 
 use crate::cancel::Cancel;
 use crate::engine::{BaseSource, Engine, EngineError, UnitId};
+use crate::events::{Event, Watcher};
 use crate::failpoints;
 use crate::paths::{Roots, sync_folder};
 
@@ -46,6 +48,7 @@ impl KeptImages {
         engine: &dyn Engine,
         unit: &UnitId,
         image: &str,
+        watcher: &dyn Watcher,
         cancel: &Cancel,
     ) -> Result<Option<PathBuf>, EngineError> {
         let base = BaseSource::Image { reference: image.to_owned() };
@@ -62,10 +65,13 @@ impl KeptImages {
                 .prefix(MAKING)
                 .tempfile_in(&self.folder)
                 .map_err(EngineError::io("write in", &self.folder))?;
+            let (phase, detail, began) = ("image".to_owned(), format!("save {image}"), Instant::now());
+            watcher.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
             engine.save(&base, file.path(), cancel)?;
             failpoints::at("adopt.image-saved");
             let kept = file.as_file().sync_all().and_then(|()| Ok(file.persist(&archive)?));
             kept.map_err(EngineError::io("write", &archive))?;
+            watcher.event(&Event::Done { phase, detail, took: began.elapsed() });
         }
         let making = self.folder.join(format!("{MAKING}link"));
         symlink(name, &making)

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::OpenFlags;
+use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
-use super::open::{APPLICATION_ID, Found, LINK, connect, look};
+use super::open::{APPLICATION_ID, Found, LINK, connect, look, opened};
+use super::{StoreError, remains};
 
 /// What leads from schema n to n + 1, from nothing on. Those that were released never change.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -30,7 +30,7 @@ pub(super) fn to_newest(folder: &Path, migrations: &[&str]) -> Result<(), StoreE
         Found::Schema(found, connection, path) => (found as usize, Some((connection, path))),
         // The caller looks again, and migrates what it then finds if need be.
         Found::Nothing if link_again(folder, newest)? => return Ok(()),
-        Found::Nothing => (0, None),
+        Found::Nothing => remains_of(folder, newest)?,
     };
     let draft = folder.join("state.draft.db");
     remove_database(&draft)?;
@@ -49,20 +49,37 @@ pub(super) fn to_newest(folder: &Path, migrations: &[&str]) -> Result<(), StoreE
         }
         (error, _) => error,
     })?;
-    sync(&draft)?;
-
+    drop(old);
     let name = file_name(newest);
-    let target = folder.join(&name);
-    // A log without its database would be read into the new one.
-    remove_database(&target)?;
-    rename(&draft, &target)?;
+    put(&draft, &folder.join(&name))?;
     turn_link(folder, &name)?;
     forget_older(folder, from);
-    Ok(())
+    remove_database(&remains::path(folder))
+}
+
+/// What a new state begins with: what is known of data from one that was removed.
+fn remains_of(folder: &Path, newest: usize) -> Result<(usize, Option<(Connection, PathBuf)>), StoreError> {
+    match opened(remains::path(folder))? {
+        Found::Schema(found, _, path) if found as usize > newest => {
+            Err(StoreError::Newer { found, known: number(newest), path })
+        }
+        Found::Schema(found, connection, path) => Ok((found as usize, Some((connection, path)))),
+        Found::Nothing => Ok((0, None)),
+    }
+}
+
+/// Puts a database that is whole in its place.
+pub(super) fn put(draft: &Path, target: &Path) -> Result<(), StoreError> {
+    remove_beside(draft)?;
+    sync(draft)?;
+    // A log without its database would be read into the new one.
+    remove_database(target)?;
+    rename(draft, target)?;
+    sync(target.parent().unwrap_or(Path::new("/")))
 }
 
 /// Runs migrations on a database that nobody else sees yet.
-fn write_schema(draft: &Path, migrations: &[&str], newest: usize) -> Result<(), StoreError> {
+pub(super) fn write_schema(draft: &Path, migrations: &[&str], newest: usize) -> Result<(), StoreError> {
     let mut connection = connect(draft, OpenFlags::SQLITE_OPEN_CREATE)?;
     let mut migrate = || -> rusqlite::Result<()> {
         let transaction = connection.transaction()?;
@@ -118,7 +135,7 @@ fn forget_older(folder: &Path, previous: usize) {
     }
 }
 
-fn remove_database(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_database(path: &Path) -> Result<(), StoreError> {
     remove(path)?;
     remove_beside(path)
 }

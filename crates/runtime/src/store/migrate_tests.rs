@@ -62,6 +62,26 @@ fn an_older_binary_refuses_a_newer_schema_by_name() {
 }
 
 #[test]
+fn a_state_begins_with_what_one_before_has_left_by_its_own_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    note(&mut open(folder, V2).unwrap(), "second");
+    let leave = || {
+        std::fs::rename(folder.join("state.v2.db"), remains::path(folder)).unwrap();
+        std::fs::remove_file(folder.join(LINK)).unwrap();
+    };
+    leave();
+    let error = open(folder, V1).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert_eq!(notes(&open(folder, V3).unwrap()), ["first", "second"]);
+    assert_eq!(files(folder), ["state.db", "state.lock", "state.v3.db"]);
+    // One that has a database does not look for it.
+    note(&mut open(&folder.join("other"), V3).unwrap(), "other");
+    std::fs::rename(folder.join("other/state.v3.db"), remains::path(folder)).unwrap();
+    assert_eq!(notes(&open(folder, V3).unwrap()), ["first", "second"]);
+}
+
+#[test]
 fn a_migration_that_fails_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     note(&mut open(folder.path(), V1).unwrap(), "second");

@@ -13,6 +13,7 @@ mod ledger;
 mod migrate;
 mod open;
 mod records;
+mod remains;
 mod specs;
 mod units;
 mod upgrades;

@@ -73,6 +73,11 @@ pub(super) fn look(folder: &Path) -> Result<Found, StoreError> {
         }
         Err(error) => return Err(StoreError::io(&link, error)),
     };
+    opened(path)
+}
+
+/// The database in a file, if there is one.
+pub(super) fn opened(path: PathBuf) -> Result<Found, StoreError> {
     match path.try_exists() {
         Ok(true) => {}
         Ok(false) => return Ok(Found::Nothing),
