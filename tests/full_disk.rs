@@ -60,8 +60,12 @@ impl<'a> Disk<'a> {
     /// Fills it but for so many bytes.
     fn fill(&self, leaving: u64) {
         let file = File::options().create(true).append(true).open(self.filler()).unwrap();
-        let size = file.metadata().unwrap().len();
-        fallocate(&file, FallocateFlags::empty(), size, self.free() - leaving).unwrap();
+        until("it is full", || {
+            let size = file.metadata().unwrap().len();
+            // What runs may write in between.
+            let more = self.free().saturating_sub(leaving);
+            more == 0 || fallocate(&file, FallocateFlags::empty(), size, more).is_ok()
+        });
     }
 
     fn filler(&self) -> PathBuf {
