@@ -1,16 +1,23 @@
 //! What services keep is backed up, to a folder and to a registry, and comes back: through the binary itself.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use setpoint_model::names::UnitName;
+use setpoint_runtime::lock::{Holder, UnitLock};
 
 use crate::daemon::kill_daemon;
 use crate::docker::Scenario;
 use crate::harness::{Outcome, Project, finish, until};
 use crate::maker::logged_in;
 use crate::migrations::{add, pairs, remove, standings};
-use crate::place::{Kind, Place};
+use crate::place::{Kind, Place, surroundings};
 use crate::registry::{Server, USER};
 use crate::stacks;
 use crate::upgrades::{generation, print};
@@ -25,6 +32,7 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("a_backup_may_be_killed_anywhere", |place| killed_anywhere(place, Kind::Embedded)),
     ("a_restore_of_a_backup_may_be_killed_anywhere", |place| restore_killed(place, Kind::Embedded)),
     ("a_daemon_starts_what_a_backup_stopped_that_was_killed", resumed_by_a_daemon),
+    ("who_waits_to_put_a_backup_in_order_can_be_stopped", stopped_while_it_waits),
     ("a_backup_that_was_tampered_with_is_refused", tampered),
     ("what_is_no_backup_is_told", told),
     ("a_backup_knows_which_migrations_its_data_has", migrated),
@@ -360,6 +368,28 @@ fn killed(project: &Project, arguments: &[&str], point: &str) {
     let mut command = project.command(arguments);
     let killed = finish(project.start(command.env("SETPOINT_CRASH_AT", point)));
     assert_eq!(killed.code, 128 + 9, "{point}: {killed}");
+}
+
+/// Somebody has a unit that a backup stopped, and does not let go of it.
+fn stopped_while_it_waits(place: &Place) {
+    let project = project(place, Kind::Embedded);
+    let to = folder(&project);
+    killed(&project, &["backup", "--to", &to], "backup.stopped");
+    let (roots, _) = surroundings(project.state().parent().unwrap(), BTreeMap::new());
+    let unit = UnitName::new("db").unwrap();
+    let nobody = |_: Option<&Holder>| ControlFlow::Break(());
+    let held = UnitLock::acquire(&roots, &project.root, &unit, "somebody", nobody).unwrap();
+    for command in ["recover", "uninstall"] {
+        let mut waits =
+            project.start(project.command(&[command]).args((command == "uninstall").then_some("--yes")));
+        let mut said = BufReader::new(waits.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(said.any(|line| line.contains("waiting for `somebody`")), "{command}");
+        kill_process(Pid::from_child(&waits), Signal::INT).unwrap();
+        assert_eq!(waits.wait().unwrap().code(), Some(130), "{command}");
+    }
+    drop(held);
+    project.run(&["recover"]).exits(0);
+    assert_nothing_is_left_running_but(&project);
 }
 
 fn killed_anywhere(place: &Place, kind: Kind) {

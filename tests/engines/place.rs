@@ -301,7 +301,11 @@ impl Daemon {
         };
         let (files, processes) = (limit("nofile", Resource::Nofile), limit("nproc", Resource::Nproc));
         let first = own_first_process();
-        let settings = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n{first}");
+        // By itself it writes into /etc, which pipelines on the host's own system see.
+        let networks = folder.join("networks");
+        let settings = format!(
+            "[containers]\ndefault_ulimits = [{files}, {processes}]\n[network]\nnetwork_config_dir = {networks:?}\n{first}"
+        );
         fs::write(folder.join("containers.conf"), settings).unwrap();
         // What it keeps there of networks and names is for its own namespace alone.
         let script = "ip link set lo up && mount -t tmpfs none /run && exec podman --root \"$1/root\" --runroot \"$1/run\" --runtime runc \

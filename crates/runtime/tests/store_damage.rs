@@ -172,7 +172,9 @@ fn other_process() {
     let roots = roots(Path::new(&folder));
     let result = Store::open(&roots).and_then(|mut store| fill(&mut store, 1_000_000));
     match (what.as_str(), result) {
-        ("full", Err(error @ StoreError::Full { .. })) => assert!(error.hint().unwrap().contains("space")),
+        ("full", Err(error @ StoreError::Full { .. })) => {
+            assert!(error.hint().unwrap().contains("make room at"))
+        }
         ("read-only", Err(error @ StoreError::ReadOnly { .. })) => assert!(error.hint().is_some()),
         ("denied", Err(error @ StoreError::Denied { .. })) => assert!(error.hint().is_some()),
         (what, result) => panic!("{what}: {result:?}"),

@@ -224,7 +224,7 @@ struct Change<'a> {
     outage: Duration,
     /// Kept free until something fails, or the disk is full: then it is what the way to an end is written down in.
     reserve: Option<Reserve>,
-    /// Whether the disk was full when something was to be written down.
+    /// What was said of it, if the disk was full when something was to be written down.
     is_full: Option<Cause>,
     _locks: Vec<UnitLock>,
 }
@@ -257,6 +257,10 @@ pub fn run(
     let (mut unpublished, mut unwell) = (None, None);
     for step in change.upgrade.steps() {
         let is_over = change.is_committed()?;
+        if is_over {
+            // The way on needs room as the way back would have.
+            change.reserve = None;
+        }
         let stops = if change.place.cancel.asked() { Some("stopped".into()) } else { change.is_full.clone() };
         let done = match stops.filter(|_| !is_over) {
             Some(why) => Err(why),

@@ -212,7 +212,8 @@ pub(super) fn copy(state: &Path, from: &str, to: &str, cancel: &Cancel) -> Resul
 /// Removes what there is of a volume that could not be made whole: whoever goes back needs the room that it takes.
 fn whole_or_not<T>(new: &Path, made: Result<T, EngineError>) -> Result<T, EngineError> {
     if made.is_err() {
-        kept::remove_tree(new)?;
+        // Why it failed says more than that its remains could not be removed: these go with the next removal of it.
+        let _ = kept::remove_tree(new);
     }
     made
 }
@@ -220,9 +221,11 @@ fn whole_or_not<T>(new: &Path, made: Result<T, EngineError>) -> Result<T, Engine
 /// There is not enough room to copy a volume.
 fn no_room(from: &Path, to: &Path) -> EngineError {
     let what = format!("a copy of the volume {}", from.file_name().unwrap_or_default().to_string_lossy());
+    let needed = tree_copy::size(from);
     match Room::of(to) {
-        Ok(room) => NoRoom { what, needed: tree_copy::size(from), room }.into(),
-        Err(error) => EngineError::io("look at", to)(error),
+        Ok(room) if room.free < needed => NoRoom { what, needed, room }.into(),
+        // There is again by now, or it is files that there is no room for.
+        _ => EngineError::io("write", to)(ErrorKind::StorageFull.into()),
     }
 }
 
