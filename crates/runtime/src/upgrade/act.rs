@@ -57,7 +57,7 @@ impl<'a> Change<'a> {
         match undo {
             Undo::PutBack(unit) => self.put_back(unit).map_err(words),
             Undo::PutPath(path) => {
-                host::end_survivors(&self.txid);
+                host::end_survivors(&self.txid)?;
                 // Whoever stopped the change wants this done.
                 self.put(path, self.upgrade.from.generation, &Cancel::default()).map_err(words)
             }
