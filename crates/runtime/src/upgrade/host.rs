@@ -57,6 +57,7 @@ pub(super) fn resolved(declared: &str, root: &Path, kept_out: &[PathBuf]) -> Res
 pub(super) fn without_links(folder: &Path) -> io::Result<PathBuf> {
     for there in folder.ancestors() {
         match there.canonicalize() {
+            Ok(real) if !real.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
             Ok(real) => {
                 let rest = folder.strip_prefix(there).unwrap_or(Path::new(""));
                 return Ok(real.components().chain(rest.components()).collect());
@@ -158,6 +159,7 @@ mod tests {
         symlink(&base, root.join("out")).unwrap();
         symlink("conf", root.join("in")).unwrap();
         symlink("nowhere", root.join("dangling")).unwrap();
+        fs::write(root.join("file"), "").unwrap();
         let find = |declared: &str| resolved(declared, &root, std::slice::from_ref(&state));
         let at = |path: &str| Ok(root.join(path).display().to_string());
         assert_eq!(find("conf"), at("conf"));
@@ -169,6 +171,7 @@ mod tests {
         for (declared, why) in [
             ("out/other".to_owned(), "leads out of the project's folder"),
             ("dangling/a".to_owned(), "No such file"),
+            ("file/a".to_owned(), "not a directory"),
             (text(&base), "the project's folder lies in it"),
             (text(&root), "the project's folder lies in it"),
             (text(&state), "works with"),
