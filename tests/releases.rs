@@ -283,7 +283,7 @@ fn a_release_is_signed_or_its_digest_is_trusted() {
     refused
         .exits(6)
         .says("first boot of own, seed: sh ./deploy/seed.sh")
-        .says("migration 0.1.0/1-move: migrations/0.1.0/1-move.sh, which changes /srv/own")
+        .says("migration 0.1.0/1-move: migrations/0.1.0/1-move.sh, which change /srv/own")
         .says(&format!("setpoint trust {digest}"));
     assert!(fs::read_dir(&machine.root).unwrap().next().is_none());
     machine.run(&["trust", "sha256:00"]).exits(2).says("is no digest");

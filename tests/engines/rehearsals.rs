@@ -66,13 +66,19 @@ fn tried(place: &Place, kind: Kind) {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("1-moves.sh"), "touch /data/moved\n").unwrap();
     upgrade(&project, &["--dry-run"]).exits(0).says("not tried first").says("--rehearse");
+    // What changes this machine cannot be tried on a copy of it.
+    let host =
+        "# setpoint: in = \"host\"\n# setpoint: paths = [\"moved\"]\n# setpoint: check = \"test -e moved\"\n";
+    std::fs::write(folder.join("0-host.sh"), format!("{host}touch moved\n")).unwrap();
     upgrade(&project, &["--dry-run", "--rehearse"])
         .exits(0)
         .says("try db on copies")
-        .says("while these are made");
+        .says("while these are made")
+        .says("2.0.0/0-host is not tried");
     let failed = upgrade(&project, &["--rehearse"]);
     failed.exits(1).says("verify db: it ended (exit 4)").says("in which data was copied");
     assert_eq!(volumes(place, kind, &project), before);
+    assert!(!project.root.join("moved").exists());
     assert!(log(&project).split(' ').all(|word| word == "one"), "{}", log(&project));
     project.run(&["recover"]).exits(0).says("nothing to recover");
     std::fs::write(folder.join("1-moves.sh"), "echo moved >> /data/log\n").unwrap();
@@ -82,6 +88,7 @@ fn tried(place: &Place, kind: Kind) {
     assert!(words.ends_with("moved one") && words.matches("moved").count() == 1, "{words}");
     let status = project.run(&["migrate", "status"]);
     status.exits(0).says("done");
+    assert!(project.root.join("moved").exists());
 }
 
 fn killed(place: &Place) {

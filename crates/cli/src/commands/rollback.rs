@@ -15,6 +15,9 @@ use crate::error::Failure;
 use crate::events::LiveList;
 
 /// Go back to an earlier version, with its data as it was
+///
+/// Where both can work with the same data, that stays as it is. Where migrations of a release say how they are taken back, today's
+/// data is taken along. Else what was written since is lost to what runs then, which has to be said.
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
     /// The version, or the number of its generation; the one before, if none is named

@@ -58,7 +58,7 @@ impl<'a> Change<'a> {
         let undone = match undo {
             Undo::PutBack(unit) => self.put_back(unit),
             Undo::PutPath(path) => {
-                host::end_survivors(&self.txid);
+                host::end_survivors(&self.txid)?;
                 // Whoever stopped the change wants this done.
                 self.put(path, self.upgrade.from.generation, &Cancel::default())
             }

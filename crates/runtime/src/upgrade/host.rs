@@ -20,8 +20,9 @@ use crate::supervise::{Failed, Supervisor};
 
 /// What tells the processes of a migration from others: the name of the change that they belong to.
 const VARIABLE: &str = "SETPOINT_CHANGE";
-/// How long is waited for processes that were killed, before they are looked for again.
+/// How long is waited for processes that were killed, before they are looked for again, and how often.
 const TICK: Duration = Duration::from_millis(20);
+const LOOKS: usize = 500;
 
 /// Where a declared path lies, without links on the way to it.
 ///
@@ -56,7 +57,11 @@ pub(super) fn resolved(declared: &str, root: &Path, kept_out: &[PathBuf]) -> Res
 pub(super) fn without_links(folder: &Path) -> io::Result<PathBuf> {
     for there in folder.ancestors() {
         match there.canonicalize() {
-            Ok(real) => return Ok(real.join(folder.strip_prefix(there).unwrap_or(Path::new("")))),
+            Ok(real) if !real.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+            Ok(real) => {
+                let rest = folder.strip_prefix(there).unwrap_or(Path::new(""));
+                return Ok(real.components().chain(rest.components()).collect());
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && there.symlink_metadata().is_err() => {}
             Err(error) => return Err(error),
         }
@@ -110,18 +115,27 @@ impl Change<'_> {
 }
 
 /// Ends what still runs of the migrations of a change whose command died: they die with it, but nobody has waited for that.
-pub(super) fn end_survivors(txid: &TxId) {
+///
+/// # Errors
+/// In words, if one of them does not end: it may still write.
+pub(super) fn end_survivors(txid: &TxId) -> Result<(), String> {
     let own = format!("{VARIABLE}={txid}");
     let is_own = |pid: &i32| {
         let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         variables.split(|byte| *byte == 0).any(|variable| variable == own.as_bytes())
     };
+    let mut looks = 0;
     loop {
         let all = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let left: Vec<i32> = pids.filter(is_own).collect();
-        if left.is_empty() {
-            return;
+        looks += 1;
+        match left.first() {
+            None => return Ok(()),
+            Some(pid) if looks > LOOKS => {
+                return Err(format!("process {pid}, of a migration, was killed and does not end"));
+            }
+            Some(_) => {}
         }
         for pid in left.into_iter().filter_map(Pid::from_raw) {
             // Who has ended by himself is not there any more.
@@ -145,6 +159,7 @@ mod tests {
         symlink(&base, root.join("out")).unwrap();
         symlink("conf", root.join("in")).unwrap();
         symlink("nowhere", root.join("dangling")).unwrap();
+        fs::write(root.join("file"), "").unwrap();
         let find = |declared: &str| resolved(declared, &root, std::slice::from_ref(&state));
         let at = |path: &str| Ok(root.join(path).display().to_string());
         assert_eq!(find("conf"), at("conf"));
@@ -156,6 +171,7 @@ mod tests {
         for (declared, why) in [
             ("out/other".to_owned(), "leads out of the project's folder"),
             ("dangling/a".to_owned(), "No such file"),
+            ("file/a".to_owned(), "not a directory"),
             (text(&base), "the project's folder lies in it"),
             (text(&root), "the project's folder lies in it"),
             (text(&state), "works with"),
@@ -183,7 +199,7 @@ mod tests {
         let (mut own, mut other) = (start("a-change-that-died"), start("another-change"));
         // Who waits for it, as its supervisor does.
         let waiting = std::thread::spawn(move || own.wait().unwrap());
-        end_survivors(&TxId::new("a-change-that-died".to_owned()));
+        end_survivors(&TxId::new("a-change-that-died")).unwrap();
         assert!(!waiting.join().unwrap().success());
         assert!(other.try_wait().unwrap().is_none());
         other.kill().unwrap();

@@ -81,7 +81,10 @@ impl Migrations {
         let names: BTreeSet<&String> = names.into_iter().chain(active.host.as_ref().map(|_| &host)).collect();
         let held = names.iter().map(|name| active.volume(name)).filter(|name| is_volume(name));
         let ids = engine.volume_ids(&held.map(str::to_owned).collect::<Vec<_>>())?;
-        let is_of = |row: &LedgerRow| !is_volume(&row.volume) || ids.get(&row.volume) == Some(&row.volume_id);
+        let is_of = |row: &LedgerRow| match is_volume(&row.volume) {
+            true => ids.get(&row.volume) == Some(&row.volume_id),
+            false => row.volume == NO_VOLUME || row.volume == active.volume(ON_HOST),
+        };
         let ledger: Vec<LedgerRow> = ledger.into_iter().filter(is_of).collect();
         let touched = |name: &String| {
             let held = active.volume(name);
