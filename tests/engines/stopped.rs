@@ -118,7 +118,7 @@ fn killed_anywhere(place: &Place) {
     project.run(&["up", "--no-daemon"]).exits(0);
     until("it has begun", || log(&project) == "one");
     let all = points(&project);
-    for point in sample(all, 11) {
+    for point in sample(all, 15) {
         let before = generation(&project);
         let point = point.replace("_data.1.", &format!("_data.{}.", before + 1));
         declare(&project, "one", "two");

@@ -455,7 +455,7 @@ fn shared_and_killed(place: &Place, kind: Kind) {
         let within = WITHIN.iter().filter(|point| !point.starts_with("copy"));
         points(&project).into_iter().chain(within.map(|&point| point.to_owned())).collect::<Vec<_>>()
     };
-    for point in sample(all, if kind == Kind::Docker { 20 } else { 8 }) {
+    for point in sample(all, if kind == Kind::Docker { 40 } else { 8 }) {
         let project = next();
         let said = killed_at(&project, &["upgrade", "--no-daemon"], &point);
         until(&format!("all run after {point}"), || all_run(&project));
