@@ -8,7 +8,7 @@ use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
 use setpoint_model::release::ledger::{Due, ON_HOST, Progress};
-use setpoint_model::release::{Active, Holds, Kind, Part, Step, Undo};
+use setpoint_model::release::{Active, Holds, Kind, Part, Put, Step, Undo};
 
 use super::aside::Aside;
 use super::health::Says;
@@ -33,7 +33,11 @@ impl<'a> Change<'a> {
             Step::Freeze(unit) => self.freeze(unit).map_err(words),
             Step::Copy(volume) => self.copy(volume).map_err(words),
             Step::Save(path) => self.save(path).map_err(words),
-            Step::Put(put) => self.put(&put.path, put.generation, self.place.cancel).map_err(words),
+            Step::Put(Put { path, generation }) => match self.put(path, *generation, self.place.cancel) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(format!("nothing is saved of it in generation {generation}")),
+                Err(error) => Err(words(error)),
+            },
             Step::SetAside(unit) => self.set_aside(unit).map_err(words),
             Step::Revive(unit) => self.revive(unit),
             Step::Down(id) => self.take_back(id),
@@ -59,7 +63,7 @@ impl<'a> Change<'a> {
             Undo::PutPath(path) => {
                 host::end_survivors(&self.txid)?;
                 // Whoever stopped the change wants this done.
-                self.put(path, self.upgrade.from.generation, &Cancel::default()).map_err(words)
+                self.put(path, self.upgrade.from.generation, &Cancel::default()).map(drop).map_err(words)
             }
             Undo::DropSaves => self.drop_saves().map_err(words),
             Undo::DropVolume(volume) => self.drop_volume(volume).map_err(words),
@@ -149,7 +153,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn put(&self, path: &str, generation: u64, cancel: &Cancel) -> Result<(), UpgradeError> {
+    fn put(&self, path: &str, generation: u64, cancel: &Cancel) -> Result<bool, UpgradeError> {
         Ok(self.saved().put(generation, path, cancel)?)
     }
 
@@ -225,9 +229,8 @@ impl<'a> Change<'a> {
     }
 
     fn revive(&mut self, unit: &UnitName) -> Result<(), String> {
-        if let Some(left) = self.left(unit) {
-            self.make(&left).map_err(|error| error.to_string())?;
-        }
+        let left = self.left(unit).ok_or("nothing is known of it any more")?;
+        self.make(&left).map_err(|error| error.to_string())?;
         self.verify(unit)
     }
 
