@@ -111,6 +111,8 @@ fn there_and_back(place: &Place) {
     upgrade(&project).exits(4).says("2.0.0/1-move was changed");
     add(&project, NAME, MOVE);
     assert_eq!(saved(&project), 1, "only the generation before is kept");
+    fs::remove_dir_all(project.state().join("saved/v1")).unwrap();
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(5).says("nothing is kept of 1.0.0");
 
     // It stays done while nothing else of the project is there.
     project.run(&["down", "--volumes", "--yes"]).exits(0);

@@ -1,3 +1,4 @@
+use super::Active;
 use super::ledger::{
     Applied, Data, Due, NO_VOLUME, ON_HOST, Planned, Progress, Standing, Touched, due, standing, unfinished,
     wrong,
@@ -146,6 +147,16 @@ fn what_runs_on_the_host_is_asked_where_nothing_tells_of_it_and_may_run_on_share
     }
     let done = Applied { sha256: "c0ffee".to_owned(), ..applied("0.2.0/1-a", Progress::Done) };
     assert!(on(None, None, &[done]).is_empty());
+}
+
+#[test]
+fn what_was_written_before_anything_ran_on_the_host_is_read() {
+    let planned =
+        r#"{"id":"0.2.0/1-a","sha256":"c0","unit":"db","stage":"pre","due":"run","touches":["data"]}"#;
+    let planned: Planned = serde_json::from_str(planned).unwrap();
+    assert_eq!((planned.unit.unwrap().as_str(), planned.paths.len()), ("db", 0));
+    let active: Active = serde_json::from_str(r#"{"generation":1,"version":null,"volumes":{}}"#).unwrap();
+    assert_eq!((active.volume(ON_HOST), &active.host), (ON_HOST, &None));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
 use setpoint_model::release::ledger::{Due, ON_HOST, Progress};
-use setpoint_model::release::{Active, Holds, Kind, Part, Step, Undo, Upgrade, needed};
+use setpoint_model::release::{Active, Holds, Kind, Part, Put, Step, Undo, Upgrade, needed};
 
 use super::aside::Aside;
 use super::health::Says;
@@ -33,7 +33,10 @@ impl<'a> Change<'a> {
             Step::Freeze(unit) => self.freeze(unit),
             Step::Copy(volume) => self.copy(volume),
             Step::Save(path) => self.save(path),
-            Step::Put(put) => self.put(&put.path, put.generation, self.place.cancel),
+            Step::Put(Put { path, generation }) => match self.put(path, *generation, self.place.cancel)? {
+                true => Ok(()),
+                false => return Err(format!("nothing is saved of it in generation {generation}").into()),
+            },
             Step::SetAside(unit) => self.set_aside(unit),
             Step::Revive(unit) => return self.revive(unit),
             Step::Down(id) => return self.take_back(id),
@@ -60,7 +63,7 @@ impl<'a> Change<'a> {
             Undo::PutPath(path) => {
                 host::end_survivors(&self.txid)?;
                 // Whoever stopped the change wants this done.
-                self.put(path, self.upgrade.from.generation, &Cancel::default())
+                self.put(path, self.upgrade.from.generation, &Cancel::default()).map(drop)
             }
             Undo::DropSaves => self.drop_saves(),
             Undo::DropVolume(volume) => self.drop_volume(volume),
@@ -154,7 +157,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn put(&self, path: &str, generation: u64, cancel: &Cancel) -> Result<(), UpgradeError> {
+    fn put(&self, path: &str, generation: u64, cancel: &Cancel) -> Result<bool, UpgradeError> {
         Ok(self.saved().put(generation, path, cancel)?)
     }
 
@@ -230,9 +233,8 @@ impl<'a> Change<'a> {
     }
 
     fn revive(&mut self, unit: &UnitName) -> Result<(), Cause> {
-        if let Some(left) = self.left(unit) {
-            self.make(&left)?;
-        }
+        let left = self.left(unit).ok_or("nothing is known of it any more")?;
+        self.make(&left)?;
         self.verify(unit)
     }
 

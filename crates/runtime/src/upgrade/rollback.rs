@@ -11,6 +11,7 @@ use setpoint_model::release::way_back::way_back;
 use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, Part, Upgrade, puts};
 
 use super::plan::{Refused, shown};
+use super::saved::Saved;
 use super::{Migrations, UpgradeError, active};
 use crate::apply::STOP_GRACE;
 use crate::engine::{Engine, Seen, UnitId};
@@ -65,6 +66,10 @@ impl Back<'_> {
             all.into_iter().filter(|name| now.volume(name) != to.volume(name)).cloned().collect()
         };
         let puts = puts(undone.iter().map(|row| &row.upgrade));
+        let saved = Saved { roots: self.roots, root: self.root };
+        if !puts.iter().all(|put| saved.has(put.generation, &put.path)) {
+            return Ok(Err(not_kept(to)));
+        }
         let saves = outermost(puts.iter().map(|put| &put.path));
         let loses: Vec<String> = moved.iter().chain(&saves).cloned().collect();
         // What stays as it is on the host, stays noted.
@@ -139,10 +144,7 @@ impl Back<'_> {
             if let Some(generation) = restored
                 && !self.engine.set_aside_of(&id)?.contains(&generation)
             {
-                return Ok(Err(Refused::NotKept {
-                    wanted: shown(to),
-                    kept: "the generation in effect".to_owned(),
-                }));
+                return Ok(Err(not_kept(to)));
             }
             let seen = self.engine.observe(&id)?;
             let mut of = undone.iter().flat_map(|row| &row.upgrade.parts).filter(|part| part.unit == *unit);
@@ -180,6 +182,10 @@ impl Back<'_> {
             )),
         }
     }
+}
+
+fn not_kept(to: &Active) -> Refused {
+    Refused::NotKept { wanted: shown(to), kept: "the generation in effect".to_owned() }
 }
 
 /// The same change with the data of today, from which these take back what was done. Instances are made anew, on copies.

@@ -78,12 +78,17 @@ impl Saved<'_> {
         sync_folder(&place).map_err(failed("save"))
     }
 
-    /// Puts a path back as it was in a generation, if it was saved then.
-    pub(super) fn put(&self, generation: u64, path: &str, cancel: &Cancel) -> Result<(), EngineError> {
+    /// Whether a path was saved in a generation.
+    pub(super) fn has(&self, generation: u64, path: &str) -> bool {
+        self.place(generation, path).join(ENTRY).exists()
+    }
+
+    /// Puts a path back as it was in a generation, if it was saved then, which is told.
+    pub(super) fn put(&self, generation: u64, path: &str, cancel: &Cancel) -> Result<bool, EngineError> {
         let (place, path) = (self.place(generation, path), Path::new(path));
         let failed = |what: &'static str| EngineError::io(what, path);
         let entry: Entry = match fs::read(place.join(ENTRY)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             read => {
                 let json = read.map_err(failed("read what was saved of"))?;
                 let damaged = |error: serde_json::Error| failed("read what was saved of")(error.into());
@@ -99,7 +104,8 @@ impl Saved<'_> {
             tree_copy::copy(&place.join(COPY), path, cancel)?;
             failpoints::at("put.copied");
         }
-        sync_near(parent)
+        sync_near(parent)?;
+        Ok(true)
     }
 
     /// Removes what was saved in a generation.
@@ -235,7 +241,7 @@ mod tests {
         fs::remove_file(&link).unwrap();
         fs::create_dir_all(&absent).unwrap();
         for _ in 0..2 {
-            all.iter().for_each(|path| saved.put(3, path, &cancel).unwrap());
+            assert!(all.iter().all(|path| saved.put(3, path, &cancel).unwrap()));
             // Who made the folder above it was told nothing of.
             let _ = fs::remove_dir(base.join("srv/absent"));
             assert_eq!(print(&base.join("srv")), before);
@@ -243,10 +249,10 @@ mod tests {
 
         // What was not saved, or is not any more, is left as it is.
         saved.forget_before(3).unwrap();
-        saved.put(2, &file, &cancel).unwrap();
+        assert!(!saved.put(2, &file, &cancel).unwrap() && saved.has(3, &file));
         fs::write(&file, "new").unwrap();
         saved.forget(3).unwrap();
-        saved.put(3, &file, &cancel).unwrap();
+        assert!(!saved.put(3, &file, &cancel).unwrap() && !saved.has(3, &file));
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         saved.forget(3).unwrap();
         saved.forget_all().unwrap();

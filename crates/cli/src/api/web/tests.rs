@@ -133,8 +133,14 @@ fn what_would_be_lost_is_on_the_button_and_nowhere_else() {
     let loses = page(Offer::RollBack, json!({ "words": "words", "to": to, "lane": "breaking" }));
     assert!(loses.contains("Go back to 1.0.0, and lose these writes"), "{loses}");
     assert!(loses.contains("name=\"discard_writes\" value=\"true\""), "{loses}");
-    for (offer, lane) in [(Offer::RollBack, "compatible"), (Offer::Upgrade, "breaking")] {
-        let keeps = page(offer, json!({ "words": "words", "to": to, "lane": lane }));
+    // What takes migrations back keeps what was written since.
+    let taken_back = json!([{ "id": "1.1.0/1-a" }]);
+    for (offer, lane, downs) in [
+        (Offer::RollBack, "compatible", json!([])),
+        (Offer::Upgrade, "breaking", json!([])),
+        (Offer::RollBack, "breaking", taken_back),
+    ] {
+        let keeps = page(offer, json!({ "words": "words", "to": to, "lane": lane, "downs": downs }));
         assert!(!keeps.contains("lose") && !keeps.contains("discard_writes"), "{keeps}");
     }
     let nothing = page(Offer::Upgrade, json!({ "changed": false }));
