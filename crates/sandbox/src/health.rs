@@ -161,7 +161,7 @@ pub(crate) fn watch(check: &Check, addresses: &[IpAddr], running: &Running, fold
         if ended_within(&process, if is_early { soon } else { left }) {
             return;
         }
-        soon *= 2;
+        soon = soon.saturating_mul(2);
         let starts = starts(&health);
         let (well, said) = match &check.test {
             Test::Ask(whom) => ask(whom, addresses, check.timeout),

@@ -458,6 +458,19 @@ fn health(place: &Place) {
     until("it is well", || is(Status::Healthy));
     assert_eq!(now().unwrap().said, "fine");
     place.stop();
+    // It goes on for as long as what is checked runs.
+    let often = Check {
+        test: Test::Run(shell("echo >> /tmp/checks", Io::Captured)),
+        interval: Duration::from_millis(1),
+        timeout: Duration::from_secs(10),
+        retries: 1,
+        start_period: Duration::ZERO,
+        start_interval: Duration::from_millis(1),
+    };
+    let running = place.start_for("sleep 1000", Some(often));
+    let made = || say(&running, "wc -l < /tmp/checks || echo 0").1.trim().parse::<u32>().unwrap_or(0);
+    until("it was made again and again", || made() > 100);
+    place.stop();
     let again = place.start_for("sleep 1000", None);
     assert_eq!(sandbox::health(&place.folder, &again), None);
     place.stop();
