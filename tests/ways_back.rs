@@ -62,7 +62,11 @@ fn a_way_back_takes_todays_data_along() {
     let (maker, machine) = stands();
     assert_eq!((log(&machine).as_str(), machine.read("noted").as_str()), (AT_SECOND, "0.2.0\n"));
     let planned = machine.run(&["rollback", "--dry-run"]);
-    planned.exits(0).says("copy shop_data.1 (").says(") to shop_data.2").says("take back 0.2.0/2-mark in web");
+    planned
+        .exits(0)
+        .says("copy shop_data.1 (")
+        .says(") to shop_data.2")
+        .says("take back 0.2.0/2-mark in web");
     planned.says("take back 0.2.0/3-note on this machine").says("make again web").says("stays");
     planned.says("Next: setpoint rollback");
     planned.says_not("--discard-writes");
