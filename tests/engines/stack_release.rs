@@ -93,7 +93,7 @@ fn life(place: &Place) {
     maker.release("2.0.0");
     let done = pairs(&[("2.0.0/1-capitals", "done")]);
     let planned = machine.run(&["upgrade", "2.0.0", "--dry-run"]);
-    planned.exits(0).says("migrate 2.0.0/1-capitals in the place of store").says("copy shop_data to");
+    planned.exits(0).says("migrate 2.0.0/1-capitals in the place of store").says("copy shop_data (");
     shows(&machine, FIRST);
     machine.run(&["upgrade", "2.0.0", "--no-daemon"]).exits(0).says("is at 2.0.0 (generation 1)");
     shows(&machine, CHANGED);
