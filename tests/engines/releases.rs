@@ -54,11 +54,24 @@ fn built(place: &Place, kind: Kind) {
     assert_eq!(inside(&machine, "web", "cat /word /static/page /data/log"), "second\nfirst\n0.1.0\n0.2.0");
     machine.run(&["rollback", "--no-daemon"]).exits(0);
     assert_eq!(inside(&machine, "web", "cat /word"), "first");
+    let file = maker.project.at("release.tar").display().to_string();
+    maker.project.run(&["bundle", "save", &file]).exits(0).says("0.2.0");
+
+    // From the next one, the way back takes today's data along.
+    maker
+        .project
+        .declare("lane = \"compatible\"", "migrations = { in = \"web\", stage = \"post\" }")
+        .write("migrations/0.3.0/1-more.sh", "echo more >> /data/log\n")
+        .write("migrations/0.3.0/1-more.down.sh", "echo by $(cat /word) >> /data/log\n");
+    maker.release("0.3.0");
+    machine.run(&["upgrade", "0.3.0", "--no-daemon"]).exits(0).says("is at 0.3.0");
+    inside(&machine, "web", "echo since >> /data/log");
+    machine.run(&["rollback", "--no-daemon"]).exits(0).says("back at 0.1.0");
+    let log = inside(&machine, "web", "cat /word /data/log").replace('\n', " ");
+    assert!(log.starts_with("first ") && log.ends_with("0.3.0 more since 0.3.0 by second 0.1.0"), "{log}");
     machine.run(&["down", "--volumes", "--yes"]).exits(0);
 
     // And without the registry, from a file, by a name of our own.
-    let file = maker.project.at("release.tar").display().to_string();
-    maker.project.run(&["bundle", "save", &file]).exits(0).says("0.2.0");
     maker.registry.stop();
     let mut apart = maker.machine();
     host(&mut apart);
