@@ -376,6 +376,7 @@ fn a_release_goes_to_a_machine_without_a_registry_in_a_file() {
         fs::write(&bad, &flipped).unwrap();
         let outcome = maker.project.run(&["bundle", "verify", &bad.display().to_string()]);
         assert_ne!(outcome.code, 0, "byte {at}: {outcome}");
+        outcome.says_not("scratch");
     }
     fs::write(&bad, [good.as_slice(), b"\0"].concat()).unwrap();
     maker.project.run(&["bundle", "verify", &bad.display().to_string()]).exits(7).says("more in it");

@@ -239,13 +239,18 @@ impl ImageStore {
         record.write(&self.images)
     }
 
-    /// The digests of all that the folder of a layout has of an image, each of which is verified.
+    /// The digests of all that the folder of a layout has of an image, each of which is verified. `origin` is what the
+    /// layout is to people.
     ///
     /// # Errors
     /// If something of it is missing, or is not what it should be.
-    pub(crate) fn parts_of(&self, layout: &Path, digest: &str) -> Result<Vec<String>, ImageError> {
-        let job = Job::new(self, &|_, _| {}, &|| false);
-        layout::parts(&job, layout, &layout.display().to_string(), digest)
+    pub(crate) fn parts_of(
+        &self,
+        layout: &Path,
+        origin: &str,
+        digest: &str,
+    ) -> Result<Vec<String>, ImageError> {
+        layout::parts(&Job::new(self, &|_, _| {}, &|| false), layout, origin, digest)
     }
 
     /// Spreads the archive of a layout in a folder. Nothing of it is verified.

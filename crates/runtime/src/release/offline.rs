@@ -128,7 +128,7 @@ fn read(registry: &Registry<'_>, file: &Path) -> Result<Spread, ReleaseError> {
     let spread = Spread { scratch, parcel, signature, images };
     let mut reachable = spread.own();
     for digest in spread.images.values() {
-        reachable.extend(store.parts_of(spread.scratch.path(), digest)?);
+        reachable.extend(store.parts_of(spread.scratch.path(), &origin, digest)?);
     }
     let here = spread.blobs()?;
     if let Some(more) = here.difference(&reachable).next() {
