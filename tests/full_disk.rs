@@ -47,8 +47,8 @@ impl<'a> Disk<'a> {
         let at = project.state();
         fs::create_dir(&at).unwrap();
         mount(&["--make-rprivate", "/"]);
-        // As much as the doctor asks for, and some more.
-        mount(&["-t", "tmpfs", "-o", "size=320m,mode=700", "none", &at.to_string_lossy()]);
+        // As much as the doctor asks for, and as much again.
+        mount(&["-t", "tmpfs", "-o", "size=640m,mode=700", "none", &at.to_string_lossy()]);
         Self { project, at }
     }
 
@@ -134,6 +134,13 @@ fn a_disk_that_gets_full_in_an_upgrade_ends_it_at_the_old_version() {
     disk.fill(2 * MIB);
     project.run(UPGRADE).exits(10).says("disk-space");
     disk.make_room();
+    let large = |script: &str| {
+        project.run(&["exec", "db", "--", "sh", "-c", script]).exits(0);
+    };
+    large("fallocate -l 330M /data/large");
+    let refused = project.run(UPGRADE);
+    refused.exits(7).says("copies of shop_data need").says("too few").says("Nothing was done");
+    large("rm /data/large");
 
     let copy = "copy shop_data.1.announced";
     let free = disk.free();
