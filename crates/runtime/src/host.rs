@@ -20,7 +20,10 @@ pub(crate) fn boot_id() -> String {
 
 /// Runs a process on the host as the caller, with the caller's environment. It dies with this process.
 pub(crate) fn spawn(spec: &ExecSpec, cwd: &Path) -> Result<Box<dyn Process>, EngineError> {
-    let mut env: Vec<(String, String)> = std::env::vars().collect();
+    // What is not UTF-8 is nothing that could be passed on.
+    let own = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut env: Vec<(String, String)> = own.collect();
     env.extend(spec.env.clone());
     let spec = sandbox::ExecSpec {
         argv: spec.argv.clone(),

@@ -103,7 +103,14 @@ impl Reserve {
     pub(crate) fn take(folders: &[&Path], what: &str) -> Result<Self, NoRoom> {
         let mut files = Vec::new();
         for folder in folders {
-            let Ok(file) = tempfile::tempfile_in(folder) else { continue };
+            let file = match tempfile::tempfile_in(folder) {
+                Ok(file) => file,
+                Err(error) if is_full(&error) => {
+                    let Ok(room) = Room::of(folder) else { continue };
+                    return Err(NoRoom { what: what.to_owned(), needed: RESERVE, room });
+                }
+                Err(_) => continue,
+            };
             match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVE) {
                 Err(Errno::NOSPC | Errno::DQUOT) => {
                     // What could be had of it is in nobody's way when the others are asked how much there is.

@@ -13,6 +13,7 @@ use setpoint_runtime::upgrade;
 use super::{SUCCESS, stop};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
+use crate::events::LiveList;
 use crate::json;
 use crate::output::{ask, can_ask};
 
@@ -62,12 +63,8 @@ impl Down {
         project: &Project,
     ) -> Result<(), Failure> {
         let volumes = engine.volumes(&project.root)?;
-        if volumes.is_empty() {
-            context.output.note("There are no volumes.");
-            return Ok(());
-        }
         let text = format!("This removes, with all that is in them:\n  {}", volumes.join("\n  "));
-        if !self.yes {
+        if !volumes.is_empty() && !self.yes {
             let may_ask = can_ask() && !context.output.json && !context.output.quiet;
             if may_ask {
                 context.output.progress(&text);
@@ -77,6 +74,13 @@ impl Down {
                 return Err(Failure::new(Exit::Consent, "consent", message)
                     .hint("`setpoint down --volumes --yes` agrees to it"));
             }
+        }
+        // What is known of data is for one to change at a time.
+        let list = LiveList::new(context.output);
+        let _lock = context.project_lock(&project.root, "down", &list)?;
+        context.recover(&mut context.store()?, &project.root, &list)?;
+        if volumes.is_empty() {
+            context.output.note("There are no volumes.");
         }
         for volume in &volumes {
             engine.remove_volume(volume)?;

@@ -8,10 +8,10 @@ use setpoint_runtime::store::Store;
 use setpoint_runtime::upgrade::{Back, Declared, Migrations, Patience, Place, Refused};
 
 use super::expected::{Expected, fitting};
-use super::upgrade::{carry_out, done, shown, title, would};
+use super::upgrade::{carry_out, done, services, shown, title, would};
 use super::{SUCCESS, daemon};
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 use crate::events::LiveList;
 
 /// Go back to an earlier version, with its data as it was
@@ -50,6 +50,7 @@ impl Rollback {
         let leaves = leaves(context, &project, engine.as_ref(), &store);
         let back = self.back(context, engine.as_ref(), &root, self.discard_writes, leaves.as_ref());
         let mut planned = back.plan(&store)??;
+        undivided(&project, &planned)?;
         fitting(engine.as_ref(), &mut planned)?;
         let place = Place { roots, engine: engine.as_ref(), watcher: &list, cancel };
         let patience = Patience::of(&project.manifest.release);
@@ -114,12 +115,30 @@ impl Rollback {
         if agrees {
             next.push_str(" --discard-writes");
         }
+        undivided(project, &planned)?;
         let cost = fitting(engine.as_ref(), &mut planned)?;
         let expected = Expected::of(store, project, &planned, cost)?;
         let words = words(&title(project), &planned, &expected, loses.as_deref());
         would(context, &planned, &words, &expected, &next);
         Ok(SUCCESS)
     }
+}
+
+/// Whether whoever has data that is copied goes back with it: who came to have it since would go on writing to what is left.
+fn undivided(project: &Project, planned: &Upgrade) -> Result<(), Failure> {
+    let others = services(project).into_iter().filter(|env| planned.part(&env.name).is_none());
+    let is_copied = |name: &str| planned.copies.iter().any(|copy| copy.declared == name);
+    for env in others {
+        if let Some(volume) = env.volumes().find(|volume| is_copied(&volume.name)) {
+            let message = format!(
+                "{} has the volume {}, too, and was no part of the upgrades that are gone back over: it would go on with today's data alone\nNothing was done.",
+                env.name, volume.name
+            );
+            return Err(Failure::new(Exit::Consent, "shared-volume", message)
+                .hint("the same with `--discard-writes` goes back to the data of before"));
+        }
+    }
+    Ok(())
 }
 
 /// The migrations of the version that is left. Where they cannot be read, nothing is taken back, and the way to the data of

@@ -104,13 +104,14 @@ impl Uninstall {
                     .output
                     .progress(format!("{error}\nWhat a backup keeps for the time being is left there.")),
             }
+            end_upgrades(context, &list)?;
             remove_units(context, &units, &list)?;
             let engines = context.engines();
             let steps = engines.iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err());
             for error in steps.chain(pipeline::take_down_services(&context.roots, &context.variables)) {
                 context.output.progress(format!("{error}\nWhat it keeps of pipelines is left there."));
             }
-            keep_remains(context);
+            keep_remains(context)?;
             // What the removal of units has made or removed since, such as their locks, is looked at anew.
             let (rest, others) = contents(context)?;
             foreign = others;
@@ -156,16 +157,38 @@ impl Uninstall {
 }
 
 /// Keeps what is known of data, which stays. A state that cannot be read is in nobody's way.
-fn keep_remains(context: &Context) {
+fn keep_remains(context: &Context) -> Result<(), Failure> {
     if !context.roots.state.join(DATABASE).exists() {
-        return;
+        return Ok(());
     }
-    if let Err(failure) = context.store().and_then(|store| Ok(store.keep_remains()?)) {
-        context.output.progress(format!(
-            "{}\nWhich migrations and first boots the data of services has is not known any more.",
-            failure.message
-        ));
+    match context.store() {
+        Ok(store) => Ok(store.keep_remains().map(drop)?),
+        Err(failure) => {
+            context.output.progress(format!(
+                "{}\nWhich migrations and first boots the data of services has is not known any more.",
+                failure.message
+            ));
+            Ok(())
+        }
     }
+}
+
+/// Brings upgrades to their end that were cut off: what they have saved of the host is nowhere else. A state that cannot be read
+/// tells of none.
+fn end_upgrades(context: &Context, list: &LiveList) -> Result<(), Failure> {
+    if !context.roots.state.join(DATABASE).exists() {
+        return Ok(());
+    }
+    let Ok(mut store) = context.store() else { return Ok(()) };
+    for row in store.open_upgrades()? {
+        let _lock = context.project_lock(&row.project_root, "uninstall", list)?;
+        match context.recover(&mut store, &row.project_root, list) {
+            Err(failure) if !row.upgrade.saves.is_empty() => return Err(failure),
+            Err(failure) => context.output.progress(failure.message),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The secrets that nobody else has. A state that cannot be read is in nobody's way: it is removed.

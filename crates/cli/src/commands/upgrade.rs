@@ -538,7 +538,7 @@ impl From<Refused> for Failure {
             Refused::LosesWrites { why, .. } => {
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                 Self::new(Exit::Consent, "consent", format!("{message}{why}"))
-                    .hint("`setpoint rollback --discard-writes` agrees to that; today's data is kept aside")
+                    .hint("the same with `--discard-writes` agrees to that; today's data is kept aside")
             }
         }
     }

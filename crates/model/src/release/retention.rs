@@ -9,7 +9,9 @@ use super::upgrade::Upgrade;
 /// kept, and those of changes to one of these that did not come about. `changes` are all of the project's, the newest first.
 #[must_use]
 pub fn needed<'a>(in_effect: &'a Active, changes: &'a [Upgrade]) -> BTreeSet<&'a str> {
-    let keep = changes.first().map_or(u64::MAX, |newest| newest.keep);
+    // One that did not come about has not said how much is kept, and may not take anything away.
+    let since = changes.iter().filter(|change| change.to.generation >= in_effect.generation);
+    let keep = since.map(|change| change.keep).max().unwrap_or(u64::MAX);
     let kept_from = in_effect.generation.saturating_sub(keep);
     let of_changes = changes.iter().flat_map(|change| [&change.from, &change.to]);
     let kept = of_changes.filter(|generation| generation.generation >= kept_from);

@@ -13,7 +13,7 @@ use super::error::ImageError;
 
 /// How the variables begin that give a login: `SETPOINT_REGISTRY_HOST`, or `SETPOINT_REGISTRY_NAME_HOST` of one among
 /// several, and so on.
-const PREFIX: &str = "SETPOINT_REGISTRY_";
+pub(crate) const PREFIX: &str = "SETPOINT_REGISTRY_";
 /// The registry that it is for.
 const HOST: &str = "HOST";
 /// Whose password it is.

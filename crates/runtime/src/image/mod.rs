@@ -33,7 +33,7 @@ use setpoint_model::container::Health;
 
 pub(crate) use bundle::Bundle;
 pub use credentials::Credentials;
-pub(crate) use credentials::VARIABLES;
+pub(crate) use credentials::{PREFIX as LOGINS, VARIABLES};
 pub use error::{Bound, ImageError, Rule};
 pub(crate) use manifest::{architectures, architectures_of};
 pub use remote::Remote;

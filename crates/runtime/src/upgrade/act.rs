@@ -8,7 +8,7 @@ use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
 use setpoint_model::release::ledger::{Due, ON_HOST, Progress};
-use setpoint_model::release::{Active, Holds, Kind, Part, Put, Step, Undo, Upgrade, needed};
+use setpoint_model::release::{Active, Holds, Kind, Lane, Part, Put, Step, Undo, Upgrade, needed};
 
 use super::aside::Aside;
 use super::health::Says;
@@ -136,7 +136,8 @@ impl<'a> Change<'a> {
     fn copy(&mut self, volume: &str) -> Result<(), UpgradeError> {
         let copy = self.upgrade.copies.iter().find(|copy| copy.to == volume);
         let Some(copy) = copy else { return Ok(()) };
-        let Some(unit) = self.declared(&copy.of).or_else(|| self.left(&copy.of)) else { return Ok(()) };
+        let unit = self.declared(&copy.of).or_else(|| self.left(&copy.of));
+        let unit = unit.ok_or_else(|| UpgradeError::Changed { what: format!("the service {}", copy.of) })?;
         let (engine, cancel) = (self.place.engine, self.place.cancel);
         engine.copy_volume(&unit.id, &unit.base()?, &copy.from, &copy.to, cancel)?;
         failpoints::at("copy.copied");
@@ -308,8 +309,10 @@ impl<'a> Change<'a> {
             if self.upgrade.admits(unit) && !self.held.contains_key(unit) {
                 self.freeze(unit)?;
             } else {
-                // Nobody from outside has reached it: nothing that it has done counts.
-                engine.stop(&id, Duration::ZERO, self.place.cancel)?;
+                // Nobody from outside has reached it: nothing that it has done to a copy counts.
+                let shares = self.upgrade.lane == Lane::Compatible;
+                let grace = if shares { self.grace(unit) } else { Duration::ZERO };
+                engine.stop(&id, grace, self.place.cancel)?;
             }
             let (aside, store) = self.aside(unit);
             match restores {
@@ -350,7 +353,6 @@ impl<'a> Change<'a> {
         for volume in self.outdated_volumes(kept_from)? {
             self.drop_volume(&volume)?;
         }
-        self.drop_releases()?;
         self.saved().forget_before(kept_from)?;
         for host in self.outdated_hosts(kept_from)? {
             forget_ledger(self.store, self.place.engine, &self.root, &host)?;
@@ -361,7 +363,8 @@ impl<'a> Change<'a> {
                 reconciler::want_up(self.store, row.id, None)?;
             }
         }
-        Ok(())
+        // Last: it looks at what other projects have, too, and what is wrong with that is none of this one's.
+        self.drop_releases()
     }
 
     /// Removes releases that the project was made of once, and that neither it nor another one comes to any more.

@@ -29,7 +29,9 @@ pub fn measure(engine: &dyn Engine, planned: &mut Upgrade) -> Result<Cost, Upgra
     }
     let copied_bytes = copied.iter().map(|copy| copy.bytes).sum();
     let Some(folder) = folders.values().next() else { return Ok(Cost { copied_bytes, ..Cost::default() }) };
-    let shares = engine.capabilities().copies_share_blocks && shares_blocks(folder);
+    // Copies come to lie beside the volume, where nobody else looks.
+    let beside = folder.parent().unwrap_or(folder);
+    let shares = engine.capabilities().copies_share_blocks && shares_blocks(beside);
     let free = rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     Ok(Cost { copied_bytes, needed_bytes: if shares { 0 } else { copied_bytes }, free_bytes: free })
 }

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use setpoint_model::manifest::SecretSource;
 
 use super::Change;
 use super::migrate::{CHECK, Errand};
 use super::saved::Saved;
 use crate::engine::{ExecSpec, Io};
 use crate::host;
+use crate::image::LOGINS;
 use crate::paths::project_key;
 use crate::secrets::{Mask, Values, write_private};
 use crate::store::TxId;
@@ -46,11 +48,16 @@ pub(super) fn resolved(declared: &str, root: &Path, kept_out: &[PathBuf]) -> Res
     if let Some(own) = kept_out.iter().find(|own| own.starts_with(&found) || found.starts_with(own)) {
         return Err(format!("{} is what the upgrade itself works with", own.display()));
     }
-    let table = fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
-    if let Some(mount) = mounts(&table).find(|mount| mount.starts_with(&found)) {
+    if let Some(mount) = mounted_in(&found).map_err(|error| error.to_string())? {
         return Err(format!("something is mounted at {}", mount.display()));
     }
     found.into_os_string().into_string().map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// Where something is mounted at or below a path.
+pub(super) fn mounted_in(path: &Path) -> io::Result<Option<PathBuf>> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mounts(&table).find(|mount| mount.starts_with(path)))
 }
 
 /// A folder without links on the way to it, also where it is not there.
@@ -84,16 +91,33 @@ impl Change<'_> {
         Saved { roots: self.place.roots, root: &self.root }
     }
 
+    /// The secrets that whoever upgrades has in his own environment, which what runs here has, too.
+    fn secrets_of_caller(&self) -> Values {
+        let Some(declared) = self.declared else { return Values::new() };
+        let of_env = |source: &SecretSource| match source {
+            SecretSource::Env { name } => declared.variables.get(name).cloned(),
+            _ => None,
+        };
+        let secrets = declared.project.manifest.secrets.iter();
+        secrets.filter_map(|(name, secret)| Some((name.clone(), of_env(&secret.source)?))).collect()
+    }
+
+    /// Logins of registries are for nobody but Setpoint itself: they are empty here.
+    fn without_logins(&self) -> BTreeMap<String, String> {
+        let all = self.declared.into_iter().flat_map(|declared| declared.variables.keys());
+        all.filter(|name| name.starts_with(LOGINS)).map(|name| (name.clone(), String::new())).collect()
+    }
+
     /// Runs something for a migration on the host.
     pub(super) fn run_here(&self, errand: &Errand<'_>) -> Result<(), String> {
         let phase = &errand.phase;
-        // Nobody gives it a secret.
-        let mask = Mask::new(&Values::new());
+        let mask = Mask::new(&self.secrets_of_caller());
         let logs = self.place.roots.state.join("logs/v1").join(project_key(&self.root, None).to_string());
         let supervisor =
             Supervisor { mask: &mask, watcher: self.place.watcher, cancel: self.place.cancel, logs: &logs };
         let run = |name: &str, argv: Vec<String>, limit| {
-            let env = BTreeMap::from([(VARIABLE.to_owned(), self.txid.to_string())]);
+            let mut env = self.without_logins();
+            env.insert(VARIABLE.to_owned(), self.txid.to_string());
             let spec = ExecSpec { argv, env, cwd: None, user: None, io: Io::Captured };
             supervisor.alone(&format!("{phase}{name}"), host::spawn(&spec, &self.root), Some(limit))
         };

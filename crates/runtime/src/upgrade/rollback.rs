@@ -219,8 +219,7 @@ fn with_data(plain: Upgrade, downs: Vec<Planned>, moved: Vec<String>, undone: &[
     Upgrade { to, parts, copies, saves, puts: Vec::new(), downs, ..plain }
 }
 
-/// The changes that led to the generation in effect, the newest first: what was gone back from is not among them, nor what
-/// was made first, before which nothing was there.
+/// The changes that came about, the newest first, but for what was made first, before which nothing was there.
 fn led_here(store: &Store, root: &Path) -> Result<Vec<UpgradeRow>, UpgradeError> {
     let is_first = |row: &UpgradeRow| {
         let parts = &row.upgrade.parts;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use setpoint_model::digest::Digest;
 
-use super::host::without_links;
+use super::host::{mounted_in, without_links};
 use crate::cancel::Cancel;
 use crate::engine::EngineError;
 use crate::paths::{Roots, make_lasting_folder, project_key, sync_folder};
@@ -147,14 +147,16 @@ pub(super) fn sync_near(folder: &Path) -> Result<(), EngineError> {
     folder.ancestors().find(|folder| folder.is_dir()).map_or(Ok(()), tree_copy::sync)
 }
 
-/// Whether the way to a path still leads through no link: what lies behind one that came since is somebody else's.
+/// Whether the way to a path still leads through no link, and nothing is mounted there: what lies behind one that came since
+/// is somebody else's.
 fn check_in_place(path: &Path) -> Result<(), EngineError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let found = without_links(parent).map_err(EngineError::io("find", path))?;
-    if found == parent {
-        return Ok(());
-    }
-    let why = format!("a link on the way to it leads to {} by now", found.display());
+    let why = match mounted_in(path).map_err(EngineError::io("find", path))? {
+        _ if found != parent => format!("a link on the way to it leads to {} by now", found.display()),
+        Some(mount) => format!("something is mounted at {}: unmount it, then try again", mount.display()),
+        None => return Ok(()),
+    };
     Err(EngineError::io("find", path)(io::Error::other(why)))
 }
 
