@@ -1,11 +1,11 @@
 //! The images of containers that were taken over, where no registry has them: the tag may be built anew and the image
 //! removed, and nothing would lead back to what ran. Each is kept in an archive that can be declared as an image.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use setpoint_model::manifest::Base;
 
@@ -18,6 +18,8 @@ use crate::paths::{Roots, sync_folder};
 const FOLDER: &str = "adopted/images/v1";
 /// How the names begin of what is not whole.
 const MAKING: &str = ".making-";
+/// How long a waiter sleeps before it tries again.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// The images of containers that were taken over: an archive for each image, by its id, and for each unit that ran on it
 /// a link there.
@@ -57,7 +59,7 @@ impl KeptImages {
             self.remove(unit)?;
             return Ok(None);
         }
-        let _lock = self.lock()?;
+        let _lock = self.lock(cancel)?;
         let name = format!("{}.tar", image.rsplit(':').next().unwrap_or(image));
         let (archive, link) = (self.folder.join(&name), self.link(unit));
         if !archive.is_file() {
@@ -67,7 +69,11 @@ impl KeptImages {
                 .map_err(EngineError::io("write in", &self.folder))?;
             let (phase, detail, began) = ("image".to_owned(), format!("save {image}"), Instant::now());
             watcher.event(&Event::Began { phase: phase.clone(), detail: detail.clone() });
-            engine.save(&base, file.path(), cancel)?;
+            if let Err(error) = engine.save(&base, file.path(), cancel) {
+                let (how, took) = (error.to_string(), began.elapsed());
+                watcher.event(&Event::Failed { phase, detail, how, took });
+                return Err(error);
+            }
             failpoints::at("adopt.image-saved");
             let kept = file.as_file().sync_all().and_then(|()| Ok(file.persist(&archive)?));
             kept.map_err(EngineError::io("write", &archive))?;
@@ -98,7 +104,7 @@ impl KeptImages {
         if link.symlink_metadata().is_err() {
             return Ok(());
         }
-        let _lock = self.lock()?;
+        let _lock = self.lock(&Cancel::default())?;
         fs::remove_file(&link).map_err(EngineError::io("remove", &link))?;
         self.tidy()
     }
@@ -107,13 +113,21 @@ impl KeptImages {
         self.folder.join(unit.as_str())
     }
 
-    /// One process at a time adds or removes; what one that died was at is removed.
-    fn lock(&self) -> Result<File, EngineError> {
+    /// One process at a time adds or removes; what one that died was at is removed. Whoever waits can be stopped.
+    fn lock(&self, cancel: &Cancel) -> Result<File, EngineError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         let locked = made.and_then(|()| {
             let file = File::create(self.folder.join(".lock"))?;
-            file.lock()?;
-            Ok(file)
+            loop {
+                match file.try_lock() {
+                    Ok(()) => return Ok(file),
+                    Err(TryLockError::WouldBlock) if cancel.asked() => {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
+                    Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY),
+                    Err(TryLockError::Error(error)) => return Err(error),
+                }
+            }
         });
         let lock = locked.map_err(EngineError::io("lock", &self.folder))?;
         self.tidy()?;
