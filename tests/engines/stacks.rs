@@ -259,7 +259,7 @@ services:
     image: IMAGE
     user: root
     network_mode: host
-    command: ["sh", "-c", "test -e /data/born || echo $$RANDOM > /data/born; sleep 1; : > /data/ready; echo $$WORD; exec sleep 100000"]
+    command: ["sh", "-c", "test -e /data/born || sleep 1; test -e /data/born || echo $$RANDOM > /data/born; : > /data/ready; echo $$WORD; exec sleep 100000"]
     volumes: ["data:/data"]
     environment: { WORD: "one" }
     healthcheck: { test: ["CMD", "test", "-e", "/data/ready"], interval: 200ms, retries: 20 }
