@@ -57,7 +57,7 @@ generate = "hex16"
 IMAGE
 network = "host"
 command = "sleep 1; : > /tmp/well; exec sleep 100000"
-volumes = { data = "/data" }
+volumes = { booted = "/data" }
 env = { PASSWORD = "${secret.db-password}" }
 health = { exec = "test -e /tmp/well", interval = "300ms", retries = 50 }
 hooks = { post_create = "echo post_create >> /data/log", post_start = ["sh", "-c", "echo post_start >> /data/log"] }
@@ -75,10 +75,10 @@ const OWNS: &str = r#"
 IMAGE
 network = "host"
 command = "exec sleep 100000"
-volumes = { data = "/srv/data" }
+volumes = { owned = "/srv/data" }
 [service.db.first_boot]
 file = { run = "mkdir -p /srv/data/deep && : > /srv/data/deep/file", user = "root" }
-mine = { owner = { volume = "data", user = "1234:1235" } }
+mine = { owner = { volume = "owned", user = "1234:1235" } }
 "#;
 
 const WAITS: &str = r#"setpoint = 1
@@ -308,7 +308,7 @@ fn first_boot(project: &Project) {
 }
 
 fn owner(project: &Project) {
-    project.up().says("first_boot mine data is 1234:1235's");
+    project.up().says("first_boot mine owned is 1234:1235's");
     let owners = says(project, "stat -c %u:%g /srv/data /srv/data/deep /srv/data/deep/file");
     assert_eq!(owners.split_whitespace().collect::<Vec<_>>(), ["1234:1235"; 3]);
     project.run(&["up"]).exits(0).says("db: nothing to do");
