@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 use setpoint_model::manifest::ByteSize;
 
 /// What is left of a file system.
@@ -103,23 +102,18 @@ impl Reserve {
     pub(crate) fn take(folders: &[&Path], what: &str) -> Result<Self, NoRoom> {
         let mut files = Vec::new();
         for folder in folders {
-            let file = match tempfile::tempfile_in(folder) {
-                Ok(file) => file,
+            // What could be had of it goes at once: it is in nobody's way when the others are asked how much there is.
+            let kept = tempfile::tempfile_in(folder).and_then(|file| {
+                fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVE)?;
+                Ok(file)
+            });
+            match kept {
+                Ok(file) => files.push(file),
                 Err(error) if is_full(&error) => {
                     let Ok(room) = Room::of(folder) else { continue };
                     return Err(NoRoom { what: what.to_owned(), needed: RESERVE, room });
                 }
-                Err(_) => continue,
-            };
-            match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVE) {
-                Err(Errno::NOSPC | Errno::DQUOT) => {
-                    // What could be had of it is in nobody's way when the others are asked how much there is.
-                    drop(file);
-                    let Ok(room) = Room::of(folder) else { continue };
-                    return Err(NoRoom { what: what.to_owned(), needed: RESERVE, room });
-                }
                 Err(_) => {}
-                Ok(()) => files.push(file),
             }
         }
         Ok(Self { _files: files })

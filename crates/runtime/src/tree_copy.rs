@@ -1,5 +1,6 @@
 //! Copies of folders with everything that is told of their files, sharing blocks where the file system can.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Seek as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -57,11 +58,17 @@ pub(crate) fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<(), Engine
     Err(EngineError::io("copy", from)(std::io::Error::other(first)))
 }
 
-/// How many bytes a folder takes of a disk with all that is in it, as far as it can be looked at.
+/// How many bytes a folder takes of a disk with all that is in it, each file once, as far as it can be looked at.
 pub(crate) fn size(folder: &Path) -> u64 {
+    size_of_new(folder, &mut BTreeSet::new())
+}
+
+/// The same, of what has not been met by another name.
+fn size_of_new(folder: &Path, met: &mut BTreeSet<(u64, u64)>) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let of = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(about) if about.is_dir() => size(&entry.path()) + about.blocks() * BLOCK,
+        Ok(about) if about.is_dir() => size_of_new(&entry.path(), met) + about.blocks() * BLOCK,
+        Ok(about) if about.nlink() > 1 && !met.insert((about.dev(), about.ino())) => 0,
         Ok(about) => about.blocks() * BLOCK,
         Err(_) => 0,
     };

@@ -242,8 +242,7 @@ impl<'a> Change<'a> {
     /// In order: what it has in hand is in the data that goes back.
     fn retire(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
         let id = self.id(unit);
-        let grace = self.part(unit).map_or(STOP_GRACE, |part| Duration::from_millis(part.grace));
-        self.place.engine.stop(&id, grace, self.place.cancel)?;
+        self.place.engine.stop(&id, self.grace(unit), self.place.cancel)?;
         Ok(self.place.engine.remove(&id)?)
     }
 

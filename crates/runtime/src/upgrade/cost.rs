@@ -1,10 +1,7 @@
 //! What a change is expected to cost, by what its data takes and by what the last one took.
 
-use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +9,9 @@ use setpoint_model::release::{Cost, Holds, Step, Timed, Upgrade};
 
 use super::{Patience, UpgradeError};
 use crate::engine::Engine;
+use crate::room::Room;
 use crate::store::{EntryKind, Store, UpgradeOutcome, UpgradeRow};
+use crate::tree_copy;
 
 /// Looks at the data that a change copies: how much there is of it, which is noted in the change, and how much room.
 ///
@@ -25,14 +24,14 @@ pub fn measure(engine: &dyn Engine, planned: &mut Upgrade) -> Result<Cost, Upgra
     let names: Vec<String> = copied.iter().map(|copy| copy.from.clone()).collect();
     let folders = engine.volume_folders(&names)?;
     for copy in &mut copied {
-        copy.bytes = folders.get(&copy.from).map_or(0, |folder| Tree::default().bytes(folder));
+        copy.bytes = folders.get(&copy.from).map_or(0, |folder| tree_copy::size(folder));
     }
     let copied_bytes = copied.iter().map(|copy| copy.bytes).sum();
     let Some(folder) = folders.values().next() else { return Ok(Cost { copied_bytes, ..Cost::default() }) };
     // Copies come to lie beside the volume, where nobody else looks.
     let beside = folder.parent().unwrap_or(folder);
     let shares = engine.capabilities().copies_share_blocks && shares_blocks(beside);
-    let free = rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let free = Room::of(folder).ok().map(|room| room.free);
     Ok(Cost { copied_bytes, needed_bytes: if shares { 0 } else { copied_bytes }, free_bytes: free })
 }
 
@@ -72,27 +71,6 @@ fn timed(store: &Store, row: &UpgradeRow) -> Result<Vec<Timed>, UpgradeError> {
         Some(Timed { step, began, ended })
     };
     Ok(row.upgrade.steps().into_iter().filter_map(timed).collect())
-}
-
-/// The files of a folder that have been met by more than one name.
-#[derive(Default)]
-struct Tree {
-    linked: BTreeSet<(u64, u64)>,
-}
-
-impl Tree {
-    /// What a folder takes of its disk. What cannot be read, or goes meanwhile, counts nothing.
-    fn bytes(&mut self, folder: &Path) -> u64 {
-        let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        paths.iter().map(|path| path.symlink_metadata().map_or(0, |about| self.entry(path, &about))).sum()
-    }
-
-    fn entry(&mut self, path: &Path, about: &Metadata) -> u64 {
-        let is_new = about.is_dir() || about.nlink() < 2 || self.linked.insert((about.dev(), about.ino()));
-        let own = if is_new { about.blocks() * 512 } else { 0 };
-        own + if about.is_dir() { self.bytes(path) } else { 0 }
-    }
 }
 
 /// Whether a copy of a file in a folder takes no room of its own.
