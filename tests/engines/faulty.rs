@@ -156,6 +156,9 @@ impl Engine for Faulty {
     fn start_withheld(&self, unit: &UnitId) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.start_withheld(unit)))
     }
+    fn lend(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
+        self.maybe(|| self.again(|| self.inner.lend(unit, to)))
+    }
     fn publish(&self, unit: &UnitId) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.publish(unit)))
     }

@@ -58,6 +58,7 @@ mod services;
 mod stack_example;
 mod stack_release;
 mod stacks;
+mod stand_ins;
 mod step_services;
 mod steps;
 mod stopped;
@@ -150,6 +151,7 @@ fn main() -> ExitCode {
                 daemon::ON_THE_EMBEDDED_ENGINE,
                 secrets::ON_THE_EMBEDDED_ENGINE,
                 replacements::ON_THE_EMBEDDED_ENGINE,
+                stand_ins::ON_THE_EMBEDDED_ENGINE,
                 upgrades::ON_THE_EMBEDDED_ENGINE,
                 migrations::ON_THE_EMBEDDED_ENGINE,
                 host_migrations::ON_THE_EMBEDDED_ENGINE,
@@ -181,6 +183,7 @@ fn main() -> ExitCode {
                     build_secrets::SCENARIOS,
                     daemon::ON_DOCKER,
                     replacements::ON_DOCKER,
+                    stand_ins::ON_DOCKER,
                     releases::ON_DOCKER,
                     secrets::ON_DOCKER,
                     doctor::ON_DOCKER,
@@ -202,6 +205,7 @@ fn main() -> ExitCode {
                 adoption::ON_PODMAN,
                 releases::ON_PODMAN,
                 replacements::ON_PODMAN,
+                stand_ins::ON_PODMAN,
                 rootless::ON_PODMAN,
                 step_services::ON_PODMAN,
                 doctor::ON_PODMAN,

@@ -53,7 +53,8 @@ pub const ON_PODMAN: &[Scenario] = &[
     ("who_comes_while_a_service_is_down_waits", |place| on(place, Kind::Podman, who_comes_waits)),
 ];
 
-pub const RULES: &[Rule] = named![ports_are_held_while_a_unit_is_replaced];
+pub const RULES: &[Rule] =
+    named![ports_are_held_while_a_unit_is_replaced, ports_are_lent_to_one_that_stands_in];
 
 /// A server whose connections may be kept, on port 8000, which says `WORD`.
 const SERVER: &str = r#"
@@ -83,7 +84,7 @@ ports = ["PORT:8000"]
 restart = "always"
 "#;
 
-const BY_HTTP: &str = "health = { http = \"/\", port = 8000 }\n";
+pub const BY_HTTP: &str = "health = { http = \"/\", port = 8000 }\n";
 
 /// The same service of an image without Python, which keeps nothing in its own layer.
 const OF_AN_IMAGE: &str = r#"setpoint = 1
@@ -98,13 +99,13 @@ restart = "always"
 "#;
 
 /// Where a service is tried.
-struct Site<'a> {
-    place: &'a Place,
-    kind: Kind,
+pub struct Site<'a> {
+    pub place: &'a Place,
+    pub kind: Kind,
 }
 
 /// Tries something where the addresses of the engine's containers are reached; nothing, without the rights of root.
-fn on(place: &Place, kind: Kind, scenario: fn(&Site<'_>)) {
+pub fn on(place: &Place, kind: Kind, scenario: fn(&Site<'_>)) {
     if rustix::process::geteuid().is_root() {
         place.engine(kind).within(|| scenario(&Site { place, kind }));
     }
@@ -116,7 +117,7 @@ fn free_port() -> u16 {
 
 impl Site<'_> {
     /// A project with a service that has this besides, and its port.
-    fn project(&self, more: &str) -> (Project, u16) {
+    pub fn project(&self, more: &str) -> (Project, u16) {
         let port = free_port();
         let manifest = match (self.kind, &self.place.engine(self.kind).base) {
             (Kind::Docker | Kind::Podman, BaseSource::Rootfs { path }) => {
@@ -161,7 +162,7 @@ fn hidden(project: &Project, word: &str) -> Vec<u32> {
 }
 
 /// The word that is said over a connection of its own.
-fn word_at(port: u16) -> std::io::Result<String> {
+pub fn word_at(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")?;
     let mut said = String::new();
@@ -171,14 +172,14 @@ fn word_at(port: u16) -> std::io::Result<String> {
 }
 
 /// A connection on which one word after the other is asked for.
-struct Kept(BufReader<TcpStream>);
+pub struct Kept(BufReader<TcpStream>);
 
 impl Kept {
-    fn new(port: u16) -> std::io::Result<Self> {
+    pub fn new(port: u16) -> std::io::Result<Self> {
         Ok(Self(BufReader::new(TcpStream::connect(("127.0.0.1", port))?)))
     }
 
-    fn word(&mut self) -> std::io::Result<String> {
+    pub fn word(&mut self) -> std::io::Result<String> {
         self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")?;
         let (mut head, mut length) = (String::new(), 0);
         while self.0.read_line(&mut head)? > 2 {
@@ -195,7 +196,7 @@ impl Kept {
 }
 
 /// Clients that ask all the time.
-struct Load {
+pub struct Load {
     ends: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
     failures: Arc<Mutex<Vec<String>>>,
@@ -203,11 +204,11 @@ struct Load {
 }
 
 impl Load {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { ends: Arc::default(), asked: Arc::default(), failures: Arc::default(), clients: Vec::new() }
     }
 
-    fn with(mut self, mut ask: impl FnMut() -> std::io::Result<String> + Send + 'static) -> Self {
+    pub fn with(mut self, mut ask: impl FnMut() -> std::io::Result<String> + Send + 'static) -> Self {
         let (ends, asked, failures) =
             (Arc::clone(&self.ends), Arc::clone(&self.asked), Arc::clone(&self.failures));
         self.clients.push(std::thread::spawn(move || {
@@ -224,13 +225,13 @@ impl Load {
     }
 
     /// Waits until this many more have been asked.
-    fn goes_on(&self, more: usize) {
+    pub fn goes_on(&self, more: usize) {
         let before = self.asked.load(Ordering::SeqCst);
         until("the clients go on", || self.asked.load(Ordering::SeqCst) >= before + more);
     }
 
     #[track_caller]
-    fn lost_nothing(self) {
+    pub fn lost_nothing(self) {
         self.ends.store(true, Ordering::SeqCst);
         self.clients.into_iter().for_each(|client| client.join().unwrap());
         let failures = self.failures.lock().unwrap();
@@ -438,5 +439,45 @@ fn ports_are_held_while_a_unit_is_replaced(subject: &Subject) {
         subject.engine.start_again(&unit.id).unwrap();
         assert_eq!(word_at(other).unwrap(), "two");
         unit.stop();
+    });
+}
+
+fn ports_are_lent_to_one_that_stands_in(subject: &Subject) {
+    subject.within(|| {
+        let (_alone, engine) = (alone(), &subject.engine);
+        let port = free_port();
+        let serves = |word: &str| {
+            let page = format!("mkdir /dev/shm/own; echo -n {word} > /dev/shm/own/index.html");
+            let mut unit = that_runs(subject, &format!("{page}; httpd -p 8000 -h /dev/shm/own; {WAITS}"));
+            unit.spec.holds_ports = true;
+            let published = PublishedPort {
+                container: 8000,
+                protocol: "tcp".to_owned(),
+                address: Some("127.0.0.1".to_owned()),
+                host: Some(port),
+            };
+            let net = network(&called(&unit, "net"));
+            with(joins(unit, &[&net], &[word]), |c| c.ports = vec![published])
+        };
+        let (unit, mut other) = (serves("one").started(), serves("two"));
+        other.spec.is_withheld = true;
+        let other = other.started();
+        assert_eq!(word_at(port).unwrap(), "one");
+        engine.lend(&unit.id, &other.id).unwrap();
+        assert_eq!(word_at(port).unwrap(), "two");
+        // Whatever becomes of the unit.
+        unit.stop();
+        assert_eq!(word_at(port).unwrap(), "two");
+        drop(engine.hold(&unit.id).unwrap());
+        engine.start_withheld(&unit.id).unwrap();
+        assert_eq!(word_at(port).unwrap(), "two");
+        // Until it is reached again itself.
+        engine.publish(&unit.id).unwrap();
+        assert_eq!(word_at(port).unwrap(), "one");
+        other.stop();
+        assert!(engine.lend(&unit.id, &other.id).is_err());
+        assert_eq!(word_at(port).unwrap(), "one");
+        unit.stop();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     });
 }

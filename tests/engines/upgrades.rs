@@ -354,7 +354,7 @@ fn declare_last(project: &Project) {
 }
 
 /// All points at which an upgrade of this project, or a rollback, can be killed, in order.
-fn points(project: &Project) -> Vec<String> {
+pub fn points(project: &Project) -> Vec<String> {
     let history = project.run(&["history", "1", "--json"]).json();
     let steps = history["changes"][0]["steps"].as_array().unwrap().clone();
     let begun = steps.iter().filter(|step| step["kind"] == "intent");

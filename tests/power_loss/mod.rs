@@ -148,14 +148,14 @@ fn judge(found: Result<Says, String>, truth: &Truth, next: Option<&Says>) -> Res
             known.upgrade.steps().iter().any(is_touching)
         });
         return match recover(&row.upgrade, &begun, generation) {
-            Decision::Forget if was_touched => Err("what was touched would be forgotten".to_owned()),
+            Decision::Forget(_) if was_touched => Err("what was touched would be forgotten".to_owned()),
             Decision::RollForward(_) if generation <= from => {
                 Err("it would be brought forward from the old generation".to_owned())
             }
             Decision::RollBack(_) if generation >= to => {
                 Err("it would be rolled back from the new generation".to_owned())
             }
-            Decision::Forget => Ok("dropped"),
+            Decision::Forget(_) => Ok("dropped"),
             Decision::RollBack(_) => Ok("rolled back"),
             Decision::RollForward(_) => Ok("brought forward"),
         };

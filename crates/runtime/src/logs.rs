@@ -6,11 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::events::{Event, Watcher};
+use crate::paths::Roots;
 
+/// Where the logs of units lie, a folder each.
+const LOGS: &str = "logs/v1";
 /// How many older runs of a phase are kept beside the last one.
 const KEPT: usize = 2;
 /// The bytes after which the output of one run is no longer kept.
 const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// The folder of what is kept of a unit, or of what else runs on the host, by its id.
+pub(crate) fn folder(roots: &Roots, of: &str) -> PathBuf {
+    roots.state.join(LOGS).join(of)
+}
 
 /// The log of one run of a phase, while it is written.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use crate::cas::StatCache;
 use crate::engine::{BaseSource, Engine, EngineError, Pull, Seen, UnitId};
 use crate::events::Watcher;
 use crate::facts::{Reader, base_source};
+use crate::logs;
 use crate::paths::{Roots, expand_home};
 use crate::project::Project;
 use crate::secrets::{SecretError, Secrets, Sources};
@@ -241,7 +242,7 @@ impl Unit<'_> {
     /// The folder of the unit's logs.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
-        self.roots.state.join("logs/v1").join(self.id.as_str())
+        logs::folder(self.roots, self.id.as_str())
     }
 
     /// Who hooks and shells run as: as declared, else the owner of the project's folder.

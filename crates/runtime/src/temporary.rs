@@ -12,6 +12,7 @@ use setpoint_model::names::{SecretName, UnitName};
 
 use crate::cancel::Cancel;
 use crate::engine::{Engine, EngineError, UnitId};
+use crate::logs;
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
 use crate::secrets::Secrets;
@@ -59,7 +60,7 @@ pub(crate) fn take_down(roots: &Roots, engine: &dyn Engine, owner: &Path) -> Res
         engine.stop(&id, Duration::ZERO, &Cancel::default())?;
         engine.remove(&id)?;
         Session::forget(roots, &id).map_err(refused("forget the sessions of"))?;
-        remove(&roots.state.join("logs/v1").join(id.as_str())).map_err(refused("remove the logs of"))?;
+        remove(&logs::folder(roots, id.as_str())).map_err(refused("remove the logs of"))?;
     }
     for volume in engine.volumes(owner)? {
         engine.remove_volume(&volume)?;

@@ -43,8 +43,7 @@ impl Expected {
         }
         let mut head = "then";
         if let Some(outage) = self.expected_outage_seconds {
-            let outage = span(Duration::from_secs_f64(outage));
-            words.push(("outage", format!("about {outage}, in which who comes to a held port waits")));
+            words.push(("outage", told(Duration::from_secs_f64(outage))));
             head = "";
         }
         for copy in &planned.copies {
@@ -53,6 +52,13 @@ impl Expected {
             head = "";
         }
         words
+    }
+}
+
+fn told(outage: Duration) -> String {
+    match outage.is_zero() {
+        true => "none: the new version answers beside the old one while that is replaced".to_owned(),
+        false => format!("about {}, in which who comes to a held port waits", span(outage)),
     }
 }
 

@@ -183,6 +183,7 @@ impl UpgradeCommand {
             version: project.manifest.project.version.as_deref(),
             release: project.active.release.as_deref(),
             lane: release.lane,
+            stand_in: release.stand_in,
             keep: release.keep,
             migrations: &Migrations::of(&context.roots, &project, from, engine.as_ref(), &store)?,
         };
@@ -507,13 +508,14 @@ fn words(
 
 fn replaced(part: &Part) -> String {
     let unit = &part.unit;
-    match (part.is_there, &part.from, &part.to) {
+    let words = match (part.is_there, &part.from, &part.to) {
         (false, ..) => format!("make {unit}"),
         (true, Some(from), Some(to)) if from != to => {
             format!("replace {unit} ({} -> {})", short(from), short(to))
         }
         _ => format!("replace {unit}"),
-    }
+    };
+    if part.stands_in { format!("{words}, for which another instance answers meanwhile") } else { words }
 }
 
 /// A digest, short enough for people.

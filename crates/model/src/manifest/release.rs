@@ -14,6 +14,8 @@ pub struct Release {
     pub files: Vec<String>,
     /// What an upgrade does to data, where it is said.
     pub lane: Option<Lane>,
+    /// Whether an instance of the new version may answer beside the old one while that is replaced.
+    pub stand_in: bool,
     /// How many earlier generations are kept.
     pub keep: u64,
     /// How long a new instance may take until it is well.
@@ -32,6 +34,7 @@ impl Default for Release {
             repository: None,
             files: Vec::new(),
             lane: None,
+            stand_in: true,
             keep: 1,
             verify: Duration::from_secs(60),
             steady: Duration::from_secs(2),

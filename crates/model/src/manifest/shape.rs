@@ -110,6 +110,9 @@ pub(super) struct ReleaseSection {
     /// `compatible`, if the version before can work with the data as this one leaves it: then it is not copied. Default:
     /// `breaking`.
     pub(super) lane: Option<LaneWord>,
+    /// `false`, if there may never be two instances of a service at once. Default: `true`: where no data is copied, one of the
+    /// new version answers while that of the old one is replaced.
+    pub(super) stand_in: Option<bool>,
     /// How many earlier generations are kept, with their data. Default: 1.
     pub(super) keep: Option<u32>,
     /// How long a new instance may take until it is well. Default: `1m`.

@@ -72,7 +72,7 @@ fn not_alone(name: &UnitName, shared: &str) -> Problem {
 }
 
 /// What a service has that all instances of it would have in common.
-fn shared(env: &Env, of: &OfService) -> Option<String> {
+pub(crate) fn shared(env: &Env, of: &OfService) -> Option<String> {
     let container = &env.container;
     match &container.network {
         None | Some(NetworkMode::Networks(_)) => {}

@@ -50,10 +50,15 @@ impl Cost {
         earlier: Option<(&Upgrade, &[Timed])>,
     ) -> Option<Duration> {
         planned.parts.iter().find(|part| part.is_there && part.runs)?;
+        // Nobody waits for those for whom another instance answers.
+        let waited_for: Vec<_> = planned.parts.iter().filter(|part| !part.stands_in).collect();
+        if !waited_for.iter().any(|part| part.is_there && part.runs) {
+            return Some(Duration::ZERO);
+        }
         let rate = earlier.and_then(|(upgrade, steps)| rate(upgrade, steps)).unwrap_or(RATE).max(1);
         let copying = Duration::from_secs_f64(self.needed_bytes as f64 / rate as f64);
         let usual = || {
-            let parts = u32::try_from(planned.parts.len()).unwrap_or(u32::MAX);
+            let parts = u32::try_from(waited_for.len()).unwrap_or(u32::MAX);
             let held = if planned.lane == Lane::Breaking { steady } else { Duration::ZERO };
             REPLACED.saturating_mul(parts).saturating_add(held)
         };
@@ -65,7 +70,9 @@ impl Cost {
 
 /// Whether what a change took tells what another will take.
 fn is_alike(earlier: &Upgrade, planned: &Upgrade) -> bool {
-    let units = |upgrade: &Upgrade| upgrade.parts.iter().map(|part| part.unit.clone()).collect::<Vec<_>>();
+    let units = |upgrade: &Upgrade| {
+        upgrade.parts.iter().map(|part| (part.unit.clone(), part.stands_in)).collect::<Vec<_>>()
+    };
     earlier.lane == planned.lane && units(earlier) == units(planned)
 }
 

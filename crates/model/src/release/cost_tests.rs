@@ -20,6 +20,7 @@ fn change(lane: Lane, units: &[&str], bytes: u64) -> Upgrade {
         completes: false,
         grace: 0,
         restores: None,
+        stands_in: false,
     };
     let copy = Copy {
         declared: "data".to_owned(),
@@ -109,6 +110,15 @@ fn who_is_admitted_waits_no_longer() {
     let expected = cost(0).outage(&earlier, STEADY, Some((&earlier, &steps))).unwrap();
     // Freeze, set aside, start, verify, admit.
     assert_eq!(expected.as_secs(), 5);
+}
+
+#[test]
+fn nobody_waits_for_whom_another_one_stands_in() {
+    let mut planned = change(Lane::Compatible, &["web", "worker"], 0);
+    planned.parts[0].stands_in = true;
+    assert_eq!(cost(0).outage(&planned, STEADY, None), Some(Duration::from_secs(1)));
+    planned.parts[1].runs = false;
+    assert_eq!(cost(0).outage(&planned, STEADY, None), Some(Duration::ZERO));
 }
 
 #[test]

@@ -21,6 +21,9 @@ mod recover;
 mod recover_tests;
 mod repository;
 mod retention;
+pub mod stand_in;
+#[cfg(test)]
+mod stand_in_tests;
 mod upgrade;
 mod version;
 pub mod way_back;

@@ -17,6 +17,8 @@ pub enum Undo {
     DropVolume(String),
     /// Starts the old instance as it was, if it does not run, and leads its ports to it.
     Resume(UnitName),
+    /// Ends and removes instances that stood in, once the old ones answer.
+    Dismiss,
 }
 
 impl std::fmt::Display for Undo {
@@ -28,6 +30,7 @@ impl std::fmt::Display for Undo {
             Self::DropSaves => f.write_str("drop-saves"),
             Self::DropVolume(volume) => write!(f, "drop-volume {volume}"),
             Self::Resume(unit) => write!(f, "resume {unit}"),
+            Self::Dismiss => f.write_str("dismiss-stand-ins"),
         }
     }
 }
@@ -35,8 +38,8 @@ impl std::fmt::Display for Undo {
 /// What is done about a change that was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It had touched nothing.
-    Forget,
+    /// It had touched nothing: these remove what it had made.
+    Forget(Vec<Undo>),
     /// It was not committed: these lead back to the old, with its data as it was.
     RollBack(Vec<Undo>),
     /// It was committed: these lead to the new.
@@ -51,8 +54,10 @@ pub fn recover(upgrade: &Upgrade, begun: &[Step], active: u64) -> Decision {
         let steps = upgrade.steps().into_iter().skip_while(|step| *step != Step::Commit).skip(1);
         return Decision::RollForward(steps.collect());
     }
+    let dismiss = upgrade.has_stand_ins().then_some(Undo::Dismiss);
     if !begun.iter().any(Step::touches) {
-        return Decision::Forget;
+        let is_made = begun.iter().any(|step| matches!(step, Step::StandIn(_)));
+        return Decision::Forget(dismiss.into_iter().filter(|_| is_made).collect());
     }
     let back = upgrade.parts.iter().rev().map(|part| Undo::PutBack(part.unit.clone()));
     // What nobody has touched is left alone.
@@ -63,5 +68,5 @@ pub fn recover(upgrade: &Upgrade, begun: &[Step], active: u64) -> Decision {
     let drop = copies.chain(&upgrade.makes).map(|volume| Undo::DropVolume(volume.clone()));
     let ran = upgrade.parts.iter().filter(|part| part.runs);
     let resume = ran.map(|part| Undo::Resume(part.unit.clone()));
-    Decision::RollBack(back.chain(put).chain(drop_saves).chain(drop).chain(resume).collect())
+    Decision::RollBack(back.chain(put).chain(drop_saves).chain(drop).chain(resume).chain(dismiss).collect())
 }

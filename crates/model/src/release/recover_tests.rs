@@ -1,6 +1,6 @@
 //! A change that is killed anywhere, and a recovery that is killed anywhere, end at the old or at the new, whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::{Due, ON_HOST, Planned, host_of};
 use super::migration::Stage;
@@ -24,6 +24,9 @@ struct World {
     /// What is on the host at a path, and what was saved of it, by generation.
     host: BTreeMap<String, String>,
     saved: BTreeMap<(u64, String), Option<String>>,
+    /// What stands in, and for whom ports lead there.
+    beside: BTreeSet<UnitName>,
+    lent: BTreeSet<UnitName>,
     active: u64,
 }
 
@@ -31,14 +34,11 @@ impl World {
     fn do_step(&mut self, upgrade: &Upgrade, step: &Step) {
         let (from, to) = (upgrade.from.generation, upgrade.to.generation);
         match step {
-            Step::Fetch(_)
-            | Step::Verify(_)
-            | Step::Load(_)
-            | Step::Admit(_)
-            | Step::Steady
-            | Step::Publish(_)
-            | Step::Bake
-            | Step::Clean => {}
+            Step::Fetch(_) | Step::Verify(_) | Step::Load(_) | Step::Steady | Step::Bake | Step::Clean => {}
+            Step::StandIn(unit) => drop(self.beside.insert(unit.clone())),
+            Step::Lend(unit) => drop(self.lent.insert(unit.clone())),
+            Step::Admit(unit) | Step::Publish(unit) => drop(self.lent.remove(unit)),
+            Step::Dismiss => self.beside.clear(),
             Step::Freeze(unit) => self.instances.get_mut(unit).unwrap().1 = false,
             Step::Copy(volume) => {
                 let copy = upgrade.copies.iter().find(|copy| copy.to == *volume).unwrap();
@@ -130,7 +130,19 @@ impl World {
                 }
             }
             Undo::DropVolume(volume) => drop(self.volumes.remove(volume)),
-            Undo::Resume(unit) => self.instances.get_mut(unit).unwrap().1 = true,
+            Undo::Resume(unit) => {
+                self.instances.get_mut(unit).unwrap().1 = true;
+                self.lent.remove(unit);
+            }
+            Undo::Dismiss => self.beside.clear(),
+        }
+    }
+
+    /// Whether who comes to a unit finds somebody.
+    fn answers(&self, unit: &UnitName) -> bool {
+        match self.lent.contains(unit) {
+            true => self.beside.contains(unit),
+            false => self.instances.get(unit).is_some_and(|(_, runs)| *runs),
         }
     }
 
@@ -141,8 +153,7 @@ impl World {
         loop {
             let kill = kills.next().copied().unwrap_or(usize::MAX);
             match recover(upgrade, begun, self.active) {
-                Decision::Forget => return self,
-                Decision::RollBack(undos) => {
+                Decision::Forget(undos) | Decision::RollBack(undos) => {
                     undos.iter().take(kill).for_each(|undo| self.undo(upgrade, undo));
                     if kill >= undos.len() {
                         return self;
@@ -170,6 +181,7 @@ fn part(name: &str, is_there: bool, runs: bool, stays: bool, restores: Option<u6
         completes: false,
         grace: 0,
         restores,
+        stands_in: false,
     }
 }
 
@@ -191,8 +203,9 @@ fn on_host(id: &str, stage: Stage, paths: &[&str]) -> Planned {
 }
 
 /// An upgrade of one that stays, one that is stopped, one that comes and one that goes; the way back from it; the
-/// same units on the data of a backup; and the way back with the data of today.
-fn changes() -> [(Upgrade, World); 4] {
+/// same units on the data of a backup; the way back with the data of today; and an upgrade with one that stands in, on data that
+/// old and new share.
+fn changes() -> [(Upgrade, World); 5] {
     let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
     let old = Active { generation: 1, ..Active::default() };
     let new = Active { generation: 2, volumes, host: Some(host_of(2)), ..Active::default() };
@@ -239,6 +252,8 @@ fn changes() -> [(Upgrade, World); 4] {
         volumes: [("data".to_owned(), Vec::new())].into(),
         host: [("/srv".to_owned(), "x".to_owned())].into(),
         saved: BTreeMap::new(),
+        beside: BTreeSet::new(),
+        lent: BTreeSet::new(),
         active: 1,
     };
     let mut after = before.clone();
@@ -272,7 +287,30 @@ fn changes() -> [(Upgrade, World); 4] {
         taken_back.copies.push(Copy { declared, from, to, ..upgrade.copies[0].clone() });
     }
     taken_back.downs = upgrade.migrations.iter().rev().cloned().collect();
-    [(upgrade, before.clone()), (rollback, after.clone()), (restore, before), (taken_back, after)]
+    let mut web = part("web", true, true, true, None);
+    web.stands_in = true;
+    let stood_in = Upgrade {
+        lane: Lane::Compatible,
+        parts: vec![web, part("idle", true, false, true, None)],
+        to: Active { generation: 2, ..Active::default() },
+        copies: Vec::new(),
+        makes: Vec::new(),
+        saves: Vec::new(),
+        migrations: vec![
+            planned("1.0.0/1-a", "web", Stage::Pre, &["data"]),
+            planned("1.0.0/2-b", "web", Stage::Post, &["data"]),
+        ],
+        ..upgrade.clone()
+    };
+    let mut of_web = before.clone();
+    of_web.instances.insert(unit("web"), (1, true));
+    [
+        (upgrade, before.clone()),
+        (rollback, after.clone()),
+        (restore, before),
+        (taken_back, after),
+        (stood_in, of_web),
+    ]
 }
 
 #[test]
@@ -290,12 +328,16 @@ fn whatever_is_killed_ends_at_the_old_or_at_the_new() {
                     world.do_step(&upgrade, step);
                 }
                 let is_new = at > commit || (at == commit && acted);
-                let wanted = if is_new { &after } else { &before };
+                // What both can work with stays.
+                let mut wanted = if is_new { after.clone() } else { before.clone() };
+                if upgrade.lane == Lane::Compatible {
+                    wanted.volumes.clone_from(&world.volumes);
+                }
                 for first in 0..12 {
                     for second in 0..12 {
                         let end = world.clone().recovered(&upgrade, &steps[..=at], &[first, second]);
                         assert_eq!(
-                            end, *wanted,
+                            end, wanted,
                             "killed at `{step}` (acted: {acted}), then {first}, {second}"
                         );
                     }
@@ -326,7 +368,7 @@ fn a_step_that_failed_halfway_through_a_rollback_of_the_unit_is_undone_once() {
 
 #[test]
 fn migrations_are_taken_back_where_they_were_carried_out() {
-    let [.., (taken_back, _)] = changes();
+    let [.., (taken_back, _), _] = changes();
     let steps: Vec<String> = taken_back.steps().iter().map(ToString::to_string).collect();
     let of = |word: &&String| ["revive", "down", "retire", "start"].iter().any(|of| word.starts_with(of));
     let steps: Vec<&str> = steps.iter().filter(of).map(String::as_str).collect();
@@ -353,7 +395,7 @@ fn migrations_are_taken_back_where_they_were_carried_out() {
 
 #[test]
 fn what_nobody_has_touched_on_the_host_is_left_alone() {
-    let [(upgrade, _), (rollback, _), _, (taken_back, _)] = changes();
+    let [(upgrade, _), (rollback, _), _, (taken_back, _), _] = changes();
     for change in [upgrade, rollback, taken_back] {
         let steps = change.steps();
         let first = steps.iter().position(|step| change.is_on_host(step)).unwrap();
@@ -395,13 +437,74 @@ fn what_touched_nothing_is_forgotten() {
     let [(upgrade, _), ..] = changes();
     let fetches: Vec<_> = upgrade.steps().into_iter().filter(|step| !step.touches()).collect();
     assert!(!fetches.is_empty());
-    assert_eq!(recover(&upgrade, &fetches, 1), Decision::Forget);
-    assert_eq!(recover(&upgrade, &[], 1), Decision::Forget);
+    assert_eq!(recover(&upgrade, &fetches, 1), Decision::Forget(Vec::new()));
+    assert_eq!(recover(&upgrade, &[], 1), Decision::Forget(Vec::new()));
+    let [.., (mut stood_in, _)] = changes();
+    stood_in.migrations.clear();
+    let begun: Vec<_> = stood_in.steps().into_iter().take_while(|step| !step.touches()).collect();
+    assert_eq!(begun.last(), Some(&Step::StandIn(unit("web"))));
+    assert_eq!(recover(&stood_in, &begun, 1), Decision::Forget(vec![Undo::Dismiss]));
+}
+
+#[test]
+fn somebody_answers_for_whom_another_one_stands_in_at_every_step_there_and_back() {
+    let [.., (upgrade, before)] = changes();
+    let steps = upgrade.steps();
+    for at in 0..=steps.len() {
+        let mut world = before.clone();
+        for step in &steps[..at] {
+            world.do_step(&upgrade, step);
+            assert!(world.answers(&unit("web")), "after `{step}`");
+        }
+        let way = match recover(&upgrade, &steps[..at], world.active) {
+            // It was admitted by then, and the one that stood in is gone.
+            Decision::RollBack(_) if steps[..at].contains(&Step::Admit(unit("web"))) => continue,
+            Decision::RollBack(undos) | Decision::Forget(undos) => undos,
+            Decision::RollForward(_) => continue,
+        };
+        for undo in &way {
+            world.undo(&upgrade, undo);
+            assert!(world.answers(&unit("web")), "after {at} steps, and `{undo}`");
+        }
+    }
+}
+
+#[test]
+fn data_is_migrated_before_anybody_stands_in_and_once() {
+    let [.., (upgrade, _)] = changes();
+    let steps: Vec<String> = upgrade.steps().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "fetch web",
+            "fetch idle",
+            "migrate 1.0.0/1-a",
+            "stand-in web",
+            "migrate 1.0.0/2-b",
+            "lend web",
+            "freeze idle",
+            "freeze web",
+            "set-aside idle",
+            "set-aside web",
+            "start web",
+            "verify web",
+            "start idle",
+            "verify idle",
+            "admit web",
+            "dismiss",
+            "steady",
+            "commit",
+            "publish web",
+            "publish idle",
+            "bake",
+            "clean"
+        ]
+    );
 }
 
 #[test]
 fn data_of_a_backup_comes_while_the_old_runs_and_is_loaded_once_the_new_is_well() {
-    let [_, _, (restore, _), _] = changes();
+    let [_, _, (restore, _), ..] = changes();
     let steps = restore.steps();
     let at = |step: &Step| steps.iter().position(|known| known == step).unwrap();
     assert!(at(&Step::Fill("data.2".to_owned())) < at(&Step::Freeze(unit("db"))));
@@ -415,7 +518,9 @@ fn all_that_can_fail_without_touching_comes_first() {
     for (upgrade, _) in changes() {
         let steps = upgrade.steps();
         let first = steps.iter().position(Step::touches).unwrap();
-        assert!(steps[first..].iter().all(Step::touches));
+        // One that stands in comes after what is migrated for it, which both versions can work with.
+        let stands_in = |step: &Step| matches!(step, Step::StandIn(_));
+        assert!(steps[first..].iter().all(|step| step.touches() || stands_in(step)));
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Part {
     /// The generation whose instance is put back, where the change is a rollback.
     #[serde(default)]
     pub restores: Option<u64>,
+    /// Whether an instance of the new version stands beside it, and answers while it is replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stands_in: bool,
 }
 
 /// What a new volume holds at first.
@@ -152,7 +155,11 @@ pub enum Step {
     Fetch(UnitName),
     /// Fills the volume of this name from a backup.
     Fill(String),
-    /// Stops the old instance; who comes to its ports waits.
+    /// Starts an instance of the new version beside the old one, and waits until it is well.
+    StandIn(UnitName),
+    /// Leads who comes to a unit to that instance.
+    Lend(UnitName),
+    /// Stops the old instance; who comes to its ports waits, unless another one stands in.
     Freeze(UnitName),
     /// Copies the data into the volume of this name.
     Copy(String),
@@ -178,6 +185,8 @@ pub enum Step {
     Load(UnitName),
     /// Lets in who comes from outside before the commit, which old and new can do that have the same data.
     Admit(UnitName),
+    /// Ends and removes the instances that stood in.
+    Dismiss,
     /// Waits until all new instances have stayed well for a while.
     Steady,
     /// Makes the new generation the one in effect: from here on there is no way back but forward.
@@ -196,6 +205,8 @@ impl std::fmt::Display for Step {
         match self {
             Self::Fetch(unit) => write!(f, "fetch {unit}"),
             Self::Fill(volume) => write!(f, "fill {volume}"),
+            Self::StandIn(unit) => write!(f, "stand-in {unit}"),
+            Self::Lend(unit) => write!(f, "lend {unit}"),
             Self::Freeze(unit) => write!(f, "freeze {unit}"),
             Self::Copy(volume) => write!(f, "copy {volume}"),
             Self::Save(path) => write!(f, "save {path}"),
@@ -209,6 +220,7 @@ impl std::fmt::Display for Step {
             Self::Migrate(id) => write!(f, "migrate {id}"),
             Self::Load(unit) => write!(f, "load {unit}"),
             Self::Admit(unit) => write!(f, "admit {unit}"),
+            Self::Dismiss => f.write_str("dismiss"),
             Self::Steady => f.write_str("steady"),
             Self::Commit => f.write_str("commit"),
             Self::Publish(unit) => write!(f, "publish {unit}"),
@@ -222,7 +234,7 @@ impl Step {
     /// Whether it touches what runs. What comes before can be forgotten.
     #[must_use]
     pub fn touches(&self) -> bool {
-        !matches!(self, Self::Fetch(_))
+        !matches!(self, Self::Fetch(_) | Self::StandIn(_))
     }
 }
 
@@ -239,6 +251,7 @@ impl Upgrade {
         fetched
             .into_iter()
             .chain(of_new(|holds| matches!(holds, Holds::Filled(_))).map(|copy| Step::Fill(copy.to.clone())))
+            .chain(self.stood_in())
             .chain(old().rev().map(Step::Freeze))
             .chain(of_new(|holds| *holds == Holds::Copied).map(|copy| Step::Copy(copy.to.clone())))
             .chain(self.saves.iter().cloned().map(Step::Save))
@@ -247,6 +260,7 @@ impl Upgrade {
             .chain(self.taken_back())
             .chain(self.started())
             .chain(new().filter(|unit| self.admits(unit)).map(Step::Admit))
+            .chain(self.has_stand_ins().then_some(Step::Dismiss))
             .chain([Step::Steady, Step::Commit])
             .chain(new().map(Step::Publish))
             .chain([Step::Bake, Step::Clean])
@@ -264,10 +278,50 @@ impl Upgrade {
         keeps_data && self.part(unit).is_some_and(|part| part.runs && part.stays)
     }
 
+    /// Whether an instance of the new version answers while this unit is replaced.
+    #[must_use]
+    pub fn stands_in(&self, unit: &UnitName) -> bool {
+        self.part(unit).is_some_and(|part| part.stands_in)
+    }
+
+    /// Whether one does for any unit.
+    #[must_use]
+    pub fn has_stand_ins(&self) -> bool {
+        self.parts.iter().any(|part| part.stands_in)
+    }
+
+    /// What is done while all that is replaced still runs: the data is migrated, and instances of the new version start beside
+    /// the old ones, in the order in which the new ones would.
+    fn stood_in(&self) -> Vec<Step> {
+        if !self.has_stand_ins() {
+            return Vec::new();
+        }
+        let beside = self.sequence().into_iter().filter_map(|step| match step {
+            Step::Start(unit) if self.stands_in(&unit) => Some(Step::StandIn(unit)),
+            Step::Migrate(id) if !self.is_covered(&id) => Some(Step::Migrate(id)),
+            _ => None,
+        });
+        let lent = self.parts.iter().filter(|part| part.stands_in).map(|part| Step::Lend(part.unit.clone()));
+        beside.chain(lent).collect()
+    }
+
+    /// What starts in the place of what was replaced, and the migrations, unless they have been carried out by then.
+    fn started(&self) -> Vec<Step> {
+        let has_run = |step: &Step| match step {
+            Step::Migrate(id) => self.has_stand_ins() && !self.is_covered(id),
+            _ => false,
+        };
+        self.sequence().into_iter().filter(|step| !has_run(step)).collect()
+    }
+
+    fn is_covered(&self, id: &MigrationId) -> bool {
+        self.migrations.iter().any(|planned| planned.id == *id && planned.due == Due::Cover)
+    }
+
     /// New instances start each after what it depends on is well, and what a migration needs before that. Each runs before
     /// its service starts, or when it is well; one whose service is no part runs in what is there. One on the host runs before
     /// any of them starts, or when all are well.
-    fn started(&self) -> Vec<Step> {
+    fn sequence(&self) -> Vec<Step> {
         let new: Vec<&UnitName> =
             self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
         let mut waiting = new.iter().copied();

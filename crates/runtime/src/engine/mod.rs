@@ -769,6 +769,14 @@ pub trait Engine: Send + Sync {
     /// If somebody else has one by now.
     fn publish(&self, unit: &UnitId) -> Result<(), EngineError>;
 
+    /// Leads what comes to the published ports of a unit to another one that runs and was withheld, until
+    /// [`Engine::publish`], whatever becomes of the unit. Comes back when what the unit had under way has ended, or has had its
+    /// time. Its ports are held, see [`Capabilities::holds_ports`].
+    ///
+    /// # Errors
+    /// If the other one does not run, or somebody else has a port by now.
+    fn lend(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError>;
+
     /// Sees to it that what is ours beside a running unit is there: what holds its published ports, what asks it whether
     /// it is well. Gives what becomes readable when it is not any more.
     ///

@@ -56,6 +56,11 @@ pub(super) fn leading_to(
     ports.iter().filter_map(|port| held(port, to, is_http(port)).ok()).collect()
 }
 
+/// That ports lead to what is well, and answers in place of their unit.
+pub(super) fn standing_in(lead: sandbox::Lead) -> sandbox::Lead {
+    sandbox::Lead { is_checked: false, comes_back: true, stands_in: true, ..lead }
+}
+
 /// Whether a port can be held.
 ///
 /// # Errors

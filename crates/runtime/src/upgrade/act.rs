@@ -15,7 +15,7 @@ use super::health::Says;
 use super::{Cause, Change, UpgradeError, active, host, saved};
 use crate::apply::{STOP_GRACE, Settings};
 use crate::cancel::Cancel;
-use crate::engine::{Engine, Seen};
+use crate::engine::{Engine, Seen, UnitId};
 use crate::failpoints;
 use crate::observe::Unit;
 use crate::project::Project;
@@ -30,6 +30,8 @@ impl<'a> Change<'a> {
         let acted = match step {
             Step::Fetch(unit) => self.fetch(unit),
             Step::Fill(volume) => self.fill(volume),
+            Step::StandIn(unit) => return self.stand_in(unit),
+            Step::Lend(unit) => self.lend(unit),
             Step::Freeze(unit) => self.freeze(unit),
             Step::Copy(volume) => self.copy(volume),
             Step::Save(path) => self.save(path),
@@ -46,6 +48,7 @@ impl<'a> Change<'a> {
             Step::Migrate(id) => return self.migrate(id),
             Step::Load(unit) => self.load(unit),
             Step::Admit(unit) => self.admit(unit),
+            Step::Dismiss => self.dismiss(),
             Step::Steady => return self.watch(self.patience.steady, Says::expect_well),
             Step::Commit => self.commit(),
             Step::Publish(unit) => self.publish(unit),
@@ -68,6 +71,7 @@ impl<'a> Change<'a> {
             Undo::DropSaves => self.drop_saves(),
             Undo::DropVolume(volume) => self.drop_volume(volume),
             Undo::Resume(unit) => self.resume(unit),
+            Undo::Dismiss => self.dismiss_late(),
         };
         Ok(undone?)
     }
@@ -85,17 +89,23 @@ impl<'a> Change<'a> {
     /// A unit as it is declared.
     fn declared(&self, unit: &UnitName) -> Option<Unit<'a>> {
         let project = self.declared?.project;
-        self.unit(project, project.manifest.envs.get(unit)?)
+        self.unit(project, &project.root, unit, project.manifest.envs.get(unit)?)
     }
 
     /// A unit as the version that is left declares it.
     fn left(&self, unit: &UnitName) -> Option<Unit<'a>> {
         let project = self.declared?.leaves?;
-        self.unit(project, project.manifest.envs.get(unit)?)
+        self.unit(project, &project.root, unit, project.manifest.envs.get(unit)?)
     }
 
-    /// A unit of a project that is made of this.
-    pub(super) fn unit<'u>(&self, project: &'u Project, env: &'u Env) -> Option<Unit<'u>>
+    /// A unit of this name, which is made of this, and belongs to a project or another owner.
+    pub(super) fn unit<'u>(
+        &self,
+        project: &'u Project,
+        owner: &'u Path,
+        name: &UnitName,
+        env: &'u Env,
+    ) -> Option<Unit<'u>>
     where
         'a: 'u,
     {
@@ -104,9 +114,9 @@ impl<'a> Change<'a> {
             roots: self.place.roots,
             engine: self.place.engine,
             project,
-            owner: &project.root,
+            owner,
             env,
-            id: self.id(&env.name),
+            id: UnitId::new(owner, name),
             variables: declared.variables,
             home: declared.home.clone(),
             refresh_secrets: false,
@@ -122,14 +132,16 @@ impl<'a> Change<'a> {
 
     fn freeze(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
         let (id, engine) = (self.id(unit), self.place.engine);
-        self.frozen.get_or_insert_with(Instant::now);
+        if !self.lent.contains(unit) {
+            self.frozen.get_or_insert_with(Instant::now);
+        }
         if let Some(held) = engine.hold(&id)? {
             self.held.insert(unit.clone(), held);
         }
         Ok(engine.stop(&id, self.grace(unit), self.place.cancel)?)
     }
 
-    fn grace(&self, unit: &UnitName) -> Duration {
+    pub(super) fn grace(&self, unit: &UnitName) -> Duration {
         self.part(unit).map_or(STOP_GRACE, |part| Duration::from_millis(part.grace))
     }
 
@@ -281,6 +293,7 @@ impl<'a> Change<'a> {
     fn admit(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
         self.place.engine.publish(&self.id(unit))?;
         self.held.remove(unit);
+        self.lent.remove(unit);
         self.thaw();
         Ok(())
     }

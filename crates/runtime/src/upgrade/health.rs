@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use setpoint_model::names::UnitName;
 
 use super::{Cause, Change};
-use crate::engine::{EngineError, Health, Progress};
+use crate::engine::{EngineError, Health, Progress, UnitId};
 use crate::readiness;
 
 /// How often is looked whether one is well for which others wait.
@@ -44,12 +44,17 @@ impl Says {
 impl Change<'_> {
     /// Waits until a new instance is well.
     pub(super) fn verify(&self, unit: &UnitName) -> Result<(), Cause> {
+        self.wait_until_well(&self.id(unit), self.completes(unit))
+    }
+
+    /// Waits until an instance is well, or has ended, if it is there for that.
+    pub(super) fn wait_until_well(&self, id: &UnitId, completes: bool) -> Result<(), Cause> {
         let until = Instant::now() + self.patience.verify;
         loop {
             if self.place.cancel.asked() {
                 return Err("stopped".into());
             }
-            match self.says(unit)? {
+            match says(&self.place.engine.progress(id)?, completes) {
                 Says::Well => return Ok(()),
                 Says::NotYet(why) if Instant::now() >= until => {
                     return Err(format!("{why} (after {} s)", self.patience.verify.as_secs()).into());

@@ -15,6 +15,7 @@ use super::saved::Saved;
 use crate::engine::{ExecSpec, Io};
 use crate::host;
 use crate::image::LOGINS;
+use crate::logs;
 use crate::paths::project_key;
 use crate::secrets::{Mask, Values, write_private};
 use crate::store::TxId;
@@ -112,7 +113,7 @@ impl Change<'_> {
     pub(super) fn run_here(&self, errand: &Errand<'_>) -> Result<(), String> {
         let phase = &errand.phase;
         let mask = Mask::new(&self.secrets_of_caller());
-        let logs = self.place.roots.state.join("logs/v1").join(project_key(&self.root, None).to_string());
+        let logs = logs::folder(self.place.roots, &project_key(&self.root, None).to_string());
         let supervisor =
             Supervisor { mask: &mask, watcher: self.place.watcher, cancel: self.place.cancel, logs: &logs };
         let run = |name: &str, argv: Vec<String>, limit| {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use setpoint_model::manifest::Env;
+use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
 use setpoint_model::release::ledger::{Applied, Due, Planned, Progress, is_volume};
 use setpoint_model::release::migration::Stage;
+use setpoint_model::release::stand_in::beside;
 use setpoint_model::release::way_back::Down;
 use setpoint_model::release::{Migration, MigrationId};
 
@@ -16,6 +18,8 @@ use crate::engine::Seen;
 use crate::events::Deaf;
 use crate::failpoints;
 use crate::guest::Guest;
+use crate::hooks::Runner;
+use crate::logs;
 use crate::observe::Unit;
 use crate::project::Project;
 use crate::store::{LedgerOf, LedgerRow};
@@ -136,19 +140,25 @@ impl Change<'_> {
             return self.noted(planned, errand, |change| change.run_here(errand));
         };
         let env = project.manifest.envs.get(name).ok_or("its service is not declared")?;
+        // Where an instance stands in for the service, that is where the new version is.
+        let is_beside = self.upgrade.stands_in(name);
+        let owner = if is_beside { self.owner_beside() } else { project.root.clone() };
+        let env = if is_beside { beside(env) } else { env.clone() };
         let idle = match planned.stage {
-            Stage::Pre => Some(idle(env)),
+            Stage::Pre => Some(idle(&env)),
             Stage::Post => None,
         };
-        let unit = self.unit(project, idle.as_ref().unwrap_or(env)).ok_or("its service is not declared")?;
+        let env = idle.as_ref().unwrap_or(&env);
+        let unit = self.unit(project, &owner, name, env).ok_or("its service is not declared")?;
         match &idle {
-            Some(_) => self.stand_in(&unit)?,
+            Some(_) if is_beside => self.make_beside(&unit, name, true)?,
+            Some(_) => self.make_idle(&unit)?,
             None if !matches!(self.place.engine.observe(&unit.id), Ok(Seen::Running(_))) => {
-                return Err(format!("{} does not run", unit.env.name).into());
+                return Err(format!("{name} does not run").into());
             }
             None => {}
         }
-        self.noted(planned, errand, |change| change.run_inside(&unit, errand))?;
+        self.noted(planned, errand, |change| change.run_inside(&unit, name, errand))?;
         if idle.is_some() {
             self.place.engine.stop(&unit.id, Duration::ZERO, self.place.cancel)?;
             self.place.engine.remove(&unit.id)?;
@@ -209,7 +219,7 @@ impl Change<'_> {
 
     /// Makes the instance that a migration runs in, in the place of its service. One that was there, with another migration
     /// of it, was removed.
-    fn stand_in(&mut self, unit: &Unit<'_>) -> Result<(), UpgradeError> {
+    fn make_idle(&mut self, unit: &Unit<'_>) -> Result<(), UpgradeError> {
         let settings = Settings {
             watcher: &Deaf,
             cancel: self.place.cancel,
@@ -222,9 +232,11 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn run_inside(&self, unit: &Unit<'_>, errand: &Errand<'_>) -> Result<(), String> {
+    /// Runs it in an instance of a service, among whose logs is what it says.
+    fn run_inside(&self, unit: &Unit<'_>, name: &UnitName, errand: &Errand<'_>) -> Result<(), String> {
         let guest = Guest::new(unit, errand.user).map_err(|error| error.to_string())?;
         let runner = guest.runner(unit, self.place.watcher, self.place.cancel);
+        let runner = Runner { logs: logs::folder(self.place.roots, self.id(name).as_str()), ..runner };
         let phase = &errand.phase;
         let check = |name: &str| {
             let argv = errand.check?.to_vec();
@@ -232,7 +244,7 @@ impl Change<'_> {
         };
         let words = |failed: Failed| {
             let said = failed.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
-            format!("{}{said} (all of it: `setpoint logs {} {phase}`)", failed.failure, unit.env.name)
+            format!("{}{said} (all of it: `setpoint logs {name} {phase}`)", failed.failure)
         };
         let file = format!("{INSIDE}-{}", crate::random::hex());
         let file = format!("{file}-{}", errand.name());

@@ -17,8 +17,9 @@ mod recover;
 mod rehearsal;
 mod rollback;
 mod saved;
+mod stand_in;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -220,6 +221,8 @@ struct Change<'a> {
     patience: Patience,
     /// What keeps waiting whoever comes to the ports of what was stopped.
     held: BTreeMap<UnitName, Hold>,
+    /// For whom another instance stands in: nobody waits for them.
+    lent: BTreeSet<UnitName>,
     frozen: Option<Instant>,
     outage: Duration,
     /// Kept free until something fails, or the disk is full: then it is what the way to an end is written down in.
@@ -321,6 +324,7 @@ impl<'a> Change<'a> {
             declared: None,
             patience,
             held: BTreeMap::new(),
+            lent: BTreeSet::new(),
             frozen: None,
             outage: Duration::ZERO,
             reserve: None,

@@ -9,7 +9,7 @@ use setpoint_model::plan::Action;
 use setpoint_model::release::host_paths::{covers, outermost};
 use setpoint_model::release::ledger::{Due, host_of, is_volume};
 use setpoint_model::release::migration::Stage;
-use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade};
+use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade, stand_in};
 
 use super::Migrations;
 use crate::engine::Seen;
@@ -63,6 +63,8 @@ pub struct Target<'a> {
     pub release: Option<&'a str>,
     /// What is done to data, where it is said.
     pub lane: Option<Lane>,
+    /// Whether instances of it may answer beside the old ones while these are replaced.
+    pub stand_in: bool,
     /// How many earlier generations are kept.
     pub keep: u64,
     /// What there is to migrate.
@@ -146,7 +148,7 @@ pub fn upgrade(
     let mut volumes = from.volumes.clone();
     volumes.extend(copies.iter().map(|copy| (copy.declared.clone(), copy.to.clone())));
     let engine = units.first().map(|(unit, _)| unit.engine.capabilities().engine).unwrap_or_default();
-    let upgrade = Upgrade {
+    let mut upgrade = Upgrade {
         kind: Kind::Upgrade,
         lane: match target.lane {
             Some(Lane::Compatible) => Lane::Compatible,
@@ -174,6 +176,10 @@ pub fn upgrade(
         keep: target.keep,
     };
     upgrade.check_order()?;
+    if let Some((unit, _)) = units.first().filter(|_| target.stand_in) {
+        let envs = units.iter().map(|(unit, _)| (&unit.env.name, unit.env)).collect();
+        stand_in::assign(&mut upgrade, &envs, &unit.engine.capabilities());
+    }
     Ok(Some(upgrade))
 }
 
@@ -204,6 +210,7 @@ pub(crate) fn part(unit: &Unit<'_>, look: &Look) -> Part {
         completes: unit.env.service.as_ref().is_some_and(|of| of.completes),
         grace: u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX),
         restores: None,
+        stands_in: false,
     }
 }
 

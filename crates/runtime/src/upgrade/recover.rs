@@ -1,6 +1,6 @@
 //! Bringing a change that failed, or was cut off, to one of its two ends.
 
-use setpoint_model::release::{Decision, Step, recover as decide};
+use setpoint_model::release::{Decision, Step, Undo, recover as decide};
 
 use super::{Cause, Change, Patience, Place, UpgradeError, active};
 use crate::store::{EntryKind, Store, UpgradeOutcome, UpgradeRow};
@@ -51,16 +51,8 @@ impl Change<'_> {
         let begun: Vec<Step> = self.upgrade.steps().into_iter().filter(is_begun).collect();
         let generation = active(self.place.roots, &self.root)?.generation;
         match decide(&self.upgrade, &begun, generation) {
-            Decision::Forget => Ok(UpgradeOutcome::Dropped),
-            Decision::RollBack(undos) => {
-                for undo in undos {
-                    let label = undo.to_string();
-                    if let Err(why) = self.journaled(&label, false, |change| change.undo(&undo))? {
-                        return self.give_up(label, why);
-                    }
-                }
-                Ok(UpgradeOutcome::RolledBack)
-            }
+            Decision::Forget(undos) => self.undone(&undos, UpgradeOutcome::Dropped),
+            Decision::RollBack(undos) => self.undone(&undos, UpgradeOutcome::RolledBack),
             Decision::RollForward(steps) => {
                 for step in steps {
                     let done = self.step(&step)?;
@@ -72,6 +64,16 @@ impl Change<'_> {
                 Ok(UpgradeOutcome::Committed)
             }
         }
+    }
+
+    fn undone(&mut self, undos: &[Undo], outcome: UpgradeOutcome) -> Result<UpgradeOutcome, UpgradeError> {
+        for undo in undos {
+            let label = undo.to_string();
+            if let Err(why) = self.journaled(&label, false, |change| change.undo(undo))? {
+                return self.give_up(label, why);
+            }
+        }
+        Ok(outcome)
     }
 
     pub(super) fn give_up(&mut self, step: String, why: Cause) -> Result<UpgradeOutcome, UpgradeError> {

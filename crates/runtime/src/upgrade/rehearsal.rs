@@ -234,6 +234,7 @@ impl Rehearsal<'_> {
             completes: env.service.as_ref().is_some_and(|of| of.completes),
             grace: 0,
             restores: None,
+            stands_in: false,
         };
         let runs = self.planned.migrations.iter().filter(|planned| planned.due != Due::Cover);
         let on_copies = runs.filter(|planned| planned.touches.iter().all(|name| is_volume(name)));

@@ -161,6 +161,7 @@ impl Back<'_> {
                 completes: last.is_some_and(|part| part.completes),
                 grace: last.map_or_else(grace, |part| part.grace),
                 restores: restored,
+                stands_in: false,
             });
         }
         Ok(Ok(parts))

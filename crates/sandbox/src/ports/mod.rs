@@ -46,14 +46,15 @@ enum Order {
     Keep(Vec<Port>),
     /// To hold these and no others. The sockets of those at these positions follow, which it has not yet.
     Take { ports: Vec<Port>, new: Vec<usize> },
-    /// To lead to this sandbox from now on. Its folder follows.
+    /// To lead to this sandbox from now on. Its folder follows. The answer comes when what is under way in one that another
+    /// took turns with has ended, or has had its time.
     Lead(Lead),
     /// To keep waiting whoever comes from now on, for as long as the asker stays; the answer comes when what is under
-    /// way has ended, or has had its time.
+    /// way has ended, or has had its time. Nobody waits while another sandbox stands in.
     Hold,
-    /// To take nothing new, since the sandbox is about to end; unless somebody holds.
+    /// To take nothing new, since the sandbox is about to end; unless somebody holds, or another one stands in.
     Close,
-    /// To end; unless somebody holds.
+    /// To end; unless somebody holds, or another sandbox stands in.
     End,
 }
 
@@ -75,6 +76,10 @@ pub struct Lead {
     pub is_checked: bool,
     /// Whether somebody starts it again when it ends: what comes then waits for a while.
     pub comes_back: bool,
+    /// Whether it answers in place of the unit's own, whatever becomes of that, until ports are led to another one. The one
+    /// before may finish what it has taken, and so may this one.
+    #[serde(default)]
+    pub stands_in: bool,
 }
 
 /// The process that holds the published ports of a unit, known by its socket. There may be none.

@@ -139,11 +139,17 @@ enum Socket {
     Datagram(Arc<tokio::net::UdpSocket>),
 }
 
-/// The sandbox that ports lead to.
+/// A sandbox that ports lead to, or led to.
 struct Instance {
     running: Running,
     comes_back: bool,
+    /// Whether it answers in place of the unit's own: what is done to that one is not meant for the ports.
+    stands_in: bool,
     gone: watch::Sender<bool>,
+    /// What it has under way.
+    busy: Busy,
+    /// Where ports led in it, from when they lead to another one.
+    targets: Vec<Arc<Target>>,
     /// Opens the ports once it is well.
     opens: Option<JoinHandle<()>>,
 }
@@ -151,13 +157,14 @@ struct Instance {
 struct Holder {
     ports: Vec<Held>,
     instance: Option<Instance>,
+    /// Those that ports led to before, which run on: what they have taken they may finish.
+    leaving: Vec<Instance>,
     /// The lines of those who have something in mind with the ports.
     claims: BTreeSet<u64>,
     /// Whether what comes waits although there is a sandbox.
     is_held: bool,
     /// Until when another sandbox is waited for.
     waits_until: Option<Instant>,
-    busy: Busy,
     happens: mpsc::UnboundedSender<Heard>,
 }
 
@@ -166,10 +173,10 @@ impl Holder {
         Self {
             ports: Vec::new(),
             instance: None,
+            leaving: Vec::new(),
             claims: BTreeSet::new(),
             is_held: false,
             waits_until: None,
-            busy: Busy::default(),
             happens,
         }
     }
@@ -221,13 +228,22 @@ impl Holder {
                 let folder = sockets.into_iter().next().ok_or(io::ErrorKind::InvalidInput)?;
                 self.lead(lead, folder)?;
                 self.claims.remove(&line);
+                tokio::spawn(drained(self.left(), answer));
+                return Ok(false);
             }
             Order::Hold => {
                 self.claims.insert(line);
-                self.hold();
-                tokio::spawn(drained(self.busy.clone(), self.targets(), answer));
+                let mut left = self.left();
+                if !self.is_stood_in_for() {
+                    self.hold();
+                    left.extend(
+                        self.instance.as_ref().map(|instance| (instance.busy.clone(), self.targets())),
+                    );
+                }
+                tokio::spawn(drained(left, answer));
                 return Ok(false);
             }
+            Order::Close | Order::End if self.is_stood_in_for() => {}
             Order::Close if self.claims.is_empty() => self.keep(&[]),
             Order::End if self.claims.is_empty() => return Ok(true),
             Order::Close | Order::End => {}
@@ -236,8 +252,18 @@ impl Holder {
         Ok(false)
     }
 
+    /// Whether ports lead to another sandbox than the unit's own.
+    fn is_stood_in_for(&self) -> bool {
+        self.instance.as_ref().is_some_and(|instance| instance.stands_in)
+    }
+
     fn targets(&self) -> Vec<Arc<Target>> {
         self.ports.iter().filter_map(|held| held.target.clone()).collect()
+    }
+
+    /// What those have under way that ports led to before, and where they led.
+    fn left(&self) -> Vec<(Busy, Vec<Arc<Target>>)> {
+        self.leaving.iter().map(|instance| (instance.busy.clone(), instance.targets.clone())).collect()
     }
 
     /// Lets go of all ports but these. What came to the others goes on.
@@ -266,7 +292,7 @@ impl Holder {
                 None => {
                     let found = sockets.iter().position(|(of, _)| *of == at);
                     let (_, socket) = sockets.swap_remove(found.ok_or(io::ErrorKind::NotFound)?);
-                    (open(port.protocol, socket)?, Arc::new(Route::new(self.busy.clone())), None)
+                    (open(port.protocol, socket)?, Arc::new(Route::new()), None)
                 }
             };
             let serves = match socket.clone() {
@@ -284,32 +310,33 @@ impl Holder {
         self.is_held = false;
         self.waits_until = None;
         if self.instance.as_ref().is_none_or(|known| !known.running.is_same(&lead.running)) {
-            self.forget();
-            let Ok(end) = unit::open(&lead.running) else {
-                // It has ended by now.
-                self.wait_for_the_next(lead.comes_back);
+            let takes_turns = lead.stands_in || self.is_stood_in_for();
+            let Some(instance) = self.instance_of(&lead)? else {
+                // It has ended by now. Who answers meanwhile goes on.
+                if lead.stands_in {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                if !takes_turns {
+                    self.forget();
+                    self.wait_for_the_next(lead.comes_back);
+                }
                 return Ok(());
             };
-            let (happens, running) = (self.happens.clone(), lead.running.clone());
-            spawn(move || {
-                wait_for(&end);
-                let _ = happens.send(Heard::Ended(running));
-            })?;
-            self.instance = Some(Instance {
-                running: lead.running,
-                comes_back: lead.comes_back,
-                gone: watch::Sender::new(false),
-                opens: None,
-            });
+            match takes_turns {
+                true => self.leave(),
+                false => self.forget(),
+            }
+            self.instance = Some(instance);
         }
         let Some(instance) = &mut self.instance else { return Ok(()) };
         for held in &mut self.ports {
             let to = SocketAddr::V4(held.port.to);
             if held.target.as_ref().is_none_or(|target| target.address != to) {
-                held.target = Some(Arc::new(Target::new(to, lead.listens, instance.gone.subscribe())));
+                let (gone, busy) = (instance.gone.subscribe(), instance.busy.clone());
+                held.target = Some(Arc::new(Target::new(to, lead.listens, gone, busy)));
             }
         }
-        instance.comes_back = lead.comes_back;
+        (instance.comes_back, instance.stands_in) = (lead.comes_back, lead.stands_in);
         instance.opens.take().inspect(JoinHandle::abort);
         if lead.is_checked {
             let all =
@@ -320,6 +347,37 @@ impl Holder {
             self.open();
         }
         Ok(())
+    }
+
+    /// The sandbox that is to be led to, one that ports led to before included; nothing if it has ended.
+    fn instance_of(&mut self, lead: &Lead) -> io::Result<Option<Instance>> {
+        if let Some(at) = self.leaving.iter().position(|known| known.running.is_same(&lead.running)) {
+            return Ok(Some(self.leaving.swap_remove(at)));
+        }
+        let Ok(end) = unit::open(&lead.running) else { return Ok(None) };
+        let (happens, running) = (self.happens.clone(), lead.running.clone());
+        spawn(move || {
+            wait_for(&end);
+            let _ = happens.send(Heard::Ended(running));
+        })?;
+        Ok(Some(Instance {
+            running: lead.running.clone(),
+            comes_back: lead.comes_back,
+            stands_in: lead.stands_in,
+            gone: watch::Sender::new(false),
+            busy: Busy::default(),
+            targets: Vec::new(),
+            opens: None,
+        }))
+    }
+
+    /// The sandbox runs on, and gets what comes until ports are opened to another one.
+    fn leave(&mut self) {
+        let targets = self.ports.iter_mut().filter_map(|held| held.target.take()).collect();
+        if let Some(mut instance) = self.instance.take() {
+            instance.opens.take().inspect(JoinHandle::abort);
+            self.leaving.push(Instance { targets, ..instance });
+        }
     }
 
     /// Opens all ports to what they lead to.
@@ -353,6 +411,14 @@ impl Holder {
 
     /// A sandbox has ended.
     fn ended(&mut self, running: &Running) {
+        if let Some(at) = self.leaving.iter().position(|known| known.running.is_same(running)) {
+            let left = self.leaving.swap_remove(at);
+            left.gone.send_replace(true);
+            let leads_there = |held: &&Held| left.targets.iter().any(|target| is_open(&held.route, target));
+            // Who comes waits for the one that is led to next.
+            self.ports.iter().filter(leads_there).for_each(|held| held.route.close());
+            return;
+        }
         let Some(instance) = self.instance.as_ref().filter(|known| known.running.is_same(running)) else {
             return;
         };
@@ -405,13 +471,13 @@ async fn until(at: Option<Instant>) {
 }
 
 /// Answers when nothing is under way any more, or what is has had its time.
-async fn drained(busy: Busy, targets: Vec<Arc<Target>>, answer: oneshot::Sender<Answer>) {
+async fn drained(left: Vec<(Busy, Vec<Arc<Target>>)>, answer: oneshot::Sender<Answer>) {
     let at_most = Instant::now() + DRAINS;
-    while busy.count() > 0 && Instant::now() < at_most {
+    while left.iter().any(|(busy, _)| busy.count() > 0) && Instant::now() < at_most {
         sleep(LOOK).await;
     }
     // A server may wait with its end until they are closed.
-    targets.iter().for_each(|target| target.idle().clear());
+    left.iter().flat_map(|(_, targets)| targets).for_each(|target| target.idle().clear());
     let _ = answer.send(Answer::Done);
 }
 

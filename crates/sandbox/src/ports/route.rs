@@ -32,10 +32,9 @@ pub(super) const KEEPS: Duration = Duration::from_millis(200);
 pub(super) struct Route {
     /// Where it leads to. Nobody passes while there is nothing.
     gate: watch::Sender<Option<Arc<Target>>>,
-    busy: Busy,
 }
 
-/// How much is under way on all ports of a unit.
+/// How much is under way in a sandbox, on all ports that lead there.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Busy(Arc<AtomicUsize>);
 
@@ -61,8 +60,8 @@ impl Drop for UnderWay {
 }
 
 impl Route {
-    pub(super) fn new(busy: Busy) -> Self {
-        Self { gate: watch::Sender::new(None), busy }
+    pub(super) fn new() -> Self {
+        Self { gate: watch::Sender::new(None) }
     }
 
     /// Lets all pass who wait, to this target.
@@ -80,19 +79,16 @@ impl Route {
         self.gate.borrow().clone()
     }
 
-    /// What is under way on all ports of the unit.
-    pub(super) fn busy(&self) -> Busy {
-        self.busy.clone()
-    }
-
     /// Passes, as soon as it leads somewhere; nothing if it does not as long as he has patience.
     pub(super) async fn pass(&self, patience: &mut Patience) -> Option<(Arc<Target>, UnderWay)> {
         let mut gate = self.gate.subscribe();
         patience.has_waited |= gate.borrow().is_none();
         let opened = timeout_at(patience.until, gate.wait_for(Option::is_some)).await.ok()?.ok()?;
         // Before anybody else can close it.
-        let under_way = self.busy.begin();
-        opened.clone().map(|target| (target, under_way))
+        opened.clone().map(|target| {
+            let under_way = target.busy.begin();
+            (target, under_way)
+        })
     }
 }
 
@@ -111,11 +107,13 @@ pub(super) struct Target {
     door: Arc<Semaphore>,
     /// Whether the sandbox has ended.
     gone: watch::Receiver<bool>,
+    /// What it has under way.
+    pub(super) busy: Busy,
     idle: Mutex<Idle>,
 }
 
 impl Target {
-    pub(super) fn new(address: SocketAddr, listens: bool, gone: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(address: SocketAddr, listens: bool, gone: watch::Receiver<bool>, busy: Busy) -> Self {
         Self {
             address,
             since: Instant::now(),
@@ -124,6 +122,7 @@ impl Target {
             first: tokio::sync::Mutex::default(),
             door: Arc::new(Semaphore::new(AT_ONCE)),
             gone,
+            busy,
             idle: Mutex::default(),
         }
     }

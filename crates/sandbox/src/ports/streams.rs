@@ -55,7 +55,8 @@ async fn relay(outer: TcpStream, route: &Route) {
     if prepare(&outer).is_err() {
         return;
     }
-    let turn = Turn { busy: route.busy(), under_way: Mutex::new(Some(under_way)), place: Mutex::new(place) };
+    let turn =
+        Turn { busy: target.busy.clone(), under_way: Mutex::new(Some(under_way)), place: Mutex::new(place) };
     let ((outer_read, outer_write), (inner_read, inner_write)) = (outer.into_split(), inner.into_split());
     let talk = async {
         // When one of them is gone, so is the reason to listen to the other.

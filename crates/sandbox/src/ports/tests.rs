@@ -28,7 +28,7 @@ struct Place {
 impl Place {
     fn new(is_http: bool) -> Self {
         let busy = Busy::default();
-        let route = Arc::new(Route::new(busy.clone()));
+        let route = Arc::new(Route::new());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind(somewhere())).unwrap();
@@ -40,7 +40,7 @@ impl Place {
     /// Leads to this address from now on; what this gives ends it.
     fn leads(&self, to: SocketAddr) -> watch::Sender<bool> {
         let gone = watch::Sender::new(false);
-        self.route.open(Arc::new(Target::new(to, true, gone.subscribe())));
+        self.route.open(Arc::new(Target::new(to, true, gone.subscribe(), self.busy.clone())));
         gone
     }
 

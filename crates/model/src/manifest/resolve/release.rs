@@ -25,6 +25,7 @@ pub(super) fn release(section: ReleaseSection, document: &mut Document<'_>) -> R
             LaneWord::Breaking => Lane::Breaking,
             LaneWord::Compatible => Lane::Compatible,
         }),
+        stand_in: section.stand_in.unwrap_or(usual.stand_in),
         keep: section.keep.map_or(usual.keep, u64::from),
         verify: section.verify.map_or(usual.verify, |of| of.0),
         steady: section.steady.map_or(usual.steady, |of| of.0),

@@ -68,6 +68,7 @@ impl Beside {
             listens: true,
             is_checked: self.check.is_some() || is_told,
             comes_back: self.comes_back,
+            stands_in: false,
         }
     }
 }
@@ -298,6 +299,16 @@ impl Docker {
             Some(beside) => self.stand_by(unit, beside, &found, false),
             None => Ok(()),
         }
+    }
+
+    /// Leads what comes to the ports of a container to another one, which has the same.
+    pub(super) fn lend_to(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
+        let found = self.inspect(to)?.filter(is_running).ok_or_else(|| state(to, "is not running"))?;
+        let (beside, running) = (self.beside(to, &found)?, self.process_of(&found)?);
+        let (Some(beside), Some(running)) = (beside, running) else { return Ok(()) };
+        let Some(claim) = self.take(unit, &beside.ports_to(self.address(&found)?))? else { return Ok(()) };
+        let lead = ports::standing_in(beside.lead(&running, &found));
+        Ok(claim.lead(&lead, &self.make_beside_folder(to)?)?)
     }
 
     /// Sets what is kept of what is ours beside a container aside with it, or puts it back.

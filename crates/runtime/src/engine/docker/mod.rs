@@ -545,6 +545,10 @@ impl Engine for Docker {
         self.lead(unit)
     }
 
+    fn lend(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
+        self.lend_to(unit, to)
+    }
+
     fn watch(&self, unit: &UnitId) -> Result<Option<Watch>, EngineError> {
         let fd = self.happenings.of(self.connected()?, &self.container_of(unit.as_str())?);
         // The engine knows nothing of checks that are not its own.

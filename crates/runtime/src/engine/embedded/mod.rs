@@ -743,6 +743,10 @@ impl Engine for Embedded {
         started::publish(self, unit).map_err(|error| networks::with_owner(self, error))
     }
 
+    fn lend(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
+        started::lend(self, unit, to).map_err(|error| networks::with_owner(self, error))
+    }
+
     fn tend(&self, unit: &UnitId) -> Result<Vec<OwnedFd>, EngineError> {
         started::tend(self, unit).map_err(|error| networks::with_owner(self, error))
     }

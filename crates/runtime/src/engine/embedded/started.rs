@@ -40,6 +40,7 @@ impl StartedAs {
             listens: self.sandbox.main.is_some(),
             is_checked: self.is_checked,
             comes_back: self.comes_back,
+            stands_in: false,
         }
     }
 }
@@ -64,6 +65,14 @@ pub(super) fn publish(engine: &Embedded, unit: &UnitId) -> Result<(), EngineErro
         Some(known) if engine.running(unit).is_ok() => lead(engine, unit, &known),
         _ => Ok(()),
     }
+}
+
+/// Leads the ports of a unit to another one, which has the same.
+pub(super) fn lend(engine: &Embedded, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
+    let (running, folder) = (engine.running(to)?, engine.folder(to));
+    let Some(known) = kept::read::<StartedAs>(&folder.join(STARTED_AS))? else { return Ok(()) };
+    let claim = ports::take(&engine.roots, unit, &known.ports)?;
+    Ok(claim.map_or(Ok(()), |claim| claim.lead(&ports::standing_in(known.lead(running)), &folder))?)
 }
 
 /// Sees to it that the ports of a unit that runs are held. Gives what becomes readable when they are not any more.
