@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What clients notice of upgrades: 200 requests a second to a published port, each over a connection of its own and begun when
-# it is due, whether the others have been answered or not, while the service is upgraded RUNS times. First in the compatible
+# it is due, whether the others have been answered or not, while the service is upgraded RUNS times. First without data, where
+# it takes STARTS (3) seconds to get well, with another instance that stands in, and without; then in the compatible
 # lane, where old and new work on the same data; then in the breaking lane with MEGABYTES (1000) of data, which are copied
 # meanwhile. Tells how many requests failed, how many were told to come again (503 with Retry-After), how long the unluckiest one
 # waited, and how long an upgrade's outage and its copying were. Needs root, python3 (the clients) and busybox (the
@@ -12,7 +13,7 @@ command -v python3 >/dev/null && [ -x /bin/busybox ] && [ "$(id -u)" -eq 0 ] ||
 ulimit -n "$(ulimit -Hn)"
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-megabytes=${MEGABYTES:-1000}
+megabytes=${MEGABYTES:-1000} starts=${STARTS:-3}
 for version in one two; do
   mkdir -p root/bin root/etc root/data
   cp /bin/busybox root/bin/
@@ -76,8 +77,10 @@ tell("from the stop of the old to the port of the new", "freeze", ("admit", "pub
 tell("of that, copying", "copy", "copy")
 PYTHON
 
-# manifest ENGINE LANE VERSION
+# manifest ENGINE SETTINGS VERSION: with data, unless it `starts slowly`.
 manifest() {
+  local volumes='volumes = { data = "/data" }' waits=''
+  [ "$kind" != "starts slowly" ] || { volumes='' waits="busybox sleep $starts; "; }
   cat >setpoint.toml <<MANIFEST
 setpoint = 1
 [engine]
@@ -85,10 +88,10 @@ default = "$1"
 [service.bench]
 rootfs = "$3.tar"
 user = "root"
-command = "exec busybox httpd -f -p 8000 -h /www"
-volumes = { data = "/data" }
+command = "${waits}exec busybox httpd -f -p 8000 -h /www"
+$volumes
 ports = ["$port:8000"]
-health = { http = "/", port = 8000, interval = "200ms" }
+health = { http = "/", port = 8000, interval = "200ms", start_period = "1m" }
 stop_grace = "1s"
 [release]
 steady = "200ms"
@@ -97,12 +100,12 @@ $2
 MANIFEST
 }
 
-# load ENGINE NAME LANE: clients ask while the service is upgraded.
+# load ENGINE KIND SETTINGS: clients ask while the service is upgraded.
 load() {
-  local client version=one
+  local client version=one kind=$2
   manifest "$1" "$3" one
   "$setpoint" -q up --no-daemon
-  [ -n "$3" ] || "$setpoint" exec bench -- busybox dd if=/dev/urandom of=/data/file bs=1M count="$megabytes" 2>/dev/null
+  [ "$kind" != "breaking lane" ] || "$setpoint" exec bench -- busybox dd if=/dev/urandom of=/data/file bs=1M count="$megabytes" 2>/dev/null
   mkfifo "$work/pipe"
   python3 clients.py "$port" <"$work/pipe" >"$work/told" &
   client=$!
@@ -117,13 +120,15 @@ load() {
   exec 9>&-
   wait "$client"
   rm "$work/pipe"
-  printf '%s, %s, %s upgrades: %s\n' "$1" "$2" "$runs" "$(cat "$work/told")"
+  printf '%s, %s%s, %s upgrades: %s\n' "$1" "$2" "${3:+, $3}" "$runs" "$(cat "$work/told")"
   python3 times.py "$setpoint"
   "$setpoint" -q uninstall --yes
 }
 
 for engine in embedded docker; do
   [ $engine = embedded ] || docker info >/dev/null 2>&1 || continue
+  load $engine "starts slowly" ""
+  load $engine "starts slowly" "stand_in = false"
   load $engine "compatible lane" 'lane = "compatible"'
-  load $engine "breaking lane with $megabytes MB" ""
+  load $engine "breaking lane" ""
 done

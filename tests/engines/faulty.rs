@@ -156,6 +156,9 @@ impl Engine for Faulty {
     fn start_withheld(&self, unit: &UnitId) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.start_withheld(unit)))
     }
+    fn has_held_ports(&self, unit: &UnitId) -> bool {
+        self.inner.has_held_ports(unit)
+    }
     fn lend(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
         self.maybe(|| self.again(|| self.inner.lend(unit, to)))
     }

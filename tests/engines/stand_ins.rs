@@ -1,6 +1,7 @@
 //! Instances of a new version that answer while those of the old one are replaced: through the binary itself.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::docker::Scenario;
 use crate::harness::{Outcome, Project, finish};
@@ -34,9 +35,14 @@ pub const ON_PODMAN: &[Scenario] =
         on(place, Kind::Podman, answered_meanwhile)
     })];
 
+/// A check that the engine itself makes, where it makes any.
+const BY_A_COMMAND: &str = "health = { exec = \"wget -q -O /dev/null http://127.0.0.1:8000/ || curl -sf http://127.0.0.1:8000/\", interval = \"200ms\", start_period = \"10s\" }\n";
+
+const SOON: &str = "[release]\nsteady = \"100ms\"\nbake = \"100ms\"\n";
+
 /// A service of which there may be two.
 fn declared(site: &Site<'_>, more: &str) -> (Project, u16) {
-    let (project, port) = site.project(&format!("{BY_HTTP}{more}"));
+    let (project, port) = site.project(more);
     let own = "target = \"/srv/own\"";
     // What is of an image has no mounts.
     if project.read("setpoint.toml").contains(own) {
@@ -61,8 +67,10 @@ fn clients(port: u16) -> Load {
 /// Nothing is left of what stood in.
 #[track_caller]
 fn nobody_stands_in(project: &Project) {
-    let owners = fs::read_dir(project.state().join("stand-ins/v1"));
-    assert_eq!(owners.map_or(0, Iterator::count), 0);
+    let entries =
+        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let owners: Vec<PathBuf> = entries(project.state().join("stand-ins/v1")).flat_map(entries).collect();
+    assert!(owners.is_empty(), "{owners:?}");
 }
 
 fn upgrade(project: &Project) -> Outcome {
@@ -70,9 +78,21 @@ fn upgrade(project: &Project) -> Outcome {
 }
 
 fn answered_meanwhile(site: &Site<'_>) {
-    let (project, port) = standing(site, "[release]\nsteady = \"100ms\"\nbake = \"100ms\"\n");
+    replaced(site, BY_HTTP, clients);
+    // Podman's own checks need systemd.
+    if site.kind != Kind::Podman {
+        replaced(site, BY_A_COMMAND, |port| Load::new().with(move || word_at(port)));
+    }
+}
+
+fn replaced(site: &Site<'_>, check: &str, clients: fn(u16) -> Load) {
+    let (project, port) = standing(site, &format!("{check}{SOON}"));
     let load = clients(port);
     project.declare("\"one\"", "\"two\"");
+    // Not where there may be one only.
+    project.declare("[release]\n", "[release]\nstand_in = false\n");
+    project.run(&["upgrade", "--dry-run"]).exits(0).says("outage  about").says_not("another instance");
+    project.declare("stand_in = false\n", "");
     let planned = project.run(&["upgrade", "--dry-run"]);
     planned.exits(0).says("outage  none").says("another instance answers meanwhile");
     // Nothing is in the place of the service: whoever answers stands in.
@@ -90,11 +110,11 @@ fn answered_meanwhile(site: &Site<'_>) {
     load.goes_on(20);
     load.lost_nothing();
     project.run(&["up", "--no-daemon"]).exits(0).says("nothing to do");
-    project.run(&["down"]).exits(0);
+    project.run(&["uninstall", "--yes"]).exits(0).says_not("which is not Setpoint's");
 }
 
 fn killed_anywhere(site: &Site<'_>) {
-    let (project, port) = standing(site, "[release]\nsteady = \"100ms\"\nbake = \"100ms\"\n");
+    let (project, port) = standing(site, &format!("{BY_HTTP}{SOON}"));
     project.declare("\"one\"", "\"two\"");
     upgrade(&project).exits(0);
     let mut all = points(&project);
@@ -124,7 +144,7 @@ fn killed_anywhere(site: &Site<'_>) {
 }
 
 fn never_well(site: &Site<'_>) {
-    let (project, port) = standing(site, "[release]\nverify = \"1s\"\n");
+    let (project, port) = standing(site, &format!("{BY_HTTP}[release]\nverify = \"1s\"\n"));
     let since = || project.run(&["status", "--json"]).json()["units"][0]["since"].clone();
     let (before, load) = (since(), clients(port));
     project.declare("\"one\"", "\"two\"").declare("http = \"/\"", "http = \"/\", status = 204");
@@ -142,7 +162,8 @@ const DB: &str =
     "[service.db]\nbase = \"host\"\nvolumes = { data = \"/data\" }\ncommand = \"sleep 100000\"\n";
 
 fn migrated(site: &Site<'_>) {
-    let more = format!("depends_on = {{ db = \"started\" }}\n{DB}[release]\nlane = \"compatible\"\n");
+    let more =
+        format!("{BY_HTTP}depends_on = {{ db = \"started\" }}\n{DB}[release]\nlane = \"compatible\"\n");
     let (project, port) = declared(site, &more);
     let head = |unit: &str| format!("# setpoint: in = \"{unit}\"\n# setpoint: idempotent = true\n");
     // What is known of the data begins with it.
@@ -150,8 +171,11 @@ fn migrated(site: &Site<'_>) {
     project.run(&["up", "--no-daemon"]).exits(0);
     let load = clients(port);
     let head = head("web");
-    project.declare("\"one\"", "\"two\"");
-    project.write("migrations/2.0.0/1-before.sh", &format!("{head}echo is $WORD\n"));
+    // With a secret that is new, too.
+    project.declare("\"one\" }", "\"two\", KEY = \"${secret.key}\" }");
+    project.declare("[release]\n", "[secret.key]\ngenerate = \"hex16\"\n[release]\n");
+    const KEY: &str = "printf %s \"$KEY\" | md5sum | cut -c1-8";
+    project.write("migrations/2.0.0/1-before.sh", &format!("{head}echo is $WORD $({KEY})\n"));
     project.write(
         "migrations/2.0.0/2-after.sh",
         &format!("{head}# setpoint: stage = \"post\"\necho still $WORD\n"),
@@ -165,7 +189,8 @@ fn migrated(site: &Site<'_>) {
     let order = ["migrate 2.0.0/1-before", "stand-in web", "migrate 2.0.0/2-after", "lend web", "freeze web"];
     assert!(order.map(at).is_sorted(), "{history}");
     let said = |name: &str| project.run(&["logs", "web", name]).exits(0).stdout.trim().to_owned();
-    assert_eq!(said("migrate-2.0.0-1-before"), "is two");
+    let key = project.run(&["exec", "web", "--", "sh", "-c", KEY]).exits(0).stdout.trim().to_owned();
+    assert_eq!(said("migrate-2.0.0-1-before"), format!("is two {key}"));
     assert_eq!(said("migrate-2.0.0-2-after"), "still two");
     let status = project.run(&["migrate", "status"]).stdout;
     assert_eq!(status.lines().filter(|line| line.contains(" done ")).count(), 3, "{status}");

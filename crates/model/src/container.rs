@@ -339,6 +339,9 @@ pub struct Attachment {
     /// Names that it has there besides its own.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub aliases: BTreeSet<String>,
+    /// Whether it does not even have its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_unnamed: bool,
     /// Its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<String>,

@@ -2,6 +2,7 @@
 //!
 //! Which there are is noted in the owner's folder before anything is made, so that whoever finds it can remove all of it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use setpoint_model::digest::Digest;
 use setpoint_model::names::{SecretName, UnitName};
 
 use crate::cancel::Cancel;
-use crate::engine::{Engine, EngineError, UnitId};
+use crate::engine::{self, Engine, EngineError, UnitId};
 use crate::logs;
 use crate::paths::{Roots, make_private_folder};
 use crate::remove::remove_tree;
@@ -67,6 +68,30 @@ pub(crate) fn take_down(roots: &Roots, engine: &dyn Engine, owner: &Path) -> Res
     }
     Secrets::new(roots, owner).forget().map_err(refused("forget the secrets of"))?;
     remove(owner).map_err(refused("remove"))
+}
+
+/// The owners in a folder that has one for each engine, each with the name of the engine that holds its units.
+pub(crate) fn owners(folder: &Path) -> Vec<(String, PathBuf)> {
+    let of_engine = |engine: String| {
+        let folder = folder.join(&engine);
+        entries(&folder).into_iter().map(|owner| (engine.clone(), folder.join(owner))).collect::<Vec<_>>()
+    };
+    entries(folder).into_iter().flat_map(of_engine).collect()
+}
+
+/// Removes all units of all owners in such a folder.
+pub(crate) fn take_down_all(
+    roots: &Roots,
+    variables: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<(), EngineError> {
+    for (engine, owner) in owners(folder) {
+        // A newer version may know more engines.
+        if let Ok(engine) = engine::by_name(&engine, roots, variables) {
+            take_down(roots, engine.as_ref(), &owner)?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(folder: &Path) -> io::Result<()> {

@@ -27,7 +27,7 @@ const SLACK: Duration = Duration::from_secs(10);
 const NEWS: Duration = Duration::from_secs(60);
 /// How often is looked whether a check has ended.
 const TICK: Duration = Duration::from_millis(50);
-/// How long after the start is looked for the first time, and twice as long after that.
+/// How long after the start is looked for the first time; the pauses after that grow by a quarter.
 const SOON: Duration = Duration::from_millis(10);
 
 /// What checks have come to.
@@ -161,7 +161,7 @@ pub(crate) fn watch(check: &Check, addresses: &[IpAddr], running: &Running, fold
         if ended_within(&process, if is_early { soon } else { left }) {
             return;
         }
-        soon = soon.saturating_mul(2);
+        soon = soon.saturating_add(soon / 4);
         let starts = starts(&health);
         let (well, said) = match &check.test {
             Test::Ask(whom) => ask(whom, addresses, check.timeout),

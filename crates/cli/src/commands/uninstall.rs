@@ -13,6 +13,7 @@ use setpoint_runtime::engine::{Labels, UnitId};
 use setpoint_runtime::lock::{self, UnitLock};
 use setpoint_runtime::pipeline;
 use setpoint_runtime::remove::remove_all;
+use setpoint_runtime::upgrade;
 
 use super::{SUCCESS, daemon};
 use crate::context::Context;
@@ -22,7 +23,7 @@ use crate::json;
 use crate::output::{ask, can_ask};
 
 /// What is ours within the root of the state. The database's files all begin with `state.`.
-const OF_STATE: [&str; 36] = [
+const OF_STATE: [&str; 37] = [
     "adopted",
     "api.sock",
     "api.token",
@@ -55,6 +56,7 @@ const OF_STATE: [&str; 36] = [
     "sessions",
     "snapshots",
     "source",
+    "stand-ins",
     "stat",
     "tmp",
     "units",
@@ -105,6 +107,9 @@ impl Uninstall {
                     .progress(format!("{error}\nWhat a backup keeps for the time being is left there.")),
             }
             end_upgrades(context, &list)?;
+            if let Err(error) = upgrade::take_down_stand_ins(&context.roots, &context.variables) {
+                context.output.progress(format!("{error}\nWhat stands in for services is left there."));
+            }
             remove_units(context, &units, &list)?;
             let engines = context.engines();
             let steps = engines.iter().filter_map(|engine| engine.sweep_steps(&Vec::new).err());

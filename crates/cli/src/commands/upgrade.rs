@@ -129,8 +129,11 @@ impl UpgradeCommand {
 
     /// Whether the version is tried first: where nobody notices, and where it is asked for.
     fn trial(&self, rehearsal: &Rehearsal<'_>) -> Result<Trial, Failure> {
-        let replaces = rehearsal.planned.parts.iter().any(|part| part.is_there && part.stays);
-        if self.no_rehearse || !replaces {
+        let planned = rehearsal.planned;
+        let mut replaced = planned.parts.iter().filter(|part| part.is_there && part.stays);
+        // What stands in is tried before anything is touched.
+        let is_tried = planned.migrations.is_empty() && replaced.clone().all(|part| part.stands_in);
+        if self.no_rehearse || replaced.next().is_none() || (is_tried && !self.rehearse) {
             return Ok(Trial::Not { why: None });
         }
         let names = |units: Vec<UnitName>| units.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -1,6 +1,6 @@
 //! What is done about a change of generations that failed, or was cut off.
 
-use super::upgrade::{Step, Upgrade};
+use super::upgrade::{Part, Step, Upgrade};
 use crate::names::UnitName;
 
 /// A step back. Each may be done again, and does nothing where there is nothing to do.
@@ -17,7 +17,9 @@ pub enum Undo {
     DropVolume(String),
     /// Starts the old instance as it was, if it does not run, and leads its ports to it.
     Resume(UnitName),
-    /// Ends and removes instances that stood in, once the old ones answer.
+    /// Waits until the old instance is well again, for which another one stands in, and leads its ports to it.
+    Relieve(UnitName),
+    /// Ends and removes instances that stood in.
     Dismiss,
 }
 
@@ -30,6 +32,7 @@ impl std::fmt::Display for Undo {
             Self::DropSaves => f.write_str("drop-saves"),
             Self::DropVolume(volume) => write!(f, "drop-volume {volume}"),
             Self::Resume(unit) => write!(f, "resume {unit}"),
+            Self::Relieve(unit) => write!(f, "relieve {unit}"),
             Self::Dismiss => f.write_str("dismiss-stand-ins"),
         }
     }
@@ -68,5 +71,9 @@ pub fn recover(upgrade: &Upgrade, begun: &[Step], active: u64) -> Decision {
     let drop = copies.chain(&upgrade.makes).map(|volume| Undo::DropVolume(volume.clone()));
     let ran = upgrade.parts.iter().filter(|part| part.runs);
     let resume = ran.map(|part| Undo::Resume(part.unit.clone()));
-    Decision::RollBack(back.chain(put).chain(drop_saves).chain(drop).chain(resume).chain(dismiss).collect())
+    let is_lent = |part: &&Part| begun.contains(&Step::Lend(part.unit.clone()));
+    let relieve = upgrade.parts.iter().filter(is_lent).map(|part| Undo::Relieve(part.unit.clone()));
+    Decision::RollBack(
+        back.chain(put).chain(drop_saves).chain(drop).chain(resume).chain(relieve).chain(dismiss).collect(),
+    )
 }

@@ -134,6 +134,7 @@ impl World {
                 self.instances.get_mut(unit).unwrap().1 = true;
                 self.lent.remove(unit);
             }
+            Undo::Relieve(unit) => assert!(self.instances[unit].1, "{unit} does not run"),
             Undo::Dismiss => self.beside.clear(),
         }
     }

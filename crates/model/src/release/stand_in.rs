@@ -12,9 +12,15 @@ use crate::manifest::Env;
 use crate::names::UnitName;
 use crate::pipeline::services::shared;
 
-/// Says of each unit of a change whether an instance of the new version stands in for it. `envs` is what is declared, by name.
-pub fn assign(upgrade: &mut Upgrade, envs: &BTreeMap<&UnitName, &Env>, capabilities: &Capabilities) {
-    let chosen = chosen(upgrade, envs, capabilities);
+/// Says of each unit of a change whether an instance of the new version stands in for it. `envs` is what is declared, by name;
+/// `fits` are those whose ports are held now, and are the same afterwards, in the same networks.
+pub fn assign(
+    upgrade: &mut Upgrade,
+    envs: &BTreeMap<&UnitName, &Env>,
+    fits: &BTreeSet<&UnitName>,
+    capabilities: &Capabilities,
+) {
+    let chosen = chosen(upgrade, envs, fits, capabilities);
     for part in &mut upgrade.parts {
         part.stands_in = chosen.contains(&part.unit);
     }
@@ -23,13 +29,18 @@ pub fn assign(upgrade: &mut Upgrade, envs: &BTreeMap<&UnitName, &Env>, capabilit
 fn chosen(
     upgrade: &Upgrade,
     envs: &BTreeMap<&UnitName, &Env>,
+    fits: &BTreeSet<&UnitName>,
     capabilities: &Capabilities,
 ) -> BTreeSet<UnitName> {
     let parts: BTreeSet<&UnitName> = upgrade.parts.iter().map(|part| &part.unit).collect();
     let is_chosen = |unit: &&&UnitName| {
         let may = envs.get(*unit).is_some_and(|env| may_stand_beside(env, capabilities));
-        // It would be without what it depends on, while that is replaced.
-        may && upgrade.admits(unit) && depended_on(unit, envs).is_disjoint(&parts)
+        let shares = |env: &&Env| matches!(&env.container.network, Some(NetworkMode::Unit(other)) if other == unit.as_str());
+        // It would be without what it depends on, while that is replaced, and without who listens in its network.
+        may && fits.contains(*unit)
+            && !envs.values().any(shares)
+            && upgrade.admits(unit)
+            && depended_on(unit, envs).is_disjoint(&parts)
     };
     let chosen: BTreeSet<UnitName> = match upgrade.kind {
         Kind::Upgrade => parts.iter().filter(is_chosen).map(|unit| (*unit).clone()).collect(),
@@ -70,19 +81,15 @@ fn may_stand_beside(env: &Env, capabilities: &Capabilities) -> bool {
     let writes = env.mounts.iter().any(|mount| !mount.read_only)
         || env.container.mounts.iter().any(|mount| match &mount.source {
             MountSource::Bind { .. } => !mount.read_only,
-            MountSource::Volume { name, .. } => name.is_some(),
             _ => false,
         });
     let is_one_of_a_kind = match &env.container.network {
         Some(NetworkMode::Networks(networks)) => networks.values().any(has_own_address),
         _ => false,
     };
-    is_reached
-        && is_asked
-        && !writes
-        && !is_one_of_a_kind
-        && of.volumes.is_empty()
-        && shared(env, of).is_none()
+    // What is done once for each instance would be left out, or be done for one that goes.
+    let is_plain = of.volumes.is_empty() && of.first_boot.is_empty() && shared(env, of).is_none();
+    is_reached && is_asked && is_plain && !writes && !is_one_of_a_kind
 }
 
 fn has_own_address(attachment: &Attachment) -> bool {
@@ -93,22 +100,14 @@ fn has_own_address(attachment: &Attachment) -> bool {
 #[must_use]
 pub fn beside(env: &Env) -> Env {
     let mut env = env.clone();
-    env.name = name(&env.name);
     if let Some(NetworkMode::Networks(networks)) = &mut env.container.network {
-        networks.values_mut().for_each(|attachment| attachment.aliases.clear());
+        for attachment in networks.values_mut() {
+            attachment.aliases.clear();
+            attachment.is_unnamed = true;
+        }
     }
     if let Some(of) = &mut env.service {
         of.restart = RestartPolicy::No;
-        of.first_boot.clear();
     }
     env
-}
-
-/// What others would find a stand-in by.
-fn name(unit: &UnitName) -> UnitName {
-    const ENDING: &str = "-stand-in";
-    const LONGEST: usize = 63;
-    let text = unit.as_str();
-    let kept = text.len().min(LONGEST - ENDING.len());
-    UnitName::new(format!("{}{ENDING}", &text[..kept])).unwrap_or_else(|_| unit.clone())
 }

@@ -1,6 +1,6 @@
 //! For whom another instance answers while they are replaced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::{Due, Planned};
 use super::migration::Stage;
@@ -67,9 +67,8 @@ fn migration(unit: &str, due: Due) -> Planned {
     }
 }
 
-/// For whom somebody stands in.
-fn assigned(manifest: &Manifest, mut upgrade: Upgrade, holds_ports: HoldsPorts) -> Vec<String> {
-    let capabilities = Capabilities {
+fn capabilities(holds_ports: HoldsPorts) -> Capabilities {
+    Capabilities {
         engine: "some",
         mounts: Class::Recreate,
         limits: Class::Hot,
@@ -77,9 +76,14 @@ fn assigned(manifest: &Manifest, mut upgrade: Upgrade, holds_ports: HoldsPorts) 
         container: Class::Recreate,
         private_network: true,
         copies_share_blocks: false,
-    };
+    }
+}
+
+/// For whom somebody stands in.
+fn assigned(manifest: &Manifest, mut upgrade: Upgrade, holds_ports: HoldsPorts) -> Vec<String> {
     let envs: BTreeMap<&UnitName, &Env> = manifest.envs.iter().collect();
-    assign(&mut upgrade, &envs, &capabilities);
+    let fits = envs.keys().copied().collect();
+    assign(&mut upgrade, &envs, &fits, &capabilities(holds_ports));
     upgrade.parts.iter().filter(|part| part.stands_in).map(|part| part.unit.to_string()).collect()
 }
 
@@ -94,6 +98,7 @@ fn somebody_stands_in_for_what_is_reached_and_can_be_there_twice() {
     assert_eq!(of_all(&format!("[service.web]\n{WEB}")), ["web"]);
     for (why, more) in [
         ("it has data", "volumes = { data = \"/data\" }\n"),
+        ("it is set up once", "[service.web.first_boot]\na = { run = \"true\" }\n"),
         ("it writes to the host", "mounts = [{ source = \"./x\", target = \"/x\", read_only = false }]\n"),
     ] {
         assert_eq!(of_all(&format!("[service.web]\n{WEB}{more}")), none, "{why}");
@@ -172,10 +177,20 @@ fn who_stands_in_is_found_by_nobody_else() {
         Some(NetworkMode::Networks(networks)) => networks.values().map(|of| of.aliases.len()).sum(),
         _ => 0,
     };
-    assert!(aliases(web) > 0);
-    assert_eq!((aliases(&other), other.name.as_str()), (0, "web-stand-in"));
-    let long = "a".repeat(63);
-    let mut longest = web.clone();
-    longest.name = unit(&long);
-    assert_eq!(beside(&longest).name.as_str().len(), 63);
+    let named = |env: &Env| match &env.container.network {
+        Some(NetworkMode::Networks(networks)) => networks.values().any(|of| !of.is_unnamed),
+        _ => true,
+    };
+    assert!(aliases(web) > 0 && named(web));
+    assert!(aliases(&other) == 0 && !named(&other));
+    assert_eq!(other.name, web.name);
+}
+
+#[test]
+fn nobody_stands_in_where_what_is_reached_changes() {
+    let manifest = manifest(&format!("[service.web]\n{WEB}"));
+    let mut planned = upgrade(&manifest);
+    let envs: BTreeMap<&UnitName, &Env> = manifest.envs.iter().collect();
+    assign(&mut planned, &envs, &BTreeSet::new(), &capabilities(HoldsPorts::All));
+    assert!(!planned.has_stand_ins());
 }

@@ -116,6 +116,12 @@ impl Unit<'_> {
         compose::Volume { name, ..declared.clone() }
     }
 
+    /// Makes those secrets that are generated, and keeps them for whoever is made of the same.
+    pub(crate) fn generate_secrets(&self, store: &mut Store) -> Result<(), ApplyError> {
+        let (facts, _) = self.facts()?;
+        self.resolve_secrets(store, &facts).map(drop)
+    }
+
     /// The values of the secrets that the unit needs, kept for what comes after: those that are generated are made now.
     pub(super) fn resolve_secrets(&self, store: &mut Store, facts: &Facts) -> Result<Values, ApplyError> {
         let (secrets, sources) = (self.secrets(), self.secret_sources());

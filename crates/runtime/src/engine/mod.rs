@@ -769,9 +769,12 @@ pub trait Engine: Send + Sync {
     /// If somebody else has one by now.
     fn publish(&self, unit: &UnitId) -> Result<(), EngineError>;
 
+    /// Whether the published ports of a unit are held now, see [`Capabilities::holds_ports`].
+    fn has_held_ports(&self, unit: &UnitId) -> bool;
+
     /// Leads what comes to the published ports of a unit to another one that runs and was withheld, until
     /// [`Engine::publish`], whatever becomes of the unit. Comes back when what the unit had under way has ended, or has had its
-    /// time. Its ports are held, see [`Capabilities::holds_ports`].
+    /// time. Its ports are held.
     ///
     /// # Errors
     /// If the other one does not run, or somebody else has a port by now.

@@ -27,7 +27,7 @@ use crate::paths::Roots;
 use crate::readiness;
 use crate::secrets::{Mask, SecretError, Secrets, Values};
 use crate::store::Store;
-use crate::temporary::{self, entries, take_down};
+use crate::temporary::{self, take_down};
 
 /// In the folder of a run: the owners of services, by the engines that hold them.
 const OWNERS: &str = "services";
@@ -299,12 +299,7 @@ impl Watcher for Heard<'_> {
 
 /// The owners of services in the folder of a run, each with the name of the engine that holds them.
 pub(super) fn left(run: &Path) -> Vec<(String, PathBuf)> {
-    let owners = run.join(OWNERS);
-    let of_engine = |engine: String| {
-        let folder = owners.join(&engine);
-        entries(&folder).into_iter().map(|owner| (engine.clone(), folder.join(owner))).collect::<Vec<_>>()
-    };
-    entries(&owners).into_iter().flat_map(of_engine).collect()
+    temporary::owners(&run.join(OWNERS))
 }
 
 /// Removes the services that are left in the folder of a run, wherever they are.
@@ -313,11 +308,5 @@ pub(super) fn take_down_left(
     variables: &BTreeMap<String, String>,
     run: &Path,
 ) -> Result<(), EngineError> {
-    for (engine, owner) in left(run) {
-        // A newer version may know more engines.
-        if let Ok(engine) = crate::engine::by_name(&engine, roots, variables) {
-            take_down(roots, engine.as_ref(), &owner)?;
-        }
-    }
-    Ok(())
+    temporary::take_down_all(roots, variables, &run.join(OWNERS))
 }

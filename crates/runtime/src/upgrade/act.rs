@@ -12,10 +12,11 @@ use setpoint_model::release::{Active, Holds, Kind, Lane, Part, Put, Step, Undo, 
 
 use super::aside::Aside;
 use super::health::Says;
-use super::{Cause, Change, UpgradeError, active, host, saved};
+use super::{Cause, Change, Place, UpgradeError, active, host, saved};
 use crate::apply::{STOP_GRACE, Settings};
 use crate::cancel::Cancel;
 use crate::engine::{Engine, Seen, UnitId};
+use crate::events::{Deaf, Watcher};
 use crate::failpoints;
 use crate::observe::Unit;
 use crate::project::Project;
@@ -71,7 +72,8 @@ impl<'a> Change<'a> {
             Undo::DropSaves => self.drop_saves(),
             Undo::DropVolume(volume) => self.drop_volume(volume),
             Undo::Resume(unit) => self.resume(unit),
-            Undo::Dismiss => self.dismiss_late(),
+            Undo::Relieve(unit) => self.relieve(unit),
+            Undo::Dismiss => self.dismiss(),
         };
         Ok(undone?)
     }
@@ -89,23 +91,17 @@ impl<'a> Change<'a> {
     /// A unit as it is declared.
     fn declared(&self, unit: &UnitName) -> Option<Unit<'a>> {
         let project = self.declared?.project;
-        self.unit(project, &project.root, unit, project.manifest.envs.get(unit)?)
+        self.unit(project, &project.root, project.manifest.envs.get(unit)?)
     }
 
     /// A unit as the version that is left declares it.
     fn left(&self, unit: &UnitName) -> Option<Unit<'a>> {
         let project = self.declared?.leaves?;
-        self.unit(project, &project.root, unit, project.manifest.envs.get(unit)?)
+        self.unit(project, &project.root, project.manifest.envs.get(unit)?)
     }
 
-    /// A unit of this name, which is made of this, and belongs to a project or another owner.
-    pub(super) fn unit<'u>(
-        &self,
-        project: &'u Project,
-        owner: &'u Path,
-        name: &UnitName,
-        env: &'u Env,
-    ) -> Option<Unit<'u>>
+    /// A unit of a project, or of another owner, that is made of this.
+    pub(super) fn unit<'u>(&self, project: &'u Project, owner: &'u Path, env: &'u Env) -> Option<Unit<'u>>
     where
         'a: 'u,
     {
@@ -116,7 +112,7 @@ impl<'a> Change<'a> {
             project,
             owner,
             env,
-            id: UnitId::new(owner, name),
+            id: UnitId::new(owner, &env.name),
             variables: declared.variables,
             home: declared.home.clone(),
             refresh_secrets: false,
@@ -229,20 +225,12 @@ impl<'a> Change<'a> {
 
     /// Makes an instance as it is declared, and starts it; nobody from outside reaches it yet.
     fn make(&mut self, unit: &Unit<'_>) -> Result<(), UpgradeError> {
-        let settings = Settings {
-            watcher: self.place.watcher,
-            cancel: self.place.cancel,
-            command: match self.upgrade.kind {
-                Kind::Upgrade => format!("upgrade {}", unit.env.name),
-                Kind::Rollback => format!("rollback {}", unit.env.name),
-                Kind::Restore => format!("restore {}", unit.env.name),
-            },
-            is_withheld: true,
-            idles: false,
+        let kind = match self.upgrade.kind {
+            Kind::Upgrade => "upgrade",
+            Kind::Rollback => "rollback",
+            Kind::Restore => "restore",
         };
-        let look = unit.look(self.store, &Options::default())?;
-        unit.apply(self.store, look, &settings)?;
-        Ok(())
+        made(self.place, self.store, unit, kind, false)
     }
 
     fn revive(&mut self, unit: &UnitName) -> Result<(), Cause> {
@@ -437,6 +425,23 @@ impl<'a> Change<'a> {
         let is_old = |host: &&String| kept.iter().all(|generation| generation.host.as_ref() != Some(host));
         Ok(old.iter().filter_map(|generation| generation.host.as_ref()).filter(is_old).cloned().collect())
     }
+}
+
+/// Makes an instance of a unit, and starts it, so that its first process `idles`, or as it is declared; nobody from outside reaches
+/// it yet.
+pub(super) fn made(
+    place: &Place<'_>,
+    store: &mut Store,
+    unit: &Unit<'_>,
+    kind: &str,
+    idles: bool,
+) -> Result<(), UpgradeError> {
+    let watcher: &dyn Watcher = if idles { &Deaf } else { place.watcher };
+    let command = format!("{kind} {}", unit.env.name);
+    let settings = Settings { watcher, cancel: place.cancel, command, is_withheld: true, idles };
+    let look = unit.look(store, &Options::default())?;
+    unit.apply(store, look, &settings)?;
+    Ok(())
 }
 
 /// The generations that came about, and the one that is about to.

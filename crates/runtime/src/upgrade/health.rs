@@ -44,20 +44,27 @@ impl Says {
 impl Change<'_> {
     /// Waits until a new instance is well.
     pub(super) fn verify(&self, unit: &UnitName) -> Result<(), Cause> {
-        self.wait_until_well(&self.id(unit), self.completes(unit))
+        let (id, completes) = (self.id(unit), self.completes(unit));
+        self.wait_until_well(&id, completes, self.patience.verify, &|| self.place.cancel.asked())
     }
 
-    /// Waits until an instance is well, or has ended, if it is there for that.
-    pub(super) fn wait_until_well(&self, id: &UnitId, completes: bool) -> Result<(), Cause> {
-        let until = Instant::now() + self.patience.verify;
+    /// Waits until an instance is well, or has ended, if it is there for that; this long at most, and until somebody stops it.
+    pub(super) fn wait_until_well(
+        &self,
+        id: &UnitId,
+        completes: bool,
+        at_most: Duration,
+        stops: &dyn Fn() -> bool,
+    ) -> Result<(), Cause> {
+        let until = Instant::now() + at_most;
         loop {
-            if self.place.cancel.asked() {
+            if stops() {
                 return Err("stopped".into());
             }
             match says(&self.place.engine.progress(id)?, completes) {
                 Says::Well => return Ok(()),
                 Says::NotYet(why) if Instant::now() >= until => {
-                    return Err(format!("{why} (after {} s)", self.patience.verify.as_secs()).into());
+                    return Err(format!("{why} (after {} s)", at_most.as_secs()).into());
                 }
                 Says::NotYet(_) => std::thread::sleep(SOON),
                 Says::Never(why) => return Err(why.into()),

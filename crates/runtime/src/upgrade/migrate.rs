@@ -5,17 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
-use setpoint_model::plan::Options;
 use setpoint_model::release::ledger::{Applied, Due, Planned, Progress, is_volume};
 use setpoint_model::release::migration::Stage;
 use setpoint_model::release::stand_in::beside;
 use setpoint_model::release::way_back::Down;
 use setpoint_model::release::{Migration, MigrationId};
 
+use super::act::made;
 use super::{Cause, Change, UpgradeError, migrations};
-use crate::apply::Settings;
 use crate::engine::Seen;
-use crate::events::Deaf;
 use crate::failpoints;
 use crate::guest::Guest;
 use crate::hooks::Runner;
@@ -149,10 +147,11 @@ impl Change<'_> {
             Stage::Post => None,
         };
         let env = idle.as_ref().unwrap_or(&env);
-        let unit = self.unit(project, &owner, name, env).ok_or("its service is not declared")?;
+        let unit = self.unit(project, &owner, env).ok_or("its service is not declared")?;
         match &idle {
-            Some(_) if is_beside => self.make_beside(&unit, name, true)?,
-            Some(_) => self.make_idle(&unit)?,
+            Some(_) if is_beside => self.make_beside(&unit, true)?,
+            // One that was there, with another migration of it, was removed.
+            Some(_) => made(self.place, self.store, &unit, "upgrade", true)?,
             None if !matches!(self.place.engine.observe(&unit.id), Ok(Seen::Running(_))) => {
                 return Err(format!("{name} does not run").into());
             }
@@ -215,21 +214,6 @@ impl Change<'_> {
         let mut held = held.collect::<Vec<_>>().into_iter();
         let id = &planned.id;
         Ok(self.store.write(|writer| held.try_for_each(|volume| writer.strike_migration(of, volume, id)))?)
-    }
-
-    /// Makes the instance that a migration runs in, in the place of its service. One that was there, with another migration
-    /// of it, was removed.
-    fn make_idle(&mut self, unit: &Unit<'_>) -> Result<(), UpgradeError> {
-        let settings = Settings {
-            watcher: &Deaf,
-            cancel: self.place.cancel,
-            command: format!("upgrade {}", unit.env.name),
-            is_withheld: true,
-            idles: true,
-        };
-        let look = unit.look(self.store, &Options::default())?;
-        unit.apply(self.store, look, &settings)?;
-        Ok(())
     }
 
     /// Runs it in an instance of a service, among whose logs is what it says.

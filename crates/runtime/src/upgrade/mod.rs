@@ -53,6 +53,7 @@ pub(crate) use plan::{is_there, part};
 pub use recover::{Recovered, recover};
 pub use rehearsal::{Rehearsable, Rehearsal, Rehearsed};
 pub use rollback::Back;
+pub use stand_in::take_down as take_down_stand_ins;
 
 /// How long what comes with a change may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

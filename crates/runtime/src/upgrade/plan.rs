@@ -178,7 +178,9 @@ pub fn upgrade(
     upgrade.check_order()?;
     if let Some((unit, _)) = units.first().filter(|_| target.stand_in) {
         let envs = units.iter().map(|(unit, _)| (&unit.env.name, unit.env)).collect();
-        stand_in::assign(&mut upgrade, &envs, &unit.engine.capabilities());
+        let fits = units.iter().filter(|(unit, look)| is_reached_alike(unit, look));
+        let fits = fits.map(|(unit, _)| &unit.env.name).collect();
+        stand_in::assign(&mut upgrade, &envs, &fits, &unit.engine.capabilities());
     }
     Ok(Some(upgrade))
 }
@@ -195,6 +197,14 @@ fn is_changed(look: &Look) -> bool {
         Action::Nothing => !look.report.differences.is_empty() && look.plan.is_drift(),
         _ => true,
     }
+}
+
+/// Whether the ports of a unit are held now, and neither they nor its networks are to change.
+fn is_reached_alike(unit: &Unit<'_>, look: &Look) -> bool {
+    let prefix = format!("service.{}.", unit.env.name);
+    let moves = look.report.differences.iter().filter_map(|differs| differs.key.path.strip_prefix(&prefix));
+    let mut moves = moves.filter(|leaf| leaf.starts_with("ports") || leaf.starts_with("network"));
+    moves.next().is_none() && unit.engine.has_held_ports(&unit.id)
 }
 
 /// The part of a change that replaces a unit's instance by what is declared.

@@ -1,28 +1,40 @@
 //! Instances of the new version beside the old ones, which answer while these are replaced. They are units of another owner
 //! than the project: a folder in the state.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use setpoint_model::names::UnitName;
-use setpoint_model::plan::Options;
 use setpoint_model::release::stand_in::beside;
 
+use super::act::made;
 use super::{Cause, Change, UpgradeError};
-use crate::apply::Settings;
 use crate::engine::{EngineError, UnitId};
-use crate::events::{Deaf, Watcher};
 use crate::observe::Unit;
-use crate::paths::project_key;
+use crate::paths::{Roots, project_key};
 use crate::store::Store;
 use crate::{failpoints, temporary};
 
-/// Where the folders of their owners lie.
+/// Where the folders of their owners lie, by engines.
 const FOLDER: &str = "stand-ins/v1";
+/// How long an old instance may take to be well again.
+const RETURNS: Duration = Duration::from_secs(60);
+
+/// Removes all that stand in, of all projects. Nothing to do is no error.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn take_down(roots: &Roots, variables: &BTreeMap<String, String>) -> Result<(), EngineError> {
+    temporary::take_down_all(roots, variables, &roots.state.join(FOLDER))
+}
 
 impl Change<'_> {
     /// The folder of whom they belong to.
     pub(super) fn owner_beside(&self) -> PathBuf {
-        self.place.roots.state.join(FOLDER).join(project_key(&self.root, None).to_string())
+        let engine = self.place.engine.capabilities().engine;
+        let owners = self.place.roots.state.join(FOLDER).join(engine);
+        owners.join(project_key(&self.root, None).to_string())
     }
 
     fn id_beside(&self, unit: &UnitName) -> UnitId {
@@ -34,32 +46,26 @@ impl Change<'_> {
         let declared = self.declared.ok_or("nothing is known of it any more")?;
         let env = declared.project.manifest.envs.get(name).ok_or("it is not declared")?;
         let (owner, env) = (self.owner_beside(), beside(env));
-        let unit = self.unit(declared.project, &owner, name, &env).ok_or("it is not declared")?;
-        self.make_beside(&unit, name, false)?;
+        let unit = self.unit(declared.project, &owner, &env).ok_or("it is not declared")?;
+        self.make_beside(&unit, false)?;
         failpoints::at("stand-in.made");
-        self.wait_until_well(&unit.id, false)
+        self.wait_until_well(&unit.id, false, self.patience.verify, &|| self.place.cancel.asked())
     }
 
-    /// Makes an instance of such a unit, and starts it; nobody from outside reaches it.
-    pub(super) fn make_beside(
-        &self,
-        unit: &Unit<'_>,
-        name: &UnitName,
-        idles: bool,
-    ) -> Result<(), UpgradeError> {
-        let (roots, owner, manifest) = (self.place.roots, unit.owner, &unit.project.manifest);
-        let noted = temporary::owner(owner, manifest.project.name.as_str())
+    /// Makes an instance of a unit of this owner.
+    pub(super) fn make_beside(&mut self, unit: &Unit<'_>, idles: bool) -> Result<(), UpgradeError> {
+        let (roots, owner, project) = (self.place.roots, unit.owner, unit.project);
+        let noted = temporary::owner(owner, project.manifest.project.name.as_str())
             .map_err(|error| (owner.to_owned(), error))
-            .and_then(|_| temporary::note(owner, name));
+            .and_then(|_| temporary::note(owner, &unit.env.name));
         noted.map_err(|(path, error)| EngineError::io("write", &path)(error))?;
-        temporary::give_secrets(roots, &self.root, owner, manifest.secrets.keys())?;
+        // What the one in the place is going to have.
+        if let Some(own) = self.unit(project, &project.root, unit.env) {
+            own.generate_secrets(self.store)?;
+        }
+        temporary::give_secrets(roots, &self.root, owner, project.manifest.secrets.keys())?;
         let mut store = Store::open(&temporary::state(roots, owner))?;
-        let watcher: &dyn Watcher = if idles { &Deaf } else { self.place.watcher };
-        let command = format!("upgrade {name}");
-        let settings = Settings { watcher, cancel: self.place.cancel, command, is_withheld: true, idles };
-        let look = unit.look(&store, &Options::default())?;
-        unit.apply(&mut store, look, &settings)?;
-        Ok(())
+        made(self.place, &mut store, unit, "upgrade", idles)
     }
 
     /// Leads who comes to a unit to the instance that stands in for it.
@@ -67,6 +73,14 @@ impl Change<'_> {
         self.place.engine.lend(&self.id(unit), &self.id_beside(unit))?;
         self.lent.insert(unit.clone());
         Ok(())
+    }
+
+    /// Leads who comes to a unit back to the old instance when it is well, or will not be. Whoever stopped the change wants this
+    /// done.
+    pub(super) fn relieve(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
+        let (id, cancel) = (self.id(unit), self.place.cancel);
+        let _ = self.wait_until_well(&id, false, RETURNS, &|| cancel.insisted());
+        Ok(self.place.engine.publish(&id)?)
     }
 
     /// Ends and removes all that stood in, which may finish what it has taken.
@@ -80,15 +94,5 @@ impl Change<'_> {
             engine.stop(&self.id_beside(&part.unit), self.grace(&part.unit), self.place.cancel)?;
         }
         Ok(temporary::take_down(self.place.roots, engine, &owner)?)
-    }
-
-    /// The same, once the old instances are well again, or do not get so.
-    pub(super) fn dismiss_late(&mut self) -> Result<(), UpgradeError> {
-        if self.owner_beside().exists() {
-            for part in self.upgrade.parts.iter().filter(|part| part.stands_in) {
-                let _ = self.verify(&part.unit);
-            }
-        }
-        self.dismiss()
     }
 }

@@ -307,8 +307,6 @@ impl Holder {
     }
 
     fn lead(&mut self, lead: Lead, folder: OwnedFd) -> io::Result<()> {
-        self.is_held = false;
-        self.waits_until = None;
         if self.instance.as_ref().is_none_or(|known| !known.running.is_same(&lead.running)) {
             let takes_turns = lead.stands_in || self.is_stood_in_for();
             let Some(instance) = self.instance_of(&lead)? else {
@@ -316,6 +314,7 @@ impl Holder {
                 if lead.stands_in {
                     return Err(io::ErrorKind::NotFound.into());
                 }
+                self.is_held = false;
                 if !takes_turns {
                     self.forget();
                     self.wait_for_the_next(lead.comes_back);
@@ -328,6 +327,8 @@ impl Holder {
             }
             self.instance = Some(instance);
         }
+        self.is_held = false;
+        self.waits_until = None;
         let Some(instance) = &mut self.instance else { return Ok(()) };
         for held in &mut self.ports {
             let to = SocketAddr::V4(held.port.to);
@@ -373,11 +374,26 @@ impl Holder {
 
     /// The sandbox runs on, and gets what comes until ports are opened to another one.
     fn leave(&mut self) {
-        let targets = self.ports.iter_mut().filter_map(|held| held.target.take()).collect();
+        let targets: Vec<_> = self.ports.iter_mut().filter_map(|held| held.target.take()).collect();
         if let Some(mut instance) = self.instance.take() {
             instance.opens.take().inspect(JoinHandle::abort);
-            self.leaving.push(Instance { targets, ..instance });
+            instance.targets.extend(targets);
+            self.leaving.push(instance);
         }
+    }
+
+    /// Has the sandbox that stood in do so again, if it still runs, since the one that was led to has ended.
+    fn stand_in_again(&mut self) -> bool {
+        let Some(at) = self.leaving.iter().position(|known| known.stands_in) else { return false };
+        self.forget();
+        let instance = self.leaving.swap_remove(at);
+        for held in &mut self.ports {
+            let target = instance.targets.iter().find(|target| target.address.port() == held.port.to.port());
+            held.target = target.cloned();
+        }
+        self.instance = Some(instance);
+        self.open();
+        true
     }
 
     /// Opens all ports to what they lead to.
@@ -423,6 +439,9 @@ impl Holder {
             return;
         };
         let comes_back = instance.comes_back;
+        if self.stand_in_again() {
+            return;
+        }
         self.forget();
         // Unless somebody meant it to end.
         self.wait_for_the_next(comes_back && !self.is_held);

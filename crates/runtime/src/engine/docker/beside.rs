@@ -204,6 +204,7 @@ impl Docker {
             // One that has ended meanwhile is not asked.
             begun.or_else(|error| sandbox::watch(&running).map_or(Ok(()), |_| Err(error)))?;
         }
+        self.tell_health(unit, &beside, &running, found)?;
         if !beside.ports.is_empty()
             && !is_withheld
             && let Some(claim) = self.take(unit, &beside.ports_to(self.address(found)?))?
@@ -212,6 +213,22 @@ impl Docker {
         }
         beside.of = Some(running);
         self.keep_beside(unit, &beside)
+    }
+
+    /// Tells what holds the ports of a container what the engine's own check says of it.
+    fn tell_health(
+        &self,
+        unit: &UnitId,
+        beside: &Beside,
+        running: &sandbox::Running,
+        found: &ContainerInspectResponse,
+    ) -> Result<(), EngineError> {
+        match (engine_says(found), beside.ports.is_empty(), &beside.check) {
+            (Some(says), false, None) => {
+                Ok(sandbox::tell_health(&self.make_beside_folder(unit)?, running, says)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The address of a container that ports can lead to.
@@ -304,9 +321,10 @@ impl Docker {
     /// Leads what comes to the ports of a container to another one, which has the same.
     pub(super) fn lend_to(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
         let found = self.inspect(to)?.filter(is_running).ok_or_else(|| state(to, "is not running"))?;
-        let (beside, running) = (self.beside(to, &found)?, self.process_of(&found)?);
-        let (Some(beside), Some(running)) = (beside, running) else { return Ok(()) };
-        let Some(claim) = self.take(unit, &beside.ports_to(self.address(&found)?))? else { return Ok(()) };
+        let running = self.process_of(&found)?.ok_or_else(|| state(to, "is not running"))?;
+        let beside = self.beside(to, &found)?.ok_or_else(|| state(to, "publishes no ports"))?;
+        let claim = self.take(unit, &beside.ports_to(self.address(&found)?))?;
+        let claim = claim.ok_or_else(|| state(to, "publishes no ports"))?;
         let lead = ports::standing_in(beside.lead(&running, &found));
         Ok(claim.lead(&lead, &self.make_beside_folder(to)?)?)
     }
@@ -349,9 +367,7 @@ impl Docker {
         let Some(found) = self.inspect(unit)?.filter(is_running) else { return Ok(Vec::new()) };
         let Some(beside) = self.beside(unit, &found)? else { return Ok(Vec::new()) };
         let Some(running) = self.process_of(&found)? else { return Ok(Vec::new()) };
-        if let (Some(says), false, None) = (engine_says(&found), beside.ports.is_empty(), &beside.check) {
-            sandbox::tell_health(&self.make_beside_folder(unit)?, &running, says)?;
-        }
+        self.tell_health(unit, &beside, &running, &found)?;
         let all = beside.check.iter().len() + usize::from(!beside.ports.is_empty());
         let watches = || -> Vec<OwnedFd> {
             let checker = sandbox::checker(&self.beside_folder(unit), &running);

@@ -545,6 +545,10 @@ impl Engine for Docker {
         self.lead(unit)
     }
 
+    fn has_held_ports(&self, unit: &UnitId) -> bool {
+        ports::holder(&self.roots, unit).watch().is_some()
+    }
+
     fn lend(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
         self.lend_to(unit, to)
     }

@@ -743,6 +743,10 @@ impl Engine for Embedded {
         started::publish(self, unit).map_err(|error| networks::with_owner(self, error))
     }
 
+    fn has_held_ports(&self, unit: &UnitId) -> bool {
+        ports::holder(&self.roots, unit).watch().is_some()
+    }
+
     fn lend(&self, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
         started::lend(self, unit, to).map_err(|error| networks::with_owner(self, error))
     }

@@ -70,9 +70,11 @@ pub(super) fn publish(engine: &Embedded, unit: &UnitId) -> Result<(), EngineErro
 /// Leads the ports of a unit to another one, which has the same.
 pub(super) fn lend(engine: &Embedded, unit: &UnitId, to: &UnitId) -> Result<(), EngineError> {
     let (running, folder) = (engine.running(to)?, engine.folder(to));
-    let Some(known) = kept::read::<StartedAs>(&folder.join(STARTED_AS))? else { return Ok(()) };
+    let known = kept::read::<StartedAs>(&folder.join(STARTED_AS))?;
+    let known = known.ok_or_else(|| super::state(to, "was never started"))?;
     let claim = ports::take(&engine.roots, unit, &known.ports)?;
-    Ok(claim.map_or(Ok(()), |claim| claim.lead(&ports::standing_in(known.lead(running)), &folder))?)
+    let claim = claim.ok_or_else(|| super::state(to, "publishes no ports"))?;
+    Ok(claim.lead(&ports::standing_in(known.lead(running)), &folder)?)
 }
 
 /// Sees to it that the ports of a unit that runs are held. Gives what becomes readable when they are not any more.

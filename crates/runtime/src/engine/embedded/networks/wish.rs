@@ -97,7 +97,9 @@ fn wish(name: &str, attachment: &Attachment, spec: &UnitSpec) -> Result<Wish, En
         .map(|text| text.parse().map_err(|_| refuse(format!("the MTU `{text}`"))));
     let hardware = attachment.mac.as_ref();
     let mut names = attachment.aliases.clone();
-    names.insert(spec.labels.unit.to_string());
+    if !attachment.is_unnamed {
+        names.insert(spec.labels.unit.to_string());
+    }
     Ok(Wish {
         subnet: all,
         range: part,
