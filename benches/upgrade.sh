@@ -105,6 +105,7 @@ load() {
   local client version=one kind=$2
   manifest "$1" "$3" one
   "$setpoint" -q up --no-daemon
+  until busybox wget -q -O /dev/null "http://127.0.0.1:$port/"; do sleep 0.2; done
   [ "$kind" != "breaking lane" ] || "$setpoint" exec bench -- busybox dd if=/dev/urandom of=/data/file bs=1M count="$megabytes" 2>/dev/null
   mkfifo "$work/pipe"
   python3 clients.py "$port" <"$work/pipe" >"$work/told" &
@@ -123,6 +124,8 @@ load() {
   printf '%s, %s%s, %s upgrades: %s\n' "$1" "$2" "${3:+, $3}" "$runs" "$(cat "$work/told")"
   python3 times.py "$setpoint"
   "$setpoint" -q uninstall --yes
+  # The next one has no data yet.
+  rm -rf "$SETPOINT_STATE"
 }
 
 for engine in embedded docker; do
