@@ -55,6 +55,22 @@ impl Capabilities {
 }
 
 #[cfg(test)]
+impl Capabilities {
+    /// Those of an engine of tests, where published ports are held of these.
+    pub(crate) fn holding(holds_ports: HoldsPorts) -> Self {
+        Self {
+            engine: "some",
+            mounts: Class::Recreate,
+            limits: Class::Hot,
+            holds_ports,
+            container: Class::Recreate,
+            private_network: true,
+            copies_share_blocks: false,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::manifest::{Layer, parse};
@@ -73,15 +89,7 @@ mod tests {
             (HoldsPorts::OfServices, [false, true, false]),
             (HoldsPorts::None, [false, false, false]),
         ] {
-            let capabilities = Capabilities {
-                engine: "some",
-                mounts: Class::Recreate,
-                limits: Class::Hot,
-                holds_ports,
-                container: Class::Recreate,
-                private_network: true,
-                copies_share_blocks: false,
-            };
+            let capabilities = Capabilities::holding(holds_ports);
             let all = [&dev, &web, &of_compose];
             assert_eq!(all.map(|env| capabilities.holds_ports(env)), held, "{holds_ports:?}");
             let classes = held.map(|held| if held { Class::Hot } else { Class::Recreate });

@@ -2,26 +2,10 @@
 
 use std::time::Duration;
 
+use super::fixtures::{part, unit};
 use super::*;
-use crate::names::UnitName;
-
-fn unit(name: &str) -> UnitName {
-    UnitName::new(name).unwrap()
-}
 
 fn change(lane: Lane, units: &[&str], bytes: u64) -> Upgrade {
-    let part = |name: &&str| Part {
-        unit: unit(name),
-        is_there: true,
-        runs: true,
-        stays: true,
-        from: None,
-        to: None,
-        completes: false,
-        grace: 0,
-        restores: None,
-        stands_in: false,
-    };
     let copy = Copy {
         declared: "data".to_owned(),
         from: "shop_data".to_owned(),
@@ -36,7 +20,7 @@ fn change(lane: Lane, units: &[&str], bytes: u64) -> Upgrade {
         engine: "embedded".to_owned(),
         from: Active::default(),
         to: Active { generation: 1, ..Active::default() },
-        parts: units.iter().map(part).collect(),
+        parts: units.iter().map(|name| part(name)).collect(),
         copies: if lane == Lane::Breaking { vec![copy] } else { Vec::new() },
         makes: Vec::new(),
         saves: Vec::new(),

@@ -6,6 +6,8 @@ pub mod bundle;
 mod cost;
 #[cfg(test)]
 mod cost_tests;
+#[cfg(test)]
+mod fixtures;
 pub mod host_paths;
 pub mod ledger;
 mod lock;

@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fixtures::unit;
 use super::ledger::{Due, ON_HOST, Planned, host_of};
 use super::migration::Stage;
 use super::*;
 use crate::names::UnitName;
 use crate::release::{Holds, Load};
-
-fn unit(name: &str) -> UnitName {
-    UnitName::new(name).unwrap()
-}
 
 /// All that a change can touch, as an engine has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,18 +169,7 @@ impl World {
 }
 
 fn part(name: &str, is_there: bool, runs: bool, stays: bool, restores: Option<u64>) -> Part {
-    Part {
-        unit: unit(name),
-        is_there,
-        runs,
-        stays,
-        from: None,
-        to: None,
-        completes: false,
-        grace: 0,
-        restores,
-        stands_in: false,
-    }
+    Part { is_there, runs, stays, restores, ..fixtures::part(name) }
 }
 
 fn planned(id: &str, name: &str, stage: Stage, touches: &[&str]) -> Planned {

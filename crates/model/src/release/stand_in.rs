@@ -79,10 +79,11 @@ fn may_stand_beside(env: &Env, capabilities: &Capabilities) -> bool {
     let test = env.container.health.as_ref().and_then(|health| health.test.as_ref());
     let is_asked = test.is_some_and(|test| *test != HealthTest::Off);
     let writes = env.mounts.iter().any(|mount| !mount.read_only)
-        || env.container.mounts.iter().any(|mount| match &mount.source {
-            MountSource::Bind { .. } => !mount.read_only,
-            _ => false,
-        });
+        || env
+            .container
+            .mounts
+            .iter()
+            .any(|mount| matches!(mount.source, MountSource::Bind { .. }) && !mount.read_only);
     let is_one_of_a_kind = match &env.container.network {
         Some(NetworkMode::Networks(networks)) => networks.values().any(has_own_address),
         _ => false,

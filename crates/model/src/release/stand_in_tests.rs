@@ -2,21 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fixtures::{part, unit};
 use super::ledger::{Due, Planned};
 use super::migration::Stage;
 use super::stand_in::{assign, beside};
 use super::*;
 use crate::capabilities::{Capabilities, HoldsPorts};
 use crate::container::NetworkMode;
-use crate::fingerprint::Class;
 use crate::manifest::{Env, Layer, Manifest, parse};
 use crate::names::UnitName;
 
 const WEB: &str = "image = \"a\"\nports = [\"8080:80\"]\nhealth = { http = \"/\", port = 80 }\n";
-
-fn unit(name: &str) -> UnitName {
-    UnitName::new(name).unwrap()
-}
 
 fn manifest(services: &str) -> Manifest {
     let text = format!("setpoint = 1\n{services}");
@@ -25,25 +21,13 @@ fn manifest(services: &str) -> Manifest {
 
 /// An upgrade of all services of a manifest, which run.
 fn upgrade(manifest: &Manifest) -> Upgrade {
-    let part = |unit: &UnitName| Part {
-        unit: unit.clone(),
-        is_there: true,
-        runs: true,
-        stays: true,
-        from: None,
-        to: None,
-        completes: false,
-        grace: 0,
-        restores: None,
-        stands_in: false,
-    };
     Upgrade {
         kind: Kind::Upgrade,
         lane: Lane::Compatible,
         engine: "embedded".to_owned(),
         from: Active::default(),
         to: Active { generation: 1, ..Active::default() },
-        parts: manifest.envs.keys().map(part).collect(),
+        parts: manifest.envs.keys().map(|name| part(name.as_str())).collect(),
         copies: Vec::new(),
         makes: Vec::new(),
         saves: Vec::new(),
@@ -67,23 +51,11 @@ fn migration(unit: &str, due: Due) -> Planned {
     }
 }
 
-fn capabilities(holds_ports: HoldsPorts) -> Capabilities {
-    Capabilities {
-        engine: "some",
-        mounts: Class::Recreate,
-        limits: Class::Hot,
-        holds_ports,
-        container: Class::Recreate,
-        private_network: true,
-        copies_share_blocks: false,
-    }
-}
-
 /// For whom somebody stands in.
 fn assigned(manifest: &Manifest, mut upgrade: Upgrade, holds_ports: HoldsPorts) -> Vec<String> {
     let envs: BTreeMap<&UnitName, &Env> = manifest.envs.iter().collect();
     let fits = envs.keys().copied().collect();
-    assign(&mut upgrade, &envs, &fits, &capabilities(holds_ports));
+    assign(&mut upgrade, &envs, &fits, &Capabilities::holding(holds_ports));
     upgrade.parts.iter().filter(|part| part.stands_in).map(|part| part.unit.to_string()).collect()
 }
 
@@ -191,6 +163,6 @@ fn nobody_stands_in_where_what_is_reached_changes() {
     let manifest = manifest(&format!("[service.web]\n{WEB}"));
     let mut planned = upgrade(&manifest);
     let envs: BTreeMap<&UnitName, &Env> = manifest.envs.iter().collect();
-    assign(&mut planned, &envs, &BTreeSet::new(), &capabilities(HoldsPorts::All));
+    assign(&mut planned, &envs, &BTreeSet::new(), &Capabilities::holding(HoldsPorts::All));
     assert!(!planned.has_stand_ins());
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use setpoint_model::manifest::Env;
-use setpoint_model::names::UnitName;
 use setpoint_model::release::ledger::{Applied, Due, Planned, Progress, is_volume};
 use setpoint_model::release::migration::Stage;
 use setpoint_model::release::stand_in::beside;
@@ -141,24 +140,21 @@ impl Change<'_> {
         // Where an instance stands in for the service, that is where the new version is.
         let is_beside = self.upgrade.stands_in(name);
         let owner = if is_beside { self.owner_beside() } else { project.root.clone() };
+        let idles = planned.stage == Stage::Pre;
         let env = if is_beside { beside(env) } else { env.clone() };
-        let idle = match planned.stage {
-            Stage::Pre => Some(idle(&env)),
-            Stage::Post => None,
-        };
-        let env = idle.as_ref().unwrap_or(&env);
-        let unit = self.unit(project, &owner, env).ok_or("its service is not declared")?;
-        match &idle {
-            Some(_) if is_beside => self.make_beside(&unit, true)?,
+        let env = if idles { idle(env) } else { env };
+        let unit = self.unit(project, &owner, &env).ok_or("its service is not declared")?;
+        match (idles, is_beside) {
+            (true, true) => self.make_beside(&unit, true)?,
             // One that was there, with another migration of it, was removed.
-            Some(_) => made(self.place, self.store, &unit, "upgrade", true)?,
-            None if !matches!(self.place.engine.observe(&unit.id), Ok(Seen::Running(_))) => {
+            (true, false) => made(self.place, self.store, &unit, "upgrade", true)?,
+            (false, _) if !matches!(self.place.engine.observe(&unit.id), Ok(Seen::Running(_))) => {
                 return Err(format!("{name} does not run").into());
             }
-            None => {}
+            (false, _) => {}
         }
-        self.noted(planned, errand, |change| change.run_inside(&unit, name, errand))?;
-        if idle.is_some() {
+        self.noted(planned, errand, |change| change.run_inside(&unit, errand))?;
+        if idles {
             self.place.engine.stop(&unit.id, Duration::ZERO, self.place.cancel)?;
             self.place.engine.remove(&unit.id)?;
         }
@@ -217,9 +213,10 @@ impl Change<'_> {
     }
 
     /// Runs it in an instance of a service, among whose logs is what it says.
-    fn run_inside(&self, unit: &Unit<'_>, name: &UnitName, errand: &Errand<'_>) -> Result<(), String> {
+    fn run_inside(&self, unit: &Unit<'_>, errand: &Errand<'_>) -> Result<(), String> {
         let guest = Guest::new(unit, errand.user).map_err(|error| error.to_string())?;
         let runner = guest.runner(unit, self.place.watcher, self.place.cancel);
+        let name = &unit.env.name;
         let runner = Runner { logs: logs::folder(self.place.roots, self.id(name).as_str()), ..runner };
         let phase = &errand.phase;
         let check = |name: &str| {
@@ -249,8 +246,7 @@ impl Change<'_> {
 }
 
 /// A service as it is while a migration of it runs: its first process does nothing, and nobody comes to it.
-fn idle(env: &Env) -> Env {
-    let mut env = env.clone();
+fn idle(mut env: Env) -> Env {
     env.ports.clear();
     env.container.ports.clear();
     if let Some(of) = &mut env.service {
