@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bollard::models::{
     ContainerInspectResponse, ContainerUpdateBody, RestartPolicy as OnEngine, RestartPolicyNameEnum as Word,
 };
-use bollard::query_parameters::{ListContainersOptionsBuilder, RenameContainerOptionsBuilder};
+use bollard::query_parameters::RenameContainerOptionsBuilder;
 use rustix::fs::{FlockOperation, flock};
 use setpoint_model::adoption::Running;
 use setpoint_model::import::compose::RestartPolicy;
@@ -167,9 +167,7 @@ impl Docker {
 impl Adoption for Docker {
     fn candidates(&self) -> Result<Vec<Candidate>, EngineError> {
         let connected = self.connected()?;
-        let options = ListContainersOptionsBuilder::default().all(true).build();
-        let what = "list containers";
-        let all = connected.settled(what, || connected.api.list_containers(Some(options.clone())))?;
+        let all = connected.containers("list containers", &HashMap::new())?;
         let kept = self.kept.all()?;
         let mut found: Vec<_> = all
             .into_iter()

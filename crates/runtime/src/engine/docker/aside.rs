@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::query_parameters::{
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
-};
+use bollard::query_parameters::{RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder};
 
 use super::client::Connected;
 use super::{Docker, is_running, labels, resources, state};
@@ -54,9 +52,7 @@ fn rename(connected: &Connected, from: &str, to: &str) -> Result<(), EngineError
 /// The generations of those of a unit.
 pub(super) fn of(connected: &Connected, unit: &UnitId) -> Result<Vec<u64>, EngineError> {
     let label = format!("{}={}", labels::UNIT, unit.as_str());
-    let filters = HashMap::from([("label", vec![label])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let found = connected.quick("list containers", connected.api.list_containers(Some(options)))?;
+    let found = connected.containers(WHAT, &HashMap::from([("label", vec![label.as_str()])]))?;
     let place = format!("{}.", labels::container_name(unit.as_str()));
     let names = found.into_iter().flat_map(|one| one.names.unwrap_or_default());
     let mut generations: Vec<u64> =

@@ -1,14 +1,17 @@
 //! Talking to the engine from code that is not asynchronous: a small runtime of its own, deadlines, and errors in
 //! words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, ContainerSummary, Volume};
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use setpoint_sandbox as sandbox;
 
 use super::Flavor;
@@ -135,7 +138,7 @@ impl Connected {
     }
 
     /// As [`Connected::quick`], asked again as long as things are on their way, see [`settled`].
-    pub(super) fn settled<T, F: Future<Output = Result<T, Error>>>(
+    pub(super) fn settled<T: DeserializeOwned, F: Future<Output = Result<T, Error>>>(
         &self,
         what: &'static str,
         ask: impl Fn() -> F,
@@ -154,6 +157,29 @@ impl Connected {
             Ok(answer) => answer.map(Some).map_err(|error| self.explain(what, &error)),
             Err(_) => Err(DockerError::Silent { what, after: PATIENCE }),
         }
+    }
+
+    /// All containers that fit, whether they run or not.
+    pub(super) fn containers(
+        &self,
+        what: &'static str,
+        filters: &HashMap<&str, Vec<&str>>,
+    ) -> Result<Vec<ContainerSummary>, DockerError> {
+        let options = ListContainersOptionsBuilder::default().all(true).filters(filters).build();
+        #[expect(clippy::disallowed_methods, reason = "this is the place that it is called in")]
+        self.settled(what, || self.api.list_containers(Some(options.clone())))
+    }
+
+    /// All volumes that fit.
+    pub(super) fn volumes(
+        &self,
+        what: &'static str,
+        filters: &HashMap<&str, Vec<&str>>,
+    ) -> Result<Vec<Volume>, DockerError> {
+        let options = ListVolumesOptionsBuilder::default().filters(filters).build();
+        #[expect(clippy::disallowed_methods, reason = "this is the place that it is called in")]
+        let found = self.settled(what, || self.api.list_volumes(Some(options.clone())))?;
+        Ok(found.volumes.unwrap_or_default())
     }
 
     /// A container, by its name; nothing if there is none.
@@ -176,30 +202,57 @@ impl Connected {
     }
 }
 
-/// Asks until the answer is one. Podman calls a container `stopped` between its end and its cleaning up, which Docker's
-/// API does not know, and lists nothing at all when something goes while it looks.
-pub(super) async fn settled<T, F: Future<Output = Result<T, Error>>>(
+/// Asks until the answer is one: Podman lists nothing at all when something goes while it looks.
+pub(super) async fn settled<T: DeserializeOwned, F: Future<Output = Result<T, Error>>>(
     ask: impl Fn() -> F,
+) -> Result<T, Error> {
+    ask_again(ask, |error| match error {
+        Error::DockerResponseServerError { status_code: 500.., message } => {
+            says(message, &["image not known", "no such container", "no such volume"])
+        }
+        _ => false,
+    })
+    .await
+}
+
+/// A container that has ended, when nothing of it is mounted any more, or nobody is left who would unmount it.
+pub(super) async fn cleaned_up(api: &Docker, name: &str) -> Result<ContainerInspectResponse, Error> {
+    ask_again(|| api.inspect_container(name, None), |error| matches!(error, Error::JsonDataError { .. }))
+        .await
+}
+
+/// Asks again as long as it is told what passes, in Docker's words or in Podman's.
+async fn ask_again<T: DeserializeOwned, F: Future<Output = Result<T, Error>>>(
+    ask: impl Fn() -> F,
+    passes: impl Fn(&Error) -> bool,
 ) -> Result<T, Error> {
     let mut left = SETTLES;
     loop {
         match ask().await {
             Err(error) if left > 0 && passes(&error) => left -= 1,
-            other => return other,
+            Err(error) => return in_dockers_words(error),
+            answer => return answer,
         }
         tokio::time::sleep(SETTLE).await;
     }
 }
 
-/// Whether an error is one that passes.
-fn passes(error: &Error) -> bool {
-    match error {
-        Error::JsonDataError { .. } => true,
-        Error::DockerResponseServerError { status_code: 500.., message } => {
-            says(message, &["image not known", "no such container", "no such volume"])
+/// Between its end and its cleaning up Podman calls a container `stopped`, and for ever where that was killed: a word
+/// that Docker's API does not know. Docker says `exited`.
+fn in_dockers_words<T: DeserializeOwned>(error: Error) -> Result<T, Error> {
+    let Error::JsonDataError { contents, .. } = &error else { return Err(error) };
+    let Ok(mut answer) = serde_json::from_str::<Value>(contents) else { return Err(error) };
+    let containers = match &mut answer {
+        Value::Array(listed) => listed.as_mut_slice(),
+        one => std::slice::from_mut(one),
+    };
+    for state in containers.iter_mut().filter_map(|one| one.get_mut("State")) {
+        let word = if state.is_object() { state.get_mut("Status") } else { Some(state) };
+        if let Some(word) = word.filter(|word| *word == "stopped") {
+            *word = "exited".into();
         }
-        _ => false,
     }
+    serde_json::from_value(answer).map_err(|_| error)
 }
 
 /// What the engine said, as one of the things that people can do something about.
@@ -214,4 +267,46 @@ fn refused(what: &'static str, message: &str) -> DockerError {
 /// Whether the engine says that there is no such thing.
 pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the client makes of an answer that is not one.
+    fn odd(contents: &str) -> Error {
+        Error::JsonDataError {
+            message: "unknown variant".to_owned(),
+            contents: contents.to_owned(),
+            column: 1,
+        }
+    }
+
+    #[test]
+    fn what_podman_calls_stopped_has_ended() {
+        let listed = r#"[{"Id": "a", "State": "stopped", "Labels": {"State": "stopped"}}, {"Id": "b", "State": "running"}]"#;
+        let all: Vec<ContainerSummary> = in_dockers_words(odd(listed)).unwrap();
+        let states: Vec<_> = all.iter().map(|one| one.state.unwrap().to_string()).collect();
+        assert_eq!(states, ["exited", "running"]);
+        assert_eq!(
+            all[0].labels.as_ref().unwrap()["State"],
+            "stopped",
+            "what somebody wrote there is theirs"
+        );
+
+        let one = r#"{"Id": "a", "State": {"Status": "stopped", "ExitCode": 3}}"#;
+        let one: ContainerInspectResponse = in_dockers_words(odd(one)).unwrap();
+        let state = one.state.unwrap();
+        assert_eq!((state.status.unwrap().to_string().as_str(), state.exit_code), ("exited", Some(3)));
+    }
+
+    #[test]
+    fn what_is_odd_in_another_way_stays_an_error() {
+        for contents in
+            ["", "null", "{}", "[1, 2]", r#"[{"State": "asleep"}]"#, r#"[{"State": {"Status": 7}}]"#]
+        {
+            let answer = in_dockers_words::<Vec<ContainerSummary>>(odd(contents));
+            assert!(matches!(answer, Err(Error::JsonDataError { .. })), "{contents}: {answer:?}");
+        }
+    }
 }

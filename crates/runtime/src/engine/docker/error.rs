@@ -145,7 +145,7 @@ impl DockerError {
                 "an environment needs a shell: use an image that has /bin/sh".to_owned()
             }
             Self::Refused { why, .. } if says(why, &["container-init binary not found"]) => {
-                "install `catatonit`, which is what Podman's `init` runs, or take `init` out".to_owned()
+                "install `catatonit`, which Podman runs as the first process of services, and where `init` is on".to_owned()
             }
             Self::Silent { .. } | Self::Refused { .. } | Self::Runtime(_) => return None,
         })

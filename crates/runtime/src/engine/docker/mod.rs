@@ -39,8 +39,8 @@ use bollard::models::{
     ContainerInspectResponse, ContainerSummary, HealthStatusEnum, HostConfig, NetworkConnectRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use setpoint_model::capabilities::Capabilities;
@@ -335,9 +335,7 @@ impl Engine for Docker {
 
     fn mounts_from(&self, folder: &Path) -> Result<bool, EngineError> {
         let connected = self.connected()?;
-        let options = ListContainersOptionsBuilder::default().all(true).build();
-        let what = "list containers";
-        let all = connected.settled(what, || connected.api.list_containers(Some(options.clone())))?;
+        let all = connected.containers("list containers", &HashMap::new())?;
         let mut mounts = all.into_iter().flat_map(|one| one.mounts.unwrap_or_default());
         Ok(mounts.any(|mount| mount.source.is_some_and(|source| Path::new(&source).starts_with(folder))))
     }
@@ -386,8 +384,7 @@ impl Engine for Docker {
     fn units(&self) -> Result<Vec<(UnitId, Labels)>, EngineError> {
         let connected = self.connected()?;
         let filters = HashMap::from([("label", vec![labels::LABELS])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let found = connected.quick("list containers", connected.api.list_containers(Some(options)))?;
+        let found = connected.containers("list containers", &filters)?;
         // One of another name is set aside, or has been handed back.
         let unit = |one: ContainerSummary| {
             let labels = one.labels?;

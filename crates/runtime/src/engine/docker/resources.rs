@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, MountPoint, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+    ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
 use setpoint_model::import::compose::{Network, Volume};
 
@@ -127,8 +126,7 @@ pub(super) fn remove_networks(connected: &Connected, names: &[String]) -> Result
         let Some(found) = connected.find(what, connected.api.inspect_network(name, None))? else { continue };
         let ours = found.labels.is_some_and(|labels| labels.contains_key(PROJECT));
         let filters = HashMap::from([("network", vec![name.as_str()])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let stopped = connected.quick(what, connected.api.list_containers(Some(options)))?;
+        let stopped = connected.containers(what, &filters)?;
         if ours && stopped.is_empty() && found.containers.is_none_or(|containers| containers.is_empty()) {
             // Somebody may have joined it since; then it stays.
             let _ = connected.find(what, connected.api.remove_network(name));
@@ -159,10 +157,8 @@ pub(super) fn labels_of_copy(
 /// The volumes that were made for a project.
 pub(super) fn volumes(connected: &Connected, project: &Path) -> Result<Vec<String>, EngineError> {
     let label = format!("{PROJECT}={}", project.display());
-    let filters = HashMap::from([("label", vec![label])]);
-    let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
-    let found = connected.quick("list volumes", connected.api.list_volumes(Some(options)))?;
-    let mut names: Vec<String> = found.volumes.into_iter().flatten().map(|volume| volume.name).collect();
+    let found = connected.volumes("list volumes", &HashMap::from([("label", vec![label.as_str()])]))?;
+    let mut names: Vec<String> = found.into_iter().map(|volume| volume.name).collect();
     names.sort();
     Ok(names)
 }
@@ -203,9 +199,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Removes the containers that are there to copy into this volume.
 pub(super) fn forget_copies(connected: &Connected, volume: &str) -> Result<(), EngineError> {
     let what = "end the copying of a volume";
-    let filters = HashMap::from([("label", vec![format!("{COPY}={volume}")])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let found = connected.quick(what, connected.api.list_containers(Some(options)))?;
+    let label = format!("{COPY}={volume}");
+    let found = connected.containers(what, &HashMap::from([("label", vec![label.as_str()])]))?;
     for id in found.into_iter().filter_map(|one| one.id) {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
         connected.find(what, connected.api.remove_container(&id, Some(options)))?;

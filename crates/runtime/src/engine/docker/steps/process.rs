@@ -18,7 +18,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use super::super::client::{Client, Connected, settled};
+use super::super::client::{Client, Connected, cleaned_up};
 use super::super::error::{DockerError, says};
 use super::super::pipes::{self, Output, Pieces, Sink};
 use super::super::{Docker, Flavor};
@@ -184,7 +184,7 @@ async fn tell_end(api: bollard::Docker, name: String, to: Sender<Result<Ended, D
     // Whatever it says of the code: only who looks afterwards finds everything unmounted.
     let _ = waiting.next().await;
     let what = "learn how a step ended";
-    let told = match settled(|| api.inspect_container(&name, None)).await {
+    let told = match cleaned_up(&api, &name).await {
         Err(error) => Err(DockerError::Refused { what, why: error.to_string() }),
         Ok(found) => match found.state {
             Some(state) if state.running == Some(true) => {

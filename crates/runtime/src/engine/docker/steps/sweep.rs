@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use bollard::errors::Error;
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+    ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    RemoveVolumeOptionsBuilder,
 };
 
 use super::super::client::Connected;
@@ -43,12 +43,8 @@ impl Docker {
         let connected = self.connected()?;
         let prefix = format!("{NAME}-{identity}-");
         let filters = HashMap::from([("label", vec![labels::STEP])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let containers =
-            connected.settled("list containers", || connected.api.list_containers(Some(options.clone())))?;
-        let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
-        let volumes =
-            connected.settled("list volumes", || connected.api.list_volumes(Some(options.clone())))?;
+        let containers = connected.containers("list containers", &filters)?;
+        let volumes = connected.volumes("list volumes", &filters)?;
         let images = images(connected)?;
         // Asked for only now: whoever is not among them made nothing of what was found.
         let kept = kept();
@@ -70,7 +66,7 @@ impl Docker {
                 }
             }
         }
-        for found in volumes.volumes.into_iter().flatten() {
+        for found in volumes {
             if found.name.starts_with(&prefix) && !is_kept(Some(&found.labels)) {
                 volume(connected, &found.name)?;
             }
