@@ -149,19 +149,22 @@ pub(super) fn end_survivors(txid: &TxId) -> Result<(), String> {
         let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         variables.split(|byte| *byte == 0).any(|variable| variable == own.as_bytes())
     };
-    let mut looks = 0;
+    let (mut looks, mut was_clear) = (0, false);
     loop {
         let all = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let left: Vec<i32> = pids.filter(is_own).collect();
         looks += 1;
         match left.first() {
-            None => return Ok(()),
+            // Who becomes another program at this moment shows no variables until it is one.
+            None if was_clear => return Ok(()),
+            None => {}
             Some(pid) if looks > LOOKS => {
                 return Err(format!("process {pid}, of a migration, was killed and does not end"));
             }
             Some(_) => {}
         }
+        was_clear = left.is_empty();
         for pid in left.into_iter().filter_map(Pid::from_raw) {
             // Who has ended by himself is not there any more.
             let _ = kill_process(pid, Signal::KILL);
