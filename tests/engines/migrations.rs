@@ -13,11 +13,13 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("what_was_applied_and_what_is_there_have_to_belong_together", belonging),
     ("data_that_no_ledger_tells_of_is_asked", asked),
     ("on_data_that_is_not_copied_a_migration_may_be_repeated", shared),
+    ("what_leads_forward_only_runs_after_the_commit", |place| forward_only(place, Kind::Embedded)),
 ];
 
 pub const ON_DOCKER: &[Scenario] = &[
     ("migrations_run_once_each_on_a_copy_of_the_data", |place| once_each(place, Kind::Docker)),
     ("a_migration_that_fails_leaves_the_data_as_it_was", |place| failing(place, Kind::Docker)),
+    ("what_leads_forward_only_runs_after_the_commit", |place| forward_only(place, Kind::Docker)),
 ];
 
 pub const ON_PODMAN: &[Scenario] =
@@ -237,4 +239,74 @@ fn shared(place: &Place) {
     assert_eq!(log(&project), "one wide wide wide");
     add(&project, "2.0.0/1-wide.sh", &format!("{head}echo wider >> /data/log\n"));
     upgrades::upgrade(&project).exits(4).says("was changed after it was applied");
+}
+
+fn forward_only(place: &Place, kind: Kind) {
+    let project = project(place, kind);
+    project.declare("[release]\n", "[release]\nlane = \"compatible\"\n");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    until("it has begun", || log(&project) == "one");
+    let head = "# setpoint: stage = \"forward_only\"\n";
+    add(&project, "2.0.0/2-drop.sh", head);
+    upgrades::upgrade(&project).exits(4).says("2-drop.sh:1").says("idempotent = true");
+    let head = format!("{head}# setpoint: idempotent = true\n");
+    add(&project, "2.0.0/1-add.sh", "# setpoint: idempotent = true\necho add >> /data/log\n");
+    add(&project, "2.0.0/2-drop.sh", &format!("{head}echo drop >> /data/log\nexit 7\n"));
+    add(&project, "2.1.0/1-more.sh", "# setpoint: idempotent = true\ntrue\n");
+    let early = upgrades::upgrade(&project);
+    early.exits(4).says("2.1.0/1-more comes after 2.0.0/2-drop, which runs only after the commit");
+    remove(&project, "2.1.0/1-more.sh");
+    project.declare("1.0.0", "2.0.0");
+    upgrades::declare(&project, "one", "two");
+    let planned = project.run(&["upgrade", "--dry-run"]);
+    planned.exits(0).says("migrate 2.0.0/2-drop in db after the commit").says("nothing leads back");
+
+    // Who is not well after the commit may have to be gone back from: it does not run.
+    let text = project.read("setpoint.toml");
+    project.write(
+        "setpoint.toml",
+        &text.replace("cat /note >> /data/log;", "cat /note >> /data/log; (sleep 2; kill $$) &"),
+    );
+    project.declare("bake = \"100ms\"", "bake = \"5s\"");
+    upgrades::upgrade(&project).exits(1).says("bake").says("rollback");
+    assert_eq!(log(&project).matches("drop").count(), 0);
+    let due = pairs(&[("2.0.0/1-add", "done"), ("2.0.0/2-drop", "due")]);
+    assert_eq!(standings(&project), due);
+    project.run(&["rollback", "--no-daemon"]).exits(0);
+    project.write("setpoint.toml", &text);
+
+    // The new version is in effect, whatever becomes of it; and it is run again until it is done.
+    let failed = upgrades::upgrade(&project);
+    failed.exits(1).says("migrate 2.0.0/2-drop").says("exit 7").says("The new version is in effect");
+    failed.says("`setpoint upgrade` runs it again");
+    assert_eq!(standings(&project), due);
+    until("the new version runs", || log(&project).ends_with("two drop"));
+    // It has begun to do what the version before does not know.
+    let refused = project.run(&["rollback", "--no-daemon"]);
+    refused.exits(8).says("nothing leads back to 1.0.0").says("2.0.0/2-drop");
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(8).says("nothing leads back");
+    project.run(&["up", "--no-daemon"]).exits(6).says("2.0.0/2-drop").says("setpoint upgrade");
+    add(&project, "2.0.0/2-drop.sh", &format!("{head}echo dropped >> /data/log\n"));
+    upgrades::upgrade(&project).exits(0);
+    assert!(log(&project).ends_with("two drop dropped"), "{}", log(&project));
+    assert_eq!(standings(&project), pairs(&[("2.0.0/1-add", "done"), ("2.0.0/2-drop", "done")]));
+    upgrades::upgrade(&project).exits(0).says("nothing to do");
+    project.run(&["history"]).exits(0).says("2.0.0");
+
+    // On a copy of the data, that of before leads back.
+    add(&project, "3.0.0/1-last.sh", &format!("{head}echo last >> /data/log\n"));
+    project.declare("lane = \"compatible\"\n", "");
+    project.declare("2.0.0", "3.0.0");
+    upgrades::declare(&project, "two", "one");
+    upgrades::upgrade(&project).exits(0);
+    until("it has run", || log(&project).ends_with("one last"));
+    let refused = project.run(&["rollback", "--no-daemon"]);
+    refused.exits(6).says("3.0.0/1-last is `forward_only`, and has run").says("--discard-writes");
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+    until("the data of before is back", || log(&project).ends_with("two drop dropped two"));
+
+    // Where nothing was before, it is like any other.
+    project.run(&["down", "--volumes", "--yes"]).exits(0);
+    project.run(&["up", "--no-daemon"]).exits(0);
+    until("it begins anew", || log(&project).ends_with("dropped last"));
 }

@@ -239,11 +239,13 @@ impl From<UpgradeError> for Failure {
                 Self::new(Exit::Failed, "rolled-back", message)
                     .hint(then("`setpoint history` shows what was done"))
             }
-            UpgradeError::Unwell { .. } => {
+            UpgradeError::Unwell { step, .. } => {
+                let more = match step.starts_with("migrate ") {
+                    true => "mend it, and `setpoint upgrade` runs it again",
+                    false => "`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back",
+                };
                 let message = format!("{message}\nThe new version is in effect.");
-                Self::new(Exit::Failed, "unwell", message).hint(then(
-                    "`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back",
-                ))
+                Self::new(Exit::Failed, "unwell", message).hint(then(more))
             }
             UpgradeError::NeedsOperator { .. } => {
                 let message = format!("{message}\nNeither version is whole. All data is kept.");

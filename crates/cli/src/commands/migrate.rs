@@ -171,6 +171,7 @@ fn words(line: &Line) -> String {
         (Some(Stage::Post), false) => "on this machine, when all services are well".to_owned(),
         (_, false) => "on this machine, before services start".to_owned(),
         (Some(Stage::Post), true) => format!("in {unit}, when it is well"),
+        (Some(Stage::ForwardOnly), true) => format!("in {unit}, after the commit"),
         (_, true) => format!("in {unit}, before it starts"),
     });
     let of: Vec<&str> = line.touches.iter().chain(&line.paths).map(String::as_str).collect();
@@ -190,11 +191,12 @@ pub(super) fn plan_words(planned: &Planned) -> String {
         let asked = if planned.due == Due::Ask { ", if its check says that it was not" } else { "" };
         return format!("migrate {id} on this machine{asked}: it changes {}", planned.paths.join(", "));
     };
+    let after = if planned.is_forward_only() { " after the commit" } else { "" };
     match (planned.due, planned.stage) {
         (Due::Cover, _) => format!("note that the data has {id}"),
-        (Due::Ask, _) => format!("migrate {id} in {unit}, if its check says that it was not"),
+        (Due::Ask, _) => format!("migrate {id} in {unit}{after}, if its check says that it was not"),
         (Due::Run, Stage::Pre) => format!("migrate {id} in the place of {unit}"),
-        (Due::Run, Stage::Post) => format!("migrate {id} in {unit}"),
+        (Due::Run, Stage::Post | Stage::ForwardOnly) => format!("migrate {id} in {unit}{after}"),
     }
 }
 

@@ -503,7 +503,9 @@ fn words(
     }
     let from = shown(&planned.from);
     lines.push(format!("Until commit, any failure or power cut ends at {from} with its data."));
-    if planned.lane == Lane::Breaking {
+    if let Some(id) = planned.point_of_no_return() {
+        lines.push(format!("After {id}, which is `forward_only`, nothing leads back."));
+    } else if planned.lane == Lane::Breaking {
         lines.push("After commit, going back discards new writes, and has to be asked for.".to_owned());
     }
     lines.join("\n")
@@ -540,6 +542,10 @@ impl From<Refused> for Failure {
                 Self::new(Exit::NotFound, "no-generation", message)
                     .hint("`setpoint history` shows what there was; [release] says how much is kept (`keep`)")
             }
+            Refused::ForwardOnly { .. } => Self::new(Exit::State, "forward-only", message).hint(
+                "`setpoint history` names earlier generations, whose own copies of the data may be kept; \
+                 `setpoint restore` puts back a backup",
+            ),
             Refused::LosesWrites { why, .. } => {
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                 Self::new(Exit::Consent, "consent", format!("{message}{why}"))

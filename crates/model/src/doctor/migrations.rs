@@ -36,6 +36,7 @@ impl MigrationError {
             | Self::NotRepeatable { .. }
             | Self::HostPath { .. }
             | Self::HostIsService { .. }
+            | Self::AfterForwardOnly { .. }
             | Self::Order { .. }
             | Self::Nameless { .. } => Row::Manifest,
         }

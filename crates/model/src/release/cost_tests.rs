@@ -2,33 +2,16 @@
 
 use std::time::Duration;
 
-use super::fixtures::{part, unit};
+use super::fixtures::{self, copy, part};
 use super::*;
 
 fn change(lane: Lane, units: &[&str], bytes: u64) -> Upgrade {
-    let copy = Copy {
-        declared: "data".to_owned(),
-        from: "shop_data".to_owned(),
-        to: "shop_data.1".to_owned(),
-        of: unit(units[0]),
-        holds: Holds::Copied,
-        bytes,
-    };
+    let copy = Copy { bytes, ..copy("data", units[0], 1) };
     Upgrade {
-        kind: Kind::Upgrade,
         lane,
-        engine: "embedded".to_owned(),
-        from: Active::default(),
-        to: Active { generation: 1, ..Active::default() },
         parts: units.iter().map(|name| part(name)).collect(),
         copies: if lane == Lane::Breaking { vec![copy] } else { Vec::new() },
-        makes: Vec::new(),
-        saves: Vec::new(),
-        puts: Vec::new(),
-        downs: Vec::new(),
-        migrations: Vec::new(),
-        loads: Vec::new(),
-        keep: 1,
+        ..fixtures::change()
     }
 }
 

@@ -106,6 +106,20 @@ pub struct Planned {
     pub paths: Vec<String>,
 }
 
+impl Planned {
+    /// Whether it runs before the change is committed.
+    #[must_use]
+    pub fn leads_there(&self) -> bool {
+        self.due != Due::Cover && self.stage != Stage::ForwardOnly
+    }
+
+    /// Whether it runs after that, so that nothing leads back from there.
+    #[must_use]
+    pub fn is_forward_only(&self) -> bool {
+        self.due != Due::Cover && self.stage == Stage::ForwardOnly
+    }
+}
+
 /// What the ledger calls the host as migrations leave it that a generation brings.
 #[must_use]
 pub fn host_of(generation: u64) -> String {
@@ -215,13 +229,16 @@ fn compared(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> (Vec<Plan
     let mut last = None;
     let mut planned: Vec<Planned> = Vec::new();
     for (migration, touches) in declared {
+        // Nobody would go back to a version before, where none has worked on the data.
+        let is_new = touches.iter().all(|name| data.volumes.get(name).is_none_or(|of| !of.is_there));
+        let is_before = is_new && migration.stage == Stage::ForwardOnly;
         match standing(migration, touches, data) {
             Ok(Standing::Applied(_)) => last = Some(&migration.id),
             Ok(Standing::Due(due)) => planned.push(Planned {
                 id: migration.id.clone(),
                 sha256: migration.sha256.clone(),
                 unit: migration.r#in.service().cloned(),
-                stage: migration.stage,
+                stage: if is_before { Stage::Post } else { migration.stage },
                 due,
                 touches: touches.clone(),
                 paths: migration.r#in.paths().to_vec(),

@@ -203,6 +203,14 @@ pub enum MigrationError {
         /// Which.
         id: String,
     },
+    /// It comes after one that runs only when the change is committed, and does itself run before that.
+    #[error("{id} comes after {earlier}, which runs only after the commit")]
+    AfterForwardOnly {
+        /// Which.
+        id: String,
+        /// What comes before it.
+        earlier: String,
+    },
     /// It runs before a service starts that others before it have needed.
     #[error("{id} runs before {unit} starts, which {earlier} needs, that comes first")]
     Order {
@@ -257,7 +265,9 @@ impl MigrationError {
             Self::HostIsService { .. } => {
                 "call the service something else, or name it in [release.migrations] (`in`), where it is always a service"
             }
-            Self::Order { .. } => "upgrade to the version of the earlier one first",
+            Self::AfterForwardOnly { .. } | Self::Order { .. } => {
+                "upgrade to the version of the earlier one first"
+            }
             Self::Nameless { .. } => "mend its head, or [release.migrations]",
         }
     }
@@ -305,6 +315,8 @@ pub enum Stage {
     Pre,
     /// When its service is well: inside it. On the host: when all services are well.
     Post,
+    /// After the commit, when the new version has stayed well: inside its service. Nothing leads back from there.
+    ForwardOnly,
 }
 
 /// A command of a migration.
@@ -346,6 +358,20 @@ impl Head {
         match &self.timeout {
             Some(text) => parse_duration(text).map_err(|bad| bad.what),
             None => Ok(defaults.timeout.unwrap_or(TIMEOUT)),
+        }
+    }
+
+    /// What runs after the commit is not put back, and may be cut off there.
+    fn check_forward_only(&self, place: &Place) -> Result<(), String> {
+        match (place, self.idempotent) {
+            (Place::Host { .. }, _) => {
+                Err("what runs on the host is put back, so it is not `forward_only`".to_owned())
+            }
+            (_, false) => Err(
+                "what is `forward_only` is run again where it was cut off: it has to say `idempotent = true`"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
         }
     }
 
@@ -444,6 +470,10 @@ impl Migration {
         let r#in = head.place(defaults).map_err(wrong)?;
         // What is said of all of them is of services.
         let usual = r#in.service().and(defaults.stage);
+        let stage = head.stage.or(usual).unwrap_or_default();
+        if stage == Stage::ForwardOnly {
+            head.check_forward_only(&r#in).map_err(wrong)?;
+        }
         let run = head.program(ending, defaults).map_err(wrong)?;
         let timeout = head.limit(defaults).map_err(wrong)?;
         let check = head.check.map(|check| match check {
@@ -458,7 +488,7 @@ impl Migration {
             path: path.to_owned(),
             sha256,
             r#in,
-            stage: head.stage.or(usual).unwrap_or_default(),
+            stage,
             run,
             user: head.user,
             touches: head.touches,
@@ -486,6 +516,9 @@ impl Migration {
             return Err(MigrationError::SamePlace { one, other });
         }
         let at = |(line, why)| MigrationError::Head { path: path.to_owned(), line, why };
+        if self.stage == Stage::ForwardOnly {
+            return Err(at((1, format!("nothing takes {} back: it is `forward_only`", self.id))));
+        }
         self.down = Some(Down::parse((path, text), sha256, file.ending, defaults).map_err(at)?);
         Ok(())
     }

@@ -8,6 +8,8 @@ mod cost;
 mod cost_tests;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod forward_only_tests;
 pub mod host_paths;
 pub mod ledger;
 mod lock;

@@ -55,6 +55,8 @@ pub enum Decision {
 pub fn recover(upgrade: &Upgrade, begun: &[Step], active: u64) -> Decision {
     if active >= upgrade.to.generation {
         let steps = upgrade.steps().into_iter().skip_while(|step| *step != Step::Commit).skip(1);
+        // What only leads forward stays due: only the next upgrade knows what it is.
+        let steps = steps.filter(|step| !matches!(step, Step::Migrate(_)));
         return Decision::RollForward(steps.collect());
     }
     let dismiss = upgrade.has_stand_ins().then_some(Undo::Dismiss);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fixtures::unit;
+use super::fixtures::{copy, planned, unit};
 use super::ledger::{Due, ON_HOST, Planned, host_of};
 use super::migration::Stage;
 use super::*;
@@ -172,18 +172,6 @@ fn part(name: &str, is_there: bool, runs: bool, stays: bool, restores: Option<u6
     Part { is_there, runs, stays, restores, ..fixtures::part(name) }
 }
 
-fn planned(id: &str, name: &str, stage: Stage, touches: &[&str]) -> Planned {
-    Planned {
-        id: MigrationId::try_from(id.to_owned()).unwrap(),
-        sha256: String::new(),
-        unit: Some(unit(name)),
-        stage,
-        due: Due::Run,
-        touches: touches.iter().map(|&name| name.to_owned()).collect(),
-        paths: Vec::new(),
-    }
-}
-
 fn on_host(id: &str, stage: Stage, paths: &[&str]) -> Planned {
     let paths = paths.iter().map(|&path| path.to_owned()).collect();
     Planned { unit: None, paths, ..planned(id, "db", stage, &[ON_HOST]) }
@@ -196,18 +184,8 @@ fn changes() -> [(Upgrade, World); 5] {
     let volumes = BTreeMap::from([("data".to_owned(), "data.2".to_owned())]);
     let old = Active { generation: 1, ..Active::default() };
     let new = Active { generation: 2, volumes, host: Some(host_of(2)), ..Active::default() };
-    let copies = vec![Copy {
-        declared: "data".to_owned(),
-        from: "data".to_owned(),
-        to: "data.2".to_owned(),
-        of: unit("db"),
-        holds: Holds::Copied,
-        bytes: 0,
-    }];
     let upgrade = Upgrade {
-        kind: Kind::Upgrade,
         lane: Lane::Breaking,
-        engine: "embedded".to_owned(),
         from: old.clone(),
         to: new.clone(),
         parts: vec![
@@ -216,10 +194,9 @@ fn changes() -> [(Upgrade, World); 5] {
             part("fresh", false, false, true, None),
             part("gone", true, true, false, None),
         ],
-        copies,
+        copies: vec![copy("data", "db", 2)],
         makes: vec!["new".to_owned()],
         saves: vec!["/made".to_owned(), "/srv".to_owned()],
-        puts: Vec::new(),
         migrations: vec![
             on_host("0.9.0/1-h", Stage::Pre, &["/srv", "/made"]),
             planned("1.0.0/1-a", "db", Stage::Pre, &["data"]),
@@ -227,9 +204,7 @@ fn changes() -> [(Upgrade, World); 5] {
             planned("1.0.0/3-c", "fresh", Stage::Pre, &["data", "new"]),
             on_host("1.0.0/4-i", Stage::Post, &["/srv"]),
         ],
-        downs: Vec::new(),
-        loads: Vec::new(),
-        keep: 1,
+        ..fixtures::change()
     };
     let before = World {
         instances: [("db", (1, true)), ("idle", (1, false)), ("gone", (1, true)), ("other", (0, true))]

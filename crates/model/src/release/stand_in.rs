@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ledger::Due;
 use super::upgrade::{Kind, Upgrade};
 use crate::capabilities::Capabilities;
 use crate::container::{Attachment, HealthTest, MountSource, NetworkMode};
@@ -51,7 +50,7 @@ fn chosen(
     let is_migrated_in_place = upgrade
         .migrations
         .iter()
-        .filter(|planned| planned.due != Due::Cover)
+        .filter(|planned| planned.leads_there())
         .filter_map(|planned| planned.unit.as_ref())
         .any(|unit| parts.contains(unit) && !chosen.contains(unit));
     if is_migrated_in_place { BTreeSet::new() } else { chosen }

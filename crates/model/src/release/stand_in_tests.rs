@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fixtures::{part, unit};
+use super::fixtures::{change, part, planned, unit};
 use super::ledger::{Due, Planned};
 use super::migration::Stage;
 use super::stand_in::{assign, beside};
@@ -21,34 +21,11 @@ fn manifest(services: &str) -> Manifest {
 
 /// An upgrade of all services of a manifest, which run.
 fn upgrade(manifest: &Manifest) -> Upgrade {
-    Upgrade {
-        kind: Kind::Upgrade,
-        lane: Lane::Compatible,
-        engine: "embedded".to_owned(),
-        from: Active::default(),
-        to: Active { generation: 1, ..Active::default() },
-        parts: manifest.envs.keys().map(|name| part(name.as_str())).collect(),
-        copies: Vec::new(),
-        makes: Vec::new(),
-        saves: Vec::new(),
-        puts: Vec::new(),
-        migrations: Vec::new(),
-        downs: Vec::new(),
-        loads: Vec::new(),
-        keep: 1,
-    }
+    Upgrade { parts: manifest.envs.keys().map(|name| part(name.as_str())).collect(), ..change() }
 }
 
 fn migration(unit: &str, due: Due) -> Planned {
-    Planned {
-        id: MigrationId::try_from("1.0.0/1-a".to_owned()).unwrap(),
-        sha256: String::new(),
-        unit: Some(self::unit(unit)),
-        stage: Stage::Pre,
-        due,
-        touches: Vec::new(),
-        paths: Vec::new(),
-    }
+    Planned { due, ..planned("1.0.0/1-a", unit, Stage::Pre, &[]) }
 }
 
 /// For whom somebody stands in.

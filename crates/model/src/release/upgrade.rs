@@ -263,8 +263,22 @@ impl Upgrade {
             .chain(self.has_stand_ins().then_some(Step::Dismiss))
             .chain([Step::Steady, Step::Commit])
             .chain(new().map(Step::Publish))
-            .chain([Step::Bake, Step::Clean])
+            .chain([Step::Bake])
+            .chain(self.forward_only().map(|planned| Step::Migrate(planned.id.clone())))
+            .chain([Step::Clean])
             .collect()
+    }
+
+    /// The migrations that run after the commit.
+    pub fn forward_only(&self) -> impl Iterator<Item = &Planned> {
+        self.migrations.iter().filter(|planned| planned.is_forward_only())
+    }
+
+    /// The first of those from which not even the data of before leads back: of that, nothing is copied.
+    #[must_use]
+    pub fn point_of_no_return(&self) -> Option<&MigrationId> {
+        let is_copied = |name: &String| self.copies.iter().any(|copy| copy.declared == *name);
+        self.forward_only().find(|planned| !planned.touches.iter().all(is_copied)).map(|planned| &planned.id)
     }
 
     /// Whether the new instance of a unit is reached as soon as all are well, and not only after the commit: where one was
@@ -330,8 +344,8 @@ impl Upgrade {
             [Step::Start(unit.clone()), Step::Verify(unit.clone())].into_iter().chain(load)
         };
         let mut steps = Vec::new();
-        let (covered, run): (Vec<_>, Vec<_>) =
-            self.migrations.iter().partition(|migration| migration.due == Due::Cover);
+        let before = self.migrations.iter().filter(|migration| !migration.is_forward_only());
+        let (covered, run): (Vec<_>, Vec<_>) = before.partition(|migration| migration.due == Due::Cover);
         for migration in run {
             if let Some(needed) = needed(&new, migration) {
                 let begun = new.len() - waiting.len();
@@ -365,15 +379,23 @@ impl Upgrade {
         steps
     }
 
-    /// Checks that no migration runs before the start of a service that an earlier one needs.
+    /// Checks that no migration runs before the start of a service that an earlier one needs, or before the commit where an
+    /// earlier one runs after it.
     ///
     /// # Errors
     /// [`MigrationError::Order`] names the first.
     pub fn check_order(&self) -> Result<(), MigrationError> {
         let new: Vec<&UnitName> =
             self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
+        if let Some(earlier) = self.forward_only().next()
+            && let Some(later) =
+                self.migrations.iter().find(|later| later.leads_there() && later.id > earlier.id)
+        {
+            let (id, earlier) = (later.id.to_string(), earlier.id.to_string());
+            return Err(MigrationError::AfterForwardOnly { id, earlier });
+        }
         let mut most: Option<(usize, &MigrationId)> = None;
-        for migration in self.migrations.iter().filter(|migration| migration.due != Due::Cover) {
+        for migration in self.migrations.iter().filter(|migration| migration.leads_there()) {
             let Some(needs) = needed(&new, migration) else { continue };
             if let (Stage::Pre, Some((begun, earlier))) = (migration.stage, most)
                 && begun > needs
@@ -442,6 +464,6 @@ fn needed(new: &[&UnitName], migration: &Planned) -> Option<usize> {
     };
     Some(match migration.stage {
         Stage::Pre => before,
-        Stage::Post => after,
+        Stage::Post | Stage::ForwardOnly => after,
     })
 }

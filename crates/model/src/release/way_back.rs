@@ -90,7 +90,7 @@ pub fn way_back(
         return Err(NoWayBack::Elsewhere);
     }
     let mut ran: Vec<&Planned> = undone.iter().flat_map(|change| &change.migrations).collect();
-    ran.retain(|planned| planned.due != Due::Cover);
+    ran.retain(|planned| planned.leads_there());
     ran.sort_by(|one, other| other.id.cmp(&one.id));
     let taken = ran.into_iter().map(|planned| taken_back(planned, declared));
     let taken = taken.collect::<Result<Vec<Planned>, NoWayBack>>()?;

@@ -1,6 +1,6 @@
 //! What leads today's data back to a version before, and why nothing does.
 
-use super::Active;
+use super::fixtures;
 use super::ledger::{Due, NO_VOLUME, ON_HOST, Planned};
 use super::migration::{Defaults, Migration, MigrationError, Stage};
 use super::upgrade::{Kind, Lane, Upgrade};
@@ -30,22 +30,8 @@ fn change(kind: Kind, migrations: &[(Migration, Vec<String>)]) -> Upgrade {
         touches: touches.clone(),
         paths: migration.r#in.paths().to_vec(),
     };
-    Upgrade {
-        kind,
-        lane: Lane::Breaking,
-        engine: "embedded".to_owned(),
-        from: Active::default(),
-        to: Active { generation: 1, ..Active::default() },
-        parts: Vec::new(),
-        copies: Vec::new(),
-        makes: Vec::new(),
-        saves: Vec::new(),
-        puts: Vec::new(),
-        migrations: migrations.iter().map(planned).collect(),
-        downs: Vec::new(),
-        loads: Vec::new(),
-        keep: 1,
-    }
+    let migrations = migrations.iter().map(planned).collect();
+    Upgrade { kind, lane: Lane::Breaking, migrations, ..fixtures::change() }
 }
 
 #[test]

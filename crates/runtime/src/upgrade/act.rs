@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Options;
-use setpoint_model::release::ledger::{Due, ON_HOST, Progress};
+use setpoint_model::release::ledger::{ON_HOST, Progress};
 use setpoint_model::release::{Active, Holds, Kind, Lane, Part, Put, Step, Undo, Upgrade, needed};
 
 use super::aside::Aside;
@@ -249,7 +249,7 @@ impl<'a> Change<'a> {
     /// What was applied is noted of volumes, too, that came about only after it.
     fn note_migrations(&mut self) -> Result<(), UpgradeError> {
         let ran: Vec<_> =
-            self.upgrade.migrations.iter().filter(|planned| planned.due != Due::Cover).cloned().collect();
+            self.upgrade.migrations.iter().filter(|planned| planned.leads_there()).cloned().collect();
         ran.iter().try_for_each(|planned| self.enter(planned, Progress::Done))
     }
 

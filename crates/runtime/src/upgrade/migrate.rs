@@ -138,7 +138,7 @@ impl Change<'_> {
         };
         let env = project.manifest.envs.get(name).ok_or("its service is not declared")?;
         // Where an instance stands in for the service, that is where the new version is.
-        let is_beside = self.upgrade.stands_in(name);
+        let is_beside = self.upgrade.stands_in(name) && !planned.is_forward_only();
         let owner = if is_beside { self.owner_beside() } else { project.root.clone() };
         let idles = planned.stage == Stage::Pre;
         let env = if is_beside { beside(env) } else { env.clone() };

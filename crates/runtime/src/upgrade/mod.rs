@@ -261,6 +261,10 @@ pub fn run(
     let (mut unpublished, mut unwell) = (None, None);
     for step in change.upgrade.steps() {
         let is_over = change.is_committed()?;
+        if is_over && matches!(step, Step::Migrate(_)) && (unpublished.is_some() || unwell.is_some()) {
+            // Who is not well may have to be gone back from: what only leads forward stays due.
+            continue;
+        }
         if is_over {
             // The way on needs room as the way back would have.
             change.reserve = None;

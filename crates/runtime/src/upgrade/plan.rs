@@ -7,9 +7,11 @@ use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Action;
 use setpoint_model::release::host_paths::{covers, outermost};
-use setpoint_model::release::ledger::{Due, host_of, is_volume};
+use setpoint_model::release::ledger::{host_of, is_volume};
 use setpoint_model::release::migration::Stage;
-use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, MigrationError, Part, Upgrade, stand_in};
+use setpoint_model::release::{
+    Active, Copy, Holds, Kind, Lane, MigrationError, MigrationId, Part, Upgrade, stand_in,
+};
 
 use super::Migrations;
 use crate::engine::Seen;
@@ -42,6 +44,14 @@ pub enum Refused {
     /// There is nothing to go back to.
     #[error("there is no earlier generation of this project")]
     NoEarlier,
+    /// What ran on the data that is in effect, and would stay in effect, leads forward only.
+    #[error("nothing leads back to {to}: {id}, which is `forward_only`, has run on data that is not copied")]
+    ForwardOnly {
+        /// The generation that was to be gone back to.
+        to: String,
+        /// Which migration.
+        id: MigrationId,
+    },
     /// Going back would lose what was written since.
     #[error("going back loses what was written to {} since {since:.0}", .to.join(", "))]
     LosesWrites {
@@ -84,7 +94,7 @@ pub fn upgrade(
 ) -> Result<Option<Upgrade>, Refused> {
     let generation = from.generation + 1;
     let migrations = target.migrations.due(target.lane)?;
-    let runs = || migrations.iter().filter(|planned| planned.due != Due::Cover);
+    let runs = || migrations.iter().filter(|planned| planned.leads_there());
     let is_touched = |name: &String| runs().any(|planned| planned.touches.contains(name));
     let mut copies: Vec<Copy> = Vec::new();
     for (unit, look) in units {

@@ -10,6 +10,7 @@ use setpoint_model::manifest::{Data, Env};
 use setpoint_model::names::UnitName;
 use setpoint_model::pipeline::services::{self, isolated, needed};
 use setpoint_model::release::ledger::{Due, Planned, is_volume};
+use setpoint_model::release::migration::Stage;
 use setpoint_model::release::{Active, Kind, Lane, Part, Step, Upgrade};
 
 use super::{Cause, Change, Declared, Patience, Place, UpgradeError};
@@ -237,6 +238,8 @@ impl Rehearsal<'_> {
             stands_in: false,
         };
         let runs = self.planned.migrations.iter().filter(|planned| planned.due != Due::Cover);
+        // There is no commit that one could wait for.
+        let stage = |stage| if stage == Stage::ForwardOnly { Stage::Post } else { stage };
         let on_copies = runs.filter(|planned| planned.touches.iter().all(|name| is_volume(name)));
         Upgrade {
             kind: Kind::Upgrade,
@@ -253,6 +256,7 @@ impl Rehearsal<'_> {
             downs: Vec::new(),
             migrations: on_copies
                 .map(|planned| Planned {
+                    stage: stage(planned.stage),
                     touches: planned.touches.iter().map(|name| services::volume(tag, name)).collect(),
                     ..planned.clone()
                 })

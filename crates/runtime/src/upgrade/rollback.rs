@@ -17,7 +17,7 @@ use crate::apply::STOP_GRACE;
 use crate::engine::{Engine, Seen, UnitId};
 use crate::paths::Roots;
 use crate::release::Releases;
-use crate::store::{Store, UpgradeOutcome, UpgradeRow};
+use crate::store::{LedgerOf, Store, StoreError, UpgradeOutcome, UpgradeRow};
 
 /// Which way back is asked for.
 #[derive(Clone, Copy)]
@@ -65,6 +65,11 @@ impl Back<'_> {
             let all = now.volumes.keys().chain(to.volumes.keys()).collect::<BTreeSet<_>>();
             all.into_iter().filter(|name| now.volume(name) != to.volume(name)).cloned().collect()
         };
+        let forward_only = self.ran_forward_only(store, undone, &now)?;
+        let stays = |planned: &&&Planned| planned.touches.iter().any(|name| !moved.contains(name));
+        if let Some(planned) = forward_only.iter().find(stays) {
+            return Ok(Err(Refused::ForwardOnly { to: shown(to), id: planned.id.clone() }));
+        }
         let puts = puts(undone.iter().map(|row| &row.upgrade));
         let saved = Saved { roots: self.roots, root: self.root };
         if !puts.iter().all(|put| saved.has(put.generation, &put.path)) {
@@ -93,12 +98,30 @@ impl Back<'_> {
         if loses.is_empty() || self.discards_writes {
             return Ok(Ok(plain));
         }
-        Ok(self.taken_back(undone, &moved).map(|downs| with_data(plain, downs, moved, undone)).map_err(
-            |why| {
-                let since = target.ended.map_or(target.began_at, |(_, at)| at);
-                Refused::LosesWrites { to: loses, since, why }
-            },
-        ))
+        let taken_back = match forward_only.first() {
+            Some(planned) => Err(Some(format!("{} is `forward_only`, and has run", planned.id))),
+            None => self.taken_back(undone, &moved),
+        };
+        Ok(taken_back.map(|downs| with_data(plain, downs, moved, undone)).map_err(|why| {
+            let since = target.ended.map_or(target.began_at, |(_, at)| at);
+            Refused::LosesWrites { to: loses, since, why }
+        }))
+    }
+
+    /// What these changes did, or began to do, to the data that is in effect, from which nothing leads back.
+    fn ran_forward_only<'r>(
+        &self,
+        store: &Store,
+        undone: &'r [UpgradeRow],
+        now: &Active,
+    ) -> Result<Vec<&'r Planned>, StoreError> {
+        let of = LedgerOf { project_root: self.root, engine: self.engine.capabilities().engine };
+        let ledger = store.ledger(of)?;
+        let has = |planned: &&Planned| {
+            let mut held = planned.touches.iter().map(|name| now.volume(name));
+            held.any(|volume| ledger.iter().any(|row| row.volume == volume && row.applied.id == planned.id))
+        };
+        Ok(undone.iter().flat_map(|row| row.upgrade.forward_only()).filter(has).collect())
     }
 
     /// The changes that are gone back over, the newest first.

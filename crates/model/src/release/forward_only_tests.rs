@@ -1,0 +1,92 @@
+//! What runs only when a change is committed, and leads forward only.
+
+use super::fixtures::{change, copy, part, planned};
+use super::ledger::{Data, Planned, Touched, due};
+use super::migration::{Defaults, Migration, MigrationError, Stage};
+use super::*;
+
+const HEAD: &str = "# setpoint: in = \"db\"\n# setpoint: stage = \"forward_only\"\n";
+
+fn parse(head: &str) -> Result<Migration, MigrationError> {
+    let path = "migrations/1.0.0/2-drop.sh";
+    Migration::parse(path, head, "c0ffee".to_owned(), &Defaults::default()).map(Option::unwrap)
+}
+
+fn repeatable() -> Migration {
+    parse(&format!("{HEAD}# setpoint: idempotent = true\n")).unwrap()
+}
+
+/// An upgrade of what has data, with one that runs before the commit and one that runs after it.
+fn upgrade() -> Upgrade {
+    Upgrade {
+        lane: Lane::Breaking,
+        parts: vec![part("db")],
+        copies: vec![copy("data", "db", 1)],
+        migrations: vec![
+            planned("1.0.0/1-add", "db", Stage::Post, &["data"]),
+            planned("1.0.0/2-drop", "db", Stage::ForwardOnly, &["data"]),
+        ],
+        ..change()
+    }
+}
+
+#[test]
+fn it_says_that_it_may_be_repeated_and_nothing_takes_it_back() {
+    assert_eq!(repeatable().stage, Stage::ForwardOnly);
+    let error = parse(HEAD).unwrap_err().to_string();
+    assert!(error.contains("1.0.0/2-drop.sh:2:") && error.contains("`idempotent = true`"), "{error}");
+    let host = "# setpoint: in = \"host\"\n# setpoint: stage = \"forward_only\"\n# setpoint: idempotent = true\n\
+                # setpoint: paths = [\"/srv\"]\n# setpoint: check = \"true\"\n";
+    assert!(parse(host).unwrap_err().to_string().contains("not `forward_only`"));
+    let down = "migrations/1.0.0/2-drop.down.sh";
+    let error = repeatable().add_down(down, "", String::new(), &Defaults::default()).unwrap_err();
+    assert_eq!(error.to_string(), format!("{down}:1: nothing takes 1.0.0/2-drop back: it is `forward_only`"));
+}
+
+#[test]
+fn it_runs_after_the_new_version_has_stayed_well() {
+    let steps: Vec<String> = upgrade().steps().iter().map(ToString::to_string).collect();
+    let at = |step: &str| steps.iter().position(|known| known == step).unwrap();
+    assert!(at("verify db") < at("migrate 1.0.0/1-add") && at("migrate 1.0.0/1-add") < at("commit"));
+    assert_eq!(steps[at("bake")..], ["bake", "migrate 1.0.0/2-drop", "clean"]);
+    assert_eq!(steps.iter().filter(|step| *step == "migrate 1.0.0/2-drop").count(), 1);
+}
+
+#[test]
+fn it_stays_due_where_the_change_was_cut_off() {
+    let upgrade = upgrade();
+    let Decision::RollForward(steps) = recover(&upgrade, &upgrade.steps(), 1) else { panic!() };
+    let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    assert_eq!(steps, ["publish db", "bake", "clean"]);
+}
+
+#[test]
+fn nothing_that_runs_before_the_commit_comes_after_it() {
+    let mut upgrade = upgrade();
+    assert_eq!(upgrade.check_order(), Ok(()));
+    upgrade.migrations.push(planned("1.1.0/1-more", "db", Stage::ForwardOnly, &["data"]));
+    assert_eq!(upgrade.check_order(), Ok(()));
+    upgrade.migrations.push(planned("1.1.0/2-add", "db", Stage::Pre, &["data"]));
+    let error = upgrade.check_order().unwrap_err().to_string();
+    assert_eq!(error, "1.1.0/2-add comes after 1.0.0/2-drop, which runs only after the commit");
+}
+
+#[test]
+fn on_new_data_it_is_like_any_other() {
+    let declared = [(repeatable(), vec!["data".to_owned()])];
+    let stage = |is_there: bool| {
+        let touched = Touched { is_there, version: Version::parse("0.9.0").ok(), ..Touched::default() };
+        let volumes = [("data".to_owned(), touched)].into();
+        let planned = due(&declared, &Data { volumes, lane: Lane::Breaking, baseline: None }).unwrap();
+        planned.into_iter().map(|planned: Planned| planned.stage).collect::<Vec<_>>()
+    };
+    assert_eq!((stage(true), stage(false)), (vec![Stage::ForwardOnly], vec![Stage::Post]));
+}
+
+#[test]
+fn the_data_of_before_leads_back_where_all_that_it_touches_was_copied() {
+    let mut upgrade = upgrade();
+    assert_eq!(upgrade.point_of_no_return(), None);
+    upgrade.migrations[1].touches.push("other".to_owned());
+    assert_eq!(upgrade.point_of_no_return().unwrap().to_string(), "1.0.0/2-drop");
+}
