@@ -243,14 +243,13 @@ fn shared(place: &Place) {
 
 fn forward_only(place: &Place, kind: Kind) {
     let project = project(place, kind);
-    project.declare("[release]\n", "[release]\nlane = \"compatible\"\n");
+    project.declare("[release]\n", "[release]\nkeep = 9\nlane = \"compatible\"\n");
     project.run(&["up", "--no-daemon"]).exits(0);
     until("it has begun", || log(&project) == "one");
     let head = "# setpoint: stage = \"forward_only\"\n";
     add(&project, "2.0.0/2-drop.sh", head);
     upgrades::upgrade(&project).exits(4).says("2-drop.sh:1").says("idempotent = true");
     let head = format!("{head}# setpoint: idempotent = true\n");
-    add(&project, "2.0.0/1-add.sh", "# setpoint: idempotent = true\necho add >> /data/log\n");
     add(&project, "2.0.0/2-drop.sh", &format!("{head}echo drop >> /data/log\nexit 7\n"));
     add(&project, "2.1.0/1-more.sh", "# setpoint: idempotent = true\ntrue\n");
     let early = upgrades::upgrade(&project);
@@ -268,17 +267,20 @@ fn forward_only(place: &Place, kind: Kind) {
         &text.replace("cat /note >> /data/log;", "cat /note >> /data/log; (sleep 2; kill $$) &"),
     );
     project.declare("bake = \"100ms\"", "bake = \"5s\"");
-    upgrades::upgrade(&project).exits(1).says("bake").says("rollback");
-    assert_eq!(log(&project).matches("drop").count(), 0);
-    let due = pairs(&[("2.0.0/1-add", "done"), ("2.0.0/2-drop", "due")]);
+    upgrades::upgrade(&project).exits(1).says("bake").says("2.0.0/2-drop stays due");
+    let due = pairs(&[("2.0.0/2-drop", "due")]);
     assert_eq!(standings(&project), due);
+    // Nor is it run again before that is mended.
+    upgrades::upgrade(&project).exits(1).says("steady: db: it ended").says("Rolled back");
+    project.run(&["doctor"]).exits(3).says("2.0.0/2-drop was to run").says("migration-unfinished");
     project.run(&["rollback", "--no-daemon"]).exits(0);
+    assert_eq!(log(&project).matches("drop").count(), 0);
     project.write("setpoint.toml", &text);
 
     // The new version is in effect, whatever becomes of it; and it is run again until it is done.
     let failed = upgrades::upgrade(&project);
     failed.exits(1).says("migrate 2.0.0/2-drop").says("exit 7").says("The new version is in effect");
-    failed.says("`setpoint upgrade` runs it again");
+    failed.says("2.0.0/2-drop stays due").says("`setpoint upgrade` runs what is due");
     assert_eq!(standings(&project), due);
     until("the new version runs", || log(&project).ends_with("two drop"));
     // It has begun to do what the version before does not know.
@@ -289,21 +291,33 @@ fn forward_only(place: &Place, kind: Kind) {
     add(&project, "2.0.0/2-drop.sh", &format!("{head}echo dropped >> /data/log\n"));
     upgrades::upgrade(&project).exits(0);
     assert!(log(&project).ends_with("two drop dropped"), "{}", log(&project));
-    assert_eq!(standings(&project), pairs(&[("2.0.0/1-add", "done"), ("2.0.0/2-drop", "done")]));
+    assert_eq!(standings(&project), pairs(&[("2.0.0/2-drop", "done")]));
     upgrades::upgrade(&project).exits(0).says("nothing to do");
     project.run(&["history"]).exits(0).says("2.0.0");
 
-    // On a copy of the data, that of before leads back.
-    add(&project, "3.0.0/1-last.sh", &format!("{head}echo last >> /data/log\n"));
+    // No copy from after it leads back to what was before it.
     project.declare("lane = \"compatible\"\n", "");
-    project.declare("2.0.0", "3.0.0");
     upgrades::declare(&project, "two", "one");
     upgrades::upgrade(&project).exits(0);
+    let refused = project.run(&["rollback", "1.0.0", "--discard-writes", "--no-daemon"]);
+    refused.exits(8).says("nothing leads back to 1.0.0: 2.0.0/2-drop");
+    project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
+
+    // On a copy of the data, that of before leads back.
+    add(&project, "3.0.0/1-last.sh", &format!("{head}exit 7\n"));
+    project.declare("keep = 9\n", "");
+    project.declare("2.0.0", "3.0.0");
+    upgrades::upgrade(&project).exits(1).says("3.0.0/1-last stays due");
+    // To run it again pushes out nothing.
+    add(&project, "3.0.0/1-last.sh", &format!("{head}echo last >> /data/log\n"));
+    for _ in 0..2 {
+        project.run(&["upgrade", "--no-rehearse", "--no-daemon"]).exits(0);
+    }
     until("it has run", || log(&project).ends_with("one last"));
     let refused = project.run(&["rollback", "--no-daemon"]);
     refused.exits(6).says("3.0.0/1-last is `forward_only`, and has run").says("--discard-writes");
     project.run(&["rollback", "--discard-writes", "--no-daemon"]).exits(0);
-    until("the data of before is back", || log(&project).ends_with("two drop dropped two"));
+    until("the data of before is back", || log(&project).ends_with("two drop dropped two two"));
 
     // Where nothing was before, it is like any other.
     project.run(&["down", "--volumes", "--yes"]).exits(0);

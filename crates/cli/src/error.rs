@@ -239,12 +239,16 @@ impl From<UpgradeError> for Failure {
                 Self::new(Exit::Failed, "rolled-back", message)
                     .hint(then("`setpoint history` shows what was done"))
             }
-            UpgradeError::Unwell { step, .. } => {
-                let more = match step.starts_with("migrate ") {
-                    true => "mend it, and `setpoint upgrade` runs it again",
-                    false => "`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back",
+            UpgradeError::Unwell { due, .. } => {
+                let more = match due.is_empty() {
+                    true => "`setpoint status` and `setpoint logs` say more; `setpoint rollback` goes back",
+                    false => {
+                        "`setpoint status` and `setpoint logs` say more; the next `setpoint upgrade` runs what is due; \
+                         `setpoint rollback --dry-run` says whether anything leads back"
+                    }
                 };
-                let message = format!("{message}\nThe new version is in effect.");
+                let due: Vec<String> = due.iter().map(|id| format!(" {id} stays due.")).collect();
+                let message = format!("{message}\nThe new version is in effect.{}", due.concat());
                 Self::new(Exit::Failed, "unwell", message).hint(then(more))
             }
             UpgradeError::NeedsOperator { .. } => {

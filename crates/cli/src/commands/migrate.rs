@@ -50,7 +50,7 @@ struct Line {
     /// The service that it runs in, or `host`; nothing of one that is unknown.
     #[serde(rename = "in")]
     place: Option<String>,
-    /// `pre`, `post`.
+    /// `pre`, `post`, `forward_only`.
     stage: Option<Stage>,
     /// The volumes that it touches, as they are declared.
     touches: Vec<String>,

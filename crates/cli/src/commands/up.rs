@@ -7,6 +7,7 @@ use setpoint_model::import::compose::Condition;
 use setpoint_model::manifest::{EngineKind, Env, Network, Note};
 use setpoint_model::plan::{Action, Options, Provision};
 use setpoint_model::release::MigrationError;
+use setpoint_model::release::ledger::Planned;
 use setpoint_runtime::adopt::in_its_place;
 use setpoint_runtime::apply::{Applied, ApplyError, Settings};
 use setpoint_runtime::devcontainer::Lock;
@@ -194,12 +195,16 @@ impl Up {
         let services = project.manifest.envs.values().filter(|env| env.is_service());
         for env in services {
             if engine.observe(&UnitId::new(&project.root, &env.name))? != Seen::Absent {
-                let due: Vec<_> = due.iter().map(|planned| planned.id.to_string()).collect();
-                let message = format!("the data is to be migrated: {}\nNothing was done.", due.join(", "));
-                return Err(Failure::new(Exit::Consent, "needs-upgrade", message).hint(
-                    "`setpoint upgrade` does it on a copy, and goes back by itself if something is not well; \
-                     `setpoint up --no-snapshot` brings the services up without",
-                ));
+                let ids: Vec<_> = due.iter().map(|planned| planned.id.to_string()).collect();
+                let message = format!("the data is to be migrated: {}\nNothing was done.", ids.join(", "));
+                let upgrade = match due.iter().all(Planned::is_forward_only) {
+                    true => "`setpoint upgrade` does it, and nothing leads back from there",
+                    false => {
+                        "`setpoint upgrade` does it on a copy, and goes back by itself if something is not well"
+                    }
+                };
+                return Err(Failure::new(Exit::Consent, "needs-upgrade", message)
+                    .hint(format!("{upgrade}; `setpoint up --no-snapshot` brings the services up without")));
             }
         }
         UpgradeCommand::first(context, self.no_daemon)?;

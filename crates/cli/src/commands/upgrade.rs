@@ -132,12 +132,13 @@ impl UpgradeCommand {
         let planned = rehearsal.planned;
         let mut replaced = planned.parts.iter().filter(|part| part.is_there && part.stays);
         // What stands in is tried before anything is touched.
-        let is_tried = planned.migrations.is_empty() && replaced.clone().all(|part| part.stands_in);
-        if self.no_rehearse || replaced.next().is_none() || (is_tried && !self.rehearse) {
+        let is_tried = planned.migrations.is_empty() && replaced.all(|part| part.stands_in);
+        if self.no_rehearse || (is_tried && !self.rehearse) {
             return Ok(Trial::Not { why: None });
         }
         let names = |units: Vec<UnitName>| units.iter().map(ToString::to_string).collect::<Vec<_>>();
         Ok(match rehearsal.plan()? {
+            Ok(plan) if plan.starts.is_empty() => Trial::Not { why: None },
             Ok(plan) if plan.stops.is_empty() || self.rehearse => {
                 Trial::First { starts: names(plan.starts), stops: names(plan.stops) }
             }

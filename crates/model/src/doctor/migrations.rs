@@ -12,11 +12,11 @@ pub fn mismatch(error: &MigrationError) -> Finding {
     Finding::of(error.row(), SUBJECT, error.to_string(), error.hint())
 }
 
-/// A migration that was begun, has not ended, and may be run again.
+/// A migration that was begun, or was to be, has not ended, and may be run.
 #[must_use]
 pub fn unfinished_migration(id: &MigrationId) -> Finding {
-    let what = format!("{id} was begun on data that is in effect, and has not ended");
-    let fix = "`setpoint upgrade` runs it again, to its end; it says of itself that it may be";
+    let what = format!("{id} was to run on data that is in effect, and has not ended");
+    let fix = "`setpoint upgrade` runs it, to its end; it says of itself that it may be run again";
     Finding::of(Row::MigrationUnfinished, SUBJECT, what, fix)
 }
 

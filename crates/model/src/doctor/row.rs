@@ -318,7 +318,7 @@ impl Row {
                 "migration-unfinished",
                 Repairable,
                 NEVER,
-                "a migration was begun on the data and has not ended; the next upgrade runs it again",
+                "a migration was to run on the data and has not ended; the next upgrade runs it",
             ),
             Self::MigrationGap => of(
                 "migration-gap",

@@ -1,7 +1,9 @@
 //! What runs only when a change is committed, and leads forward only.
 
 use super::fixtures::{change, copy, part, planned};
-use super::ledger::{Data, Planned, Touched, due};
+use super::ledger::{
+    Applied, Data, Due, NO_VOLUME, Planned, Progress, Standing, Touched, due, standing, unfinished,
+};
 use super::migration::{Defaults, Migration, MigrationError, Stage};
 use super::*;
 
@@ -72,15 +74,58 @@ fn nothing_that_runs_before_the_commit_comes_after_it() {
 }
 
 #[test]
-fn on_new_data_it_is_like_any_other() {
-    let declared = [(repeatable(), vec!["data".to_owned()])];
-    let stage = |is_there: bool| {
-        let touched = Touched { is_there, version: Version::parse("0.9.0").ok(), ..Touched::default() };
-        let volumes = [("data".to_owned(), touched)].into();
-        let planned = due(&declared, &Data { volumes, lane: Lane::Breaking, baseline: None }).unwrap();
+fn on_a_copy_it_comes_before_what_does_not_lead_forward_only() {
+    let later = "# setpoint: in = \"db\"\n# setpoint: idempotent = true\n";
+    let later = Migration::parse("migrations/1.1.0/1-add.sh", later, String::new(), &Defaults::default());
+    let later = later.unwrap().unwrap();
+    let stages = |declared: &[&Migration], lane: Lane, touches: &str| {
+        let touched = Touched { is_there: true, version: Version::parse("0.9.0").ok(), ..Touched::default() };
+        let volumes = [(touches.to_owned(), touched)].into();
+        let declared: Vec<_> =
+            declared.iter().map(|&migration| (migration.clone(), vec![touches.to_owned()])).collect();
+        let planned = due(&declared, &Data { volumes, lane, baseline: None }).unwrap();
         planned.into_iter().map(|planned: Planned| planned.stage).collect::<Vec<_>>()
     };
-    assert_eq!((stage(true), stage(false)), (vec![Stage::ForwardOnly], vec![Stage::Post]));
+    let (own, both) = ([&repeatable()], [&repeatable(), &later]);
+    assert_eq!(stages(&own, Lane::Breaking, "data"), [Stage::ForwardOnly]);
+    assert_eq!(stages(&both, Lane::Breaking, "data"), [Stage::Post, Stage::Pre]);
+    assert_eq!(stages(&both, Lane::Compatible, "data"), [Stage::ForwardOnly, Stage::Pre]);
+    assert_eq!(stages(&both, Lane::Breaking, NO_VOLUME), [Stage::ForwardOnly, Stage::Pre]);
+}
+
+#[test]
+fn what_was_to_run_when_its_version_came_stays_due() {
+    let asked =
+        parse(&format!("{HEAD}# setpoint: idempotent = true\n# setpoint: check = \"true\"\n")).unwrap();
+    for (migration, wanted) in [(repeatable(), Due::Run), (asked, Due::Ask)] {
+        let applied = |progress| {
+            // It may be mended as long as it has not ended.
+            let was = Applied { id: migration.id.clone(), sha256: "other".to_owned(), progress };
+            let (version, is_there) = (Version::parse("1.0.0").ok(), true);
+            let touched = Touched { is_there, version, applied: vec![was] };
+            let volumes = [("data".to_owned(), touched)].into();
+            Data { volumes, lane: Lane::Compatible, baseline: None }
+        };
+        let declared = [(migration.clone(), vec!["data".to_owned()])];
+        let of = |progress| standing(&migration, &declared[0].1, &applied(progress));
+        assert_eq!(of(Progress::Awaited), Ok(Standing::Due(wanted)));
+        assert_eq!(of(Progress::Begun), Ok(Standing::Due(Due::Run)));
+        assert!(of(Progress::Done).is_err());
+        assert_eq!(unfinished(&declared, &applied(Progress::Awaited)), [&migration.id]);
+        // A version before, which does not know it, finds nothing that it had to know.
+        assert_eq!(due(&[], &applied(Progress::Awaited)), Ok(Vec::new()));
+    }
+}
+
+#[test]
+fn running_it_again_pushes_out_no_earlier_generation() {
+    let again = Upgrade { parts: Vec::new(), copies: Vec::new(), ..upgrade() };
+    let again = Upgrade { migrations: again.migrations[1..].to_vec(), ..again };
+    let steps: Vec<String> = again.steps().iter().map(ToString::to_string).collect();
+    assert_eq!(steps, ["steady", "commit", "bake", "migrate 1.0.0/2-drop"]);
+    assert!(again.only_leads_forward() && !upgrade().only_leads_forward());
+    let units: Vec<&str> = again.units().iter().map(|unit| unit.as_str()).collect();
+    assert_eq!(units, ["db"]);
 }
 
 #[test]

@@ -24,12 +24,22 @@ pub fn is_volume(touched: &str) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
+    /// It is to be run, now that the change is committed that brings it.
+    Awaited,
     /// It was begun.
     Begun,
     /// It was done.
     Done,
     /// The data had it when it came here: nobody has run it.
     Covered,
+}
+
+impl Progress {
+    /// Whether the data has it.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Covered)
+    }
 }
 
 /// A migration as it was applied to some data.
@@ -113,6 +123,13 @@ impl Planned {
         self.due != Due::Cover && self.stage != Stage::ForwardOnly
     }
 
+    /// Has it run before that, where it would run after it.
+    pub fn run_before_the_commit(&mut self) {
+        if self.stage == Stage::ForwardOnly {
+            self.stage = Stage::Post;
+        }
+    }
+
     /// Whether it runs after that, so that nothing leads back from there.
     #[must_use]
     pub fn is_forward_only(&self) -> bool {
@@ -141,12 +158,12 @@ pub fn standing(
         touches.iter().map(|name| (name, data.volumes.get(name).unwrap_or(&none))).collect();
     let row = |of: &Touched| of.applied.iter().find(|was| was.id == migration.id).cloned();
     let rows: Vec<Option<Applied>> = volumes.iter().map(|(_, of)| row(of)).collect();
-    let is_other = |was: &&Applied| was.progress != Progress::Begun && was.sha256 != migration.sha256;
+    let is_other = |was: &&Applied| was.progress.is_over() && was.sha256 != migration.sha256;
     if let Some(was) = rows.iter().flatten().find(is_other) {
         let (was, is) = (was.sha256.clone(), migration.sha256.clone());
         return Err(MigrationError::Changed { id: id(), was, is });
     }
-    let ended = |row: &Option<Applied>| row.as_ref().is_some_and(|was| was.progress != Progress::Begun);
+    let ended = |row: &Option<Applied>| row.as_ref().is_some_and(|was| was.progress.is_over());
     // What is on the host is saved, and put back, in both lanes.
     let on_host = touches.iter().all(|name| name == ON_HOST);
     let is_copied = on_host || data.lane == Lane::Breaking && touches.iter().all(|name| name != NO_VOLUME);
@@ -158,7 +175,8 @@ pub fn standing(
         let name = |at: usize| volumes[at].0.clone();
         return Err(MigrationError::Partly { id: id(), to: name(to), not_to: name(not_to) });
     }
-    if rows.iter().any(Option::is_some) {
+    let is_awaited = |was: &Applied| was.progress == Progress::Awaited;
+    if rows.iter().flatten().any(|was| !is_awaited(was)) {
         return match migration.idempotent {
             true => Ok(Standing::Due(Due::Run)),
             false => Err(MigrationError::HalfApplied { id: id() }),
@@ -169,7 +187,9 @@ pub fn standing(
     let is_earlier = |of: &Touched| !of.is_there || of.version.as_ref().is_some_and(|now| version > now);
     let has_ledger = || volumes.iter().any(|(_, of)| !of.applied.is_empty());
     // What comes with an image is not on the host: that is asked itself.
-    let due = if !on_host && data.baseline.is_some_and(|baseline| version <= baseline) {
+    let due = if rows.iter().flatten().any(is_awaited) {
+        if migration.check.is_some() { Due::Ask } else { Due::Run }
+    } else if !on_host && data.baseline.is_some_and(|baseline| version <= baseline) {
         Due::Cover
     } else if has_ledger() || volumes.iter().all(|(_, of)| is_earlier(of)) {
         Due::Run
@@ -199,14 +219,16 @@ pub fn wrong(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> Vec<Migr
     compared(declared, data).1
 }
 
-/// The migrations that were begun on some data, have not ended, and may be run again.
+/// The migrations that were begun on some data, or were to be, have not ended, and may be run.
 #[must_use]
 pub fn unfinished<'a>(declared: &'a [(Migration, Vec<String>)], data: &Data<'_>) -> Vec<&'a MigrationId> {
     let is_begun = |(migration, touches): &&(Migration, Vec<String>)| {
         let rows = touches.iter().filter_map(|name| data.volumes.get(name)).flat_map(|of| &of.applied);
-        rows.into_iter().any(|was| was.id == migration.id && was.progress == Progress::Begun)
+        rows.into_iter().any(|was| was.id == migration.id && !was.progress.is_over())
     };
-    let is_due = |of: &&(Migration, Vec<String>)| standing(&of.0, &of.1, data) == Ok(Standing::Due(Due::Run));
+    let is_due = |of: &&(Migration, Vec<String>)| {
+        matches!(standing(&of.0, &of.1, data), Ok(Standing::Due(Due::Run | Due::Ask)))
+    };
     declared.iter().filter(is_begun).filter(is_due).map(|(migration, _)| &migration.id).collect()
 }
 
@@ -223,27 +245,31 @@ fn compared(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> (Vec<Plan
     let is_declared = |id: &MigrationId| declared.iter().any(|(migration, _)| migration.id == *id);
     let applied = data.volumes.values().flat_map(|of| &of.applied);
     // Of what failed nothing is left that another version had to know.
-    let applied = applied.filter(|was| was.progress != Progress::Begun).map(|was| &was.id);
+    let applied = applied.filter(|was| was.progress.is_over()).map(|was| &was.id);
     let unknown: BTreeSet<&MigrationId> = applied.filter(|id| !is_declared(id)).collect();
     wrong.extend(unknown.into_iter().map(|id| MigrationError::Unknown { id: id.to_string() }));
     let mut last = None;
     let mut planned: Vec<Planned> = Vec::new();
     for (migration, touches) in declared {
-        // Nobody would go back to a version before, where none has worked on the data.
-        let is_new = touches.iter().all(|name| data.volumes.get(name).is_none_or(|of| !of.is_there));
-        let is_before = is_new && migration.stage == Stage::ForwardOnly;
         match standing(migration, touches, data) {
             Ok(Standing::Applied(_)) => last = Some(&migration.id),
             Ok(Standing::Due(due)) => planned.push(Planned {
                 id: migration.id.clone(),
                 sha256: migration.sha256.clone(),
                 unit: migration.r#in.service().cloned(),
-                stage: if is_before { Stage::Post } else { migration.stage },
+                stage: migration.stage,
                 due,
                 touches: touches.clone(),
                 paths: migration.r#in.paths().to_vec(),
             }),
             Err(error) => wrong.push(error),
+        }
+    }
+    // On a copy, what only leads forward may come before what does not, and before the commit.
+    let before = planned.iter().rposition(Planned::leads_there).unwrap_or_default();
+    for early in planned[..before].iter_mut().filter(|early| early.is_forward_only()) {
+        if data.lane == Lane::Breaking && early.touches.iter().all(|name| is_volume(name)) {
+            early.run_before_the_commit();
         }
     }
     if let (Some(first), Some(later)) = (planned.first(), last)

@@ -265,9 +265,10 @@ impl MigrationError {
             Self::HostIsService { .. } => {
                 "call the service something else, or name it in [release.migrations] (`in`), where it is always a service"
             }
-            Self::AfterForwardOnly { .. } | Self::Order { .. } => {
-                "upgrade to the version of the earlier one first"
+            Self::AfterForwardOnly { .. } => {
+                "upgrade to the version of the earlier one first; without `lane = \"compatible\"` data is copied, and both run on that"
             }
+            Self::Order { .. } => "upgrade to the version of the earlier one first",
             Self::Nameless { .. } => "mend its head, or [release.migrations]",
         }
     }

@@ -1,5 +1,7 @@
 //! A change of generations, as a value: what it touches, and its steps in order.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::active::Active;
@@ -265,7 +267,8 @@ impl Upgrade {
             .chain(new().map(Step::Publish))
             .chain([Step::Bake])
             .chain(self.forward_only().map(|planned| Step::Migrate(planned.id.clone())))
-            .chain([Step::Clean])
+            // What was done already is only brought to its end: that pushes out no earlier generation.
+            .chain((!self.only_leads_forward()).then_some(Step::Clean))
             .collect()
     }
 
@@ -274,11 +277,31 @@ impl Upgrade {
         self.migrations.iter().filter(|planned| planned.is_forward_only())
     }
 
+    /// Whether it does nothing else.
+    #[must_use]
+    pub fn only_leads_forward(&self) -> bool {
+        self.parts.is_empty()
+            && self.copies.is_empty()
+            && self.saves.is_empty()
+            && self.forward_only().next().is_some()
+    }
+
     /// The first of those from which not even the data of before leads back: of that, nothing is copied.
     #[must_use]
     pub fn point_of_no_return(&self) -> Option<&MigrationId> {
-        let is_copied = |name: &String| self.copies.iter().any(|copy| copy.declared == *name);
-        self.forward_only().find(|planned| !planned.touches.iter().all(is_copied)).map(|planned| &planned.id)
+        let is_apart = |name: &String| {
+            let is_copied = self.copies.iter().any(|copy| copy.declared == *name);
+            is_copied || self.makes.iter().any(|made| made == self.from.volume(name))
+        };
+        self.forward_only().find(|planned| !planned.touches.iter().all(is_apart)).map(|planned| &planned.id)
+    }
+
+    /// The units that something is done to: what is replaced, and what data is migrated in.
+    #[must_use]
+    pub fn units(&self) -> BTreeSet<&UnitName> {
+        let migrated = self.migrations.iter().filter(|planned| planned.due != Due::Cover);
+        let migrated = migrated.filter_map(|planned| planned.unit.as_ref());
+        self.parts.iter().map(|part| &part.unit).chain(migrated).collect()
     }
 
     /// Whether the new instance of a unit is reached as soon as all are well, and not only after the commit: where one was

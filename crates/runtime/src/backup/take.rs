@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use setpoint_model::backup::{Contents, FORMAT, OfUnit, Part, What, name, volume_name};
 use setpoint_model::names::UnitName;
 use setpoint_model::release::Repository;
-use setpoint_model::release::ledger::{Applied, Progress};
+use setpoint_model::release::ledger::Applied;
 
 use super::command;
 use super::copies::{Copied, Copier, Wanted};
@@ -220,7 +220,7 @@ impl<'a> Taking<'a> {
     fn migrations<'v>(&self, held: impl IntoIterator<Item = &'v str>) -> Vec<Applied> {
         let held: BTreeSet<&str> = held.into_iter().collect();
         let rows = self.ledger.iter().filter(|row| held.contains(row.volume.as_str()));
-        let ended = rows.map(|row| &row.applied).filter(|of| of.progress != Progress::Begun);
+        let ended = rows.map(|row| &row.applied).filter(|of| of.progress.is_over());
         let by_id: BTreeMap<_, _> = ended.map(|applied| (&applied.id, applied)).collect();
         by_id.into_values().cloned().collect()
     }

@@ -131,10 +131,11 @@ impl Writer<'_> {
     }
 }
 
-const PROGRESSES: [Progress; 3] = [Progress::Begun, Progress::Done, Progress::Covered];
+const PROGRESSES: [Progress; 4] = [Progress::Awaited, Progress::Begun, Progress::Done, Progress::Covered];
 
 fn shown(progress: Progress) -> &'static str {
     match progress {
+        Progress::Awaited => "awaited",
         Progress::Begun => "begun",
         Progress::Done => "done",
         Progress::Covered => "covered",

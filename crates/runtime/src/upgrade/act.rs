@@ -246,8 +246,15 @@ impl<'a> Change<'a> {
         Ok(self.place.engine.remove(&id)?)
     }
 
-    /// What was applied is noted of volumes, too, that came about only after it.
+    /// What was applied is noted of volumes, too, that came about only after it; and what is to run from now on.
     fn note_migrations(&mut self) -> Result<(), UpgradeError> {
+        let awaited: Vec<_> = self.upgrade.forward_only().cloned().collect();
+        for planned in awaited {
+            // What was begun earlier stays so.
+            if !self.is_entered(&planned)? {
+                self.enter(&planned, Progress::Awaited)?;
+            }
+        }
         let ran: Vec<_> =
             self.upgrade.migrations.iter().filter(|planned| planned.leads_there()).cloned().collect();
         ran.iter().try_for_each(|planned| self.enter(planned, Progress::Done))

@@ -1,5 +1,6 @@
 //! Whether new instances are well, and stay so.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use setpoint_model::names::UnitName;
@@ -72,12 +73,15 @@ impl Change<'_> {
         }
     }
 
-    /// Watches all new instances for a while.
+    /// Watches all new instances for a while, and those that migrations are to run in after the commit.
     pub(super) fn watch(&self, time: Duration, judge: fn(Says) -> Result<(), String>) -> Result<(), Cause> {
         let until = Instant::now() + time;
+        let new = self.upgrade.parts.iter().filter(|part| part.stays).map(|part| &part.unit);
+        let migrated = self.upgrade.forward_only().filter_map(|planned| planned.unit.as_ref());
+        let watched: BTreeSet<&UnitName> = new.chain(migrated).collect();
         loop {
-            for part in self.upgrade.parts.iter().filter(|part| part.stays) {
-                judge(self.says(&part.unit)?).map_err(|why| format!("{}: {why}", part.unit))?;
+            for &unit in &watched {
+                judge(self.says(unit)?).map_err(|why| format!("{unit}: {why}"))?;
             }
             if Instant::now() >= until || self.place.cancel.asked() {
                 return Ok(());

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use setpoint_model::manifest::SecretSource;
+use setpoint_model::release::ledger::Planned;
 
-use super::Change;
 use super::migrate::{CHECK, Errand};
 use super::saved::Saved;
+use super::{Cause, Change};
 use crate::engine::{ExecSpec, Io};
 use crate::host;
 use crate::image::LOGINS;
@@ -110,30 +111,31 @@ impl Change<'_> {
     }
 
     /// Runs something for a migration on the host.
-    pub(super) fn run_here(&self, errand: &Errand<'_>) -> Result<(), String> {
+    pub(super) fn run_here(&mut self, planned: &Planned, errand: &Errand<'_>) -> Result<(), Cause> {
         let phase = &errand.phase;
         let mask = Mask::new(&self.secrets_of_caller());
         let logs = logs::folder(self.place.roots, &project_key(&self.root, None).to_string());
         let supervisor =
             Supervisor { mask: &mask, watcher: self.place.watcher, cancel: self.place.cancel, logs: &logs };
+        let (root, mut env) = (self.root.clone(), self.without_logins());
+        env.insert(VARIABLE.to_owned(), self.txid.to_string());
         let run = |name: &str, argv: Vec<String>, limit| {
-            let mut env = self.without_logins();
-            env.insert(VARIABLE.to_owned(), self.txid.to_string());
-            let spec = ExecSpec { argv, env, cwd: None, user: None, io: Io::Captured };
-            supervisor.alone(&format!("{phase}{name}"), host::spawn(&spec, &self.root), Some(limit))
+            let spec = ExecSpec { argv, env: env.clone(), cwd: None, user: None, io: Io::Captured };
+            supervisor.alone(&format!("{phase}{name}"), host::spawn(&spec, &root), Some(limit))
         };
         let words = |failed: Failed| {
             let said = failed.tail.last().map(|line| format!(": {line}")).unwrap_or_default();
             format!("{}{said} (all of it: {}/{phase}.log)", failed.failure, logs.display())
         };
         let check = |name: &str| errand.check.map(|argv| run(name, argv.to_vec(), CHECK));
+        let script = self.saved().folder(self.upgrade.from.generation).join(errand.name());
+        let unwritten = |error| format!("cannot write {}: {error}", script.display());
         let carry_out = || {
-            let script = self.saved().folder(self.upgrade.from.generation).join(errand.name());
-            let unwritten = |error| format!("cannot write {}: {error}", script.display());
             write_private(&script, errand.text.as_bytes(), false).map_err(unwritten)?;
+            self.begin(planned, errand)?;
             let argv = errand.run.iter().cloned().chain([script.display().to_string()]).collect();
             let done = run("", argv, errand.timeout).map_err(words);
-            done.and(fs::remove_file(&script).map_err(unwritten))
+            Ok(done.and(fs::remove_file(&script).map_err(unwritten))?)
         };
         errand.carried_out(check, carry_out, words)
     }

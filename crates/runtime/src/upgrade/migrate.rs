@@ -11,6 +11,7 @@ use setpoint_model::release::way_back::Down;
 use setpoint_model::release::{Migration, MigrationId};
 
 use super::act::made;
+use super::health::Says;
 use super::{Cause, Change, UpgradeError, migrations};
 use crate::engine::Seen;
 use crate::failpoints;
@@ -90,9 +91,9 @@ impl<'m> Errand<'m> {
     pub(super) fn carried_out(
         &self,
         check: impl Fn(&str) -> Option<Result<(), Failed>>,
-        run: impl FnOnce() -> Result<(), String>,
+        run: impl FnOnce() -> Result<(), Cause>,
         words: impl Fn(Failed) -> String,
-    ) -> Result<(), String> {
+    ) -> Result<(), Cause> {
         if self.asks && matches!(check("-before"), Some(Ok(()))) {
             return Ok(());
         }
@@ -100,8 +101,10 @@ impl<'m> Errand<'m> {
         match (check("-after"), self.is_down) {
             (None, _) | (Some(Ok(())), false) => Ok(()),
             (Some(Err(failed)), true) if matches!(failed.failure, Failure::Ended(_)) => Ok(()),
-            (Some(Err(failed)), _) => Err(format!("its check does not hold after it: {}", words(failed))),
-            (Some(Ok(())), true) => Err("its check still holds after it was taken back".to_owned()),
+            (Some(Err(failed)), _) => {
+                Err(format!("its check does not hold after it: {}", words(failed)).into())
+            }
+            (Some(Ok(())), true) => Err("its check still holds after it was taken back".into()),
         }
     }
 }
@@ -115,6 +118,10 @@ impl Change<'_> {
             return Ok(self.enter(&planned, Progress::Covered)?);
         }
         let declared = self.declared.ok_or("nothing is known of it any more")?;
+        if planned.is_forward_only() {
+            // Whoever is not well at this moment may have to be gone back from.
+            self.watch(Duration::ZERO, Says::expect_well)?;
+        }
         let (migration, text) = migrations::planned(declared.project, &planned, false)?;
         let errand = Errand::up(&migration, &text, planned.due);
         self.carry_out(declared.project, &planned, &errand)
@@ -134,7 +141,7 @@ impl Change<'_> {
     /// Runs a text where its migration runs.
     fn carry_out(&mut self, project: &Project, planned: &Planned, errand: &Errand<'_>) -> Result<(), Cause> {
         let Some(name) = &planned.unit else {
-            return self.noted(planned, errand, |change| change.run_here(errand));
+            return self.noted(planned, errand, |change| change.run_here(planned, errand));
         };
         let env = project.manifest.envs.get(name).ok_or("its service is not declared")?;
         // Where an instance stands in for the service, that is where the new version is.
@@ -153,7 +160,7 @@ impl Change<'_> {
             }
             (false, _) => {}
         }
-        self.noted(planned, errand, |change| change.run_inside(&unit, errand))?;
+        self.noted(planned, errand, |change| change.run_inside(&unit, planned, errand))?;
         if idles {
             self.place.engine.stop(&unit.id, Duration::ZERO, self.place.cancel)?;
             self.place.engine.remove(&unit.id)?;
@@ -161,18 +168,23 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Runs something for a migration, and writes into the ledger how far that came.
-    fn noted(
-        &mut self,
-        planned: &Planned,
-        errand: &Errand<'_>,
-        run: impl FnOnce(&Self) -> Result<(), String>,
-    ) -> Result<(), Cause> {
+    /// Writes into the ledger that a migration begins: nothing is left but to run it.
+    pub(super) fn begin(&mut self, planned: &Planned, errand: &Errand<'_>) -> Result<(), Cause> {
         failpoints::at("migrate.ready");
         if !errand.is_down {
             self.enter(planned, Progress::Begun)?;
         }
         failpoints::at("migrate.begun");
+        Ok(())
+    }
+
+    /// Runs something for a migration, and writes into the ledger that it is done.
+    fn noted(
+        &mut self,
+        planned: &Planned,
+        errand: &Errand<'_>,
+        run: impl FnOnce(&mut Self) -> Result<(), Cause>,
+    ) -> Result<(), Cause> {
         run(self)?;
         failpoints::at("migrate.ran");
         match errand.is_down {
@@ -203,6 +215,14 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Whether the ledger has a migration of any of the data that it touches.
+    pub(super) fn is_entered(&self, planned: &Planned) -> Result<bool, UpgradeError> {
+        let of = LedgerOf { project_root: &self.root, engine: self.place.engine.capabilities().engine };
+        let held: Vec<&str> = planned.touches.iter().map(|name| self.upgrade.to.volume(name)).collect();
+        let rows = self.store.ledger(of)?;
+        Ok(rows.iter().any(|row| row.applied.id == planned.id && held.contains(&row.volume.as_str())))
+    }
+
     /// Takes what was taken back out of the ledger.
     fn strike(&mut self, planned: &Planned) -> Result<(), UpgradeError> {
         let of = LedgerOf { project_root: &self.root, engine: self.place.engine.capabilities().engine };
@@ -213,11 +233,12 @@ impl Change<'_> {
     }
 
     /// Runs it in an instance of a service, among whose logs is what it says.
-    fn run_inside(&self, unit: &Unit<'_>, errand: &Errand<'_>) -> Result<(), String> {
+    fn run_inside(&mut self, unit: &Unit<'_>, planned: &Planned, errand: &Errand<'_>) -> Result<(), Cause> {
+        let place = self.place;
         let guest = Guest::new(unit, errand.user).map_err(|error| error.to_string())?;
-        let runner = guest.runner(unit, self.place.watcher, self.place.cancel);
+        let runner = guest.runner(unit, place.watcher, place.cancel);
         let name = &unit.env.name;
-        let runner = Runner { logs: logs::folder(self.place.roots, self.id(name).as_str()), ..runner };
+        let runner = Runner { logs: logs::folder(place.roots, self.id(name).as_str()), ..runner };
         let phase = &errand.phase;
         let check = |name: &str| {
             let argv = errand.check?.to_vec();
@@ -237,9 +258,10 @@ impl Change<'_> {
             for piece in pieces(errand.text) {
                 shell(APPEND, &[piece])?;
             }
+            self.begin(planned, errand)?;
             let argv = errand.run.iter().cloned().chain([file.clone()]).collect();
             let done = runner.inside(phase, argv, errand.timeout).map_err(words);
-            done.and(shell("rm -f \"$1\"", &[]))
+            Ok(done.and(shell("rm -f \"$1\"", &[]))?)
         };
         errand.carried_out(check, run, words)
     }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use setpoint_model::manifest::Release;
 use setpoint_model::names::UnitName;
-use setpoint_model::release::{Step, Upgrade};
+use setpoint_model::release::{MigrationId, Step, Upgrade};
 
 use crate::apply::ApplyError;
 use crate::backup::{BackupError, Opened};
@@ -118,6 +118,8 @@ pub enum UpgradeError {
         step: String,
         /// Why it failed.
         why: Cause,
+        /// The migrations that were to run after the commit, and are still to.
+        due: Vec<MigrationId>,
         /// How long nobody could reach what was stopped.
         outage: Duration,
     },
@@ -258,12 +260,17 @@ pub fn run(
         change.finish(UpgradeOutcome::Dropped, Some(&format!("{missing} is gone")))?;
         return Err(UpgradeError::Changed { what: missing });
     }
-    let (mut unpublished, mut unwell) = (None, None);
+    let (mut unpublished, mut unwell, mut due) = (None, None, Vec::new());
     for step in change.upgrade.steps() {
         let is_over = change.is_committed()?;
-        if is_over && matches!(step, Step::Migrate(_)) && (unpublished.is_some() || unwell.is_some()) {
-            // Who is not well may have to be gone back from: what only leads forward stays due.
-            continue;
+        if let (true, Step::Migrate(id)) = (is_over, &step) {
+            let stopped = change.place.cancel.asked().then(|| (step.to_string(), "stopped".into()));
+            unwell = unwell.or(stopped);
+            if unpublished.is_some() || unwell.is_some() {
+                // Who is not well may have to be gone back from: what only leads forward stays due.
+                due.push(id.clone());
+                continue;
+            }
         }
         if is_over {
             // The way on needs room as the way back would have.
@@ -276,6 +283,9 @@ pub fn run(
         };
         let Err(why) = done else { continue };
         let is_publish = matches!(step, Step::Publish(_));
+        if let (true, Step::Migrate(id)) = (is_over, &step) {
+            due.push(id.clone());
+        }
         let step = step.to_string();
         if is_over {
             // There is no way back: what else is to be done is done.
@@ -288,7 +298,10 @@ pub fn run(
         return Err(match outcome {
             UpgradeOutcome::Dropped => UpgradeError::Dropped { step, why },
             // The file that says so was in its place before that failed.
-            UpgradeOutcome::Committed => UpgradeError::Unwell { step, why, outage: change.outage },
+            UpgradeOutcome::Committed => {
+                let due = change.upgrade.forward_only().map(|planned| planned.id.clone()).collect();
+                UpgradeError::Unwell { step, why, due, outage: change.outage }
+            }
             _ => UpgradeError::RolledBack { step, why, outage: change.outage },
         });
     }
@@ -296,8 +309,9 @@ pub fn run(
         return change.give_up(step, why).map(|_| Changed { outage: change.outage, took: began.elapsed() });
     }
     if let Some((step, why)) = unwell {
-        change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}")))?;
-        return Err(UpgradeError::Unwell { step, why, outage: change.outage });
+        let ids: Vec<String> = due.iter().map(|id| format!("; {id} stays due")).collect();
+        change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}{}", ids.concat())))?;
+        return Err(UpgradeError::Unwell { step, why, due, outage: change.outage });
     }
     change.finish(UpgradeOutcome::Committed, None)?;
     Ok(Changed { outage: change.outage, took: began.elapsed() })
@@ -312,14 +326,12 @@ impl<'a> Change<'a> {
         upgrade: Upgrade,
         patience: Patience,
     ) -> Result<Self, UpgradeError> {
-        // In the order of their names, as everybody takes several of them.
-        let mut names: Vec<&UnitName> = upgrade.parts.iter().map(|part| &part.unit).collect();
-        names.sort();
         let lock = |name: &UnitName| {
             let wait = lock::until_stopped(place.watcher, place.cancel);
             UnitLock::acquire(place.roots, root, name, "setpoint upgrade", wait)
         };
-        let locks = names.into_iter().map(lock).collect::<Result<_, _>>()?;
+        // In the order of their names, as everybody takes several of them.
+        let locks = upgrade.units().into_iter().map(lock).collect::<Result<_, _>>()?;
         Ok(Self {
             place,
             store,

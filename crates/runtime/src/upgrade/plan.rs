@@ -7,7 +7,7 @@ use setpoint_model::manifest::Env;
 use setpoint_model::names::UnitName;
 use setpoint_model::plan::Action;
 use setpoint_model::release::host_paths::{covers, outermost};
-use setpoint_model::release::ledger::{host_of, is_volume};
+use setpoint_model::release::ledger::{Due, Planned, host_of, is_volume};
 use setpoint_model::release::migration::Stage;
 use setpoint_model::release::{
     Active, Copy, Holds, Kind, Lane, MigrationError, MigrationId, Part, Upgrade, stand_in,
@@ -93,7 +93,11 @@ pub fn upgrade(
     target: Target<'_>,
 ) -> Result<Option<Upgrade>, Refused> {
     let generation = from.generation + 1;
-    let migrations = target.migrations.due(target.lane)?;
+    let mut migrations = target.migrations.due(target.lane)?;
+    if units.iter().chain(gone).all(|(_, look)| !is_there(look)) {
+        // Nothing leads back from what is made first.
+        migrations.iter_mut().for_each(Planned::run_before_the_commit);
+    }
     let runs = || migrations.iter().filter(|planned| planned.leads_there());
     let is_touched = |name: &String| runs().any(|planned| planned.touches.contains(name));
     let mut copies: Vec<Copy> = Vec::new();
@@ -151,7 +155,8 @@ pub fn upgrade(
     if parts.is_empty() && migrations.is_empty() && release == from.release {
         return Ok(None);
     }
-    let touched = runs().flat_map(|planned| &planned.touches).collect::<BTreeSet<_>>();
+    let done = migrations.iter().filter(|planned| planned.due != Due::Cover);
+    let touched = done.flat_map(|planned| &planned.touches).collect::<BTreeSet<_>>();
     let touched = touched.into_iter().filter(|name| is_volume(name));
     let makes = touched.filter(|name| !target.migrations.is_there(name));
     let makes = makes.map(|name| from.volume(name).to_owned()).collect();

@@ -10,7 +10,6 @@ use setpoint_model::manifest::{Data, Env};
 use setpoint_model::names::UnitName;
 use setpoint_model::pipeline::services::{self, isolated, needed};
 use setpoint_model::release::ledger::{Due, Planned, is_volume};
-use setpoint_model::release::migration::Stage;
 use setpoint_model::release::{Active, Kind, Lane, Part, Step, Upgrade};
 
 use super::{Cause, Change, Declared, Patience, Place, UpgradeError};
@@ -73,10 +72,18 @@ impl Rehearsal<'_> {
         Ok(Ok(Rehearsable { starts, stops: stops.into_iter().collect() }))
     }
 
+    /// The migrations that can be tried on copies.
+    fn migrations(&self) -> impl Iterator<Item = &Planned> {
+        let runs = self.planned.migrations.iter().filter(|planned| planned.due != Due::Cover);
+        runs.filter(|planned| planned.touches.iter().all(|name| is_volume(name)))
+    }
+
     /// The services that have to start for it, each after what it depends on.
     fn envs(&self) -> Result<Vec<&Env>, String> {
         let new = self.planned.parts.iter().filter(|part| part.stays);
-        let names: Vec<UnitName> = new.map(|part| part.unit.clone()).collect();
+        let migrated = self.migrations().filter_map(|planned| planned.unit.as_ref());
+        let names: BTreeSet<UnitName> = new.map(|part| &part.unit).chain(migrated).cloned().collect();
+        let names: Vec<UnitName> = names.into_iter().collect();
         let all = &self.project.manifest.envs;
         let envs = needed(&names, all).map_err(|(_, problem)| match problem.why {
             Some(why) => format!("{}: {why}", problem.what),
@@ -237,10 +244,6 @@ impl Rehearsal<'_> {
             restores: None,
             stands_in: false,
         };
-        let runs = self.planned.migrations.iter().filter(|planned| planned.due != Due::Cover);
-        // There is no commit that one could wait for.
-        let stage = |stage| if stage == Stage::ForwardOnly { Stage::Post } else { stage };
-        let on_copies = runs.filter(|planned| planned.touches.iter().all(|name| is_volume(name)));
         Upgrade {
             kind: Kind::Upgrade,
             lane: Lane::Breaking,
@@ -254,13 +257,7 @@ impl Rehearsal<'_> {
             saves: Vec::new(),
             puts: Vec::new(),
             downs: Vec::new(),
-            migrations: on_copies
-                .map(|planned| Planned {
-                    stage: stage(planned.stage),
-                    touches: planned.touches.iter().map(|name| services::volume(tag, name)).collect(),
-                    ..planned.clone()
-                })
-                .collect(),
+            migrations: self.migrations().map(|planned| on_copies(planned, tag)).collect(),
             keep: 0,
         }
     }
@@ -285,4 +282,12 @@ impl Rehearsal<'_> {
         }
         Ok(())
     }
+}
+
+/// A migration as it is where there is nothing but copies of the data, and no commit that it could wait for.
+fn on_copies(planned: &Planned, tag: &str) -> Planned {
+    let touches = planned.touches.iter().map(|name| services::volume(tag, name)).collect();
+    let mut planned = Planned { touches, ..planned.clone() };
+    planned.run_before_the_commit();
+    planned
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use setpoint_model::names::UnitName;
 use setpoint_model::release::host_paths::outermost;
-use setpoint_model::release::ledger::{Planned, host_of, is_volume};
+use setpoint_model::release::ledger::{Planned, Progress, host_of, is_volume};
 use setpoint_model::release::way_back::way_back;
 use setpoint_model::release::{Active, Copy, Holds, Kind, Lane, Part, Upgrade, puts};
 
@@ -65,9 +65,7 @@ impl Back<'_> {
             let all = now.volumes.keys().chain(to.volumes.keys()).collect::<BTreeSet<_>>();
             all.into_iter().filter(|name| now.volume(name) != to.volume(name)).cloned().collect()
         };
-        let forward_only = self.ran_forward_only(store, undone, &now)?;
-        let stays = |planned: &&&Planned| planned.touches.iter().any(|name| !moved.contains(name));
-        if let Some(planned) = forward_only.iter().find(stays) {
+        if let Some(planned) = self.ran_forward_only(store, undone, to)? {
             return Ok(Err(Refused::ForwardOnly { to: shown(to), id: planned.id.clone() }));
         }
         let puts = puts(undone.iter().map(|row| &row.upgrade));
@@ -98,7 +96,7 @@ impl Back<'_> {
         if loses.is_empty() || self.discards_writes {
             return Ok(Ok(plain));
         }
-        let taken_back = match forward_only.first() {
+        let taken_back = match self.ran_forward_only(store, undone, &plain.from)? {
             Some(planned) => Err(Some(format!("{} is `forward_only`, and has run", planned.id))),
             None => self.taken_back(undone, &moved),
         };
@@ -108,20 +106,24 @@ impl Back<'_> {
         }))
     }
 
-    /// What these changes did, or began to do, to the data that is in effect, from which nothing leads back.
+    /// What these changes did, or began to do, from which nothing leads back, and the data of a generation has. What they made
+    /// first, it does not know.
     fn ran_forward_only<'r>(
         &self,
         store: &Store,
         undone: &'r [UpgradeRow],
-        now: &Active,
-    ) -> Result<Vec<&'r Planned>, StoreError> {
+        generation: &Active,
+    ) -> Result<Option<&'r Planned>, StoreError> {
         let of = LedgerOf { project_root: self.root, engine: self.engine.capabilities().engine };
-        let ledger = store.ledger(of)?;
+        let mut ledger = store.ledger(of)?;
+        ledger.retain(|row| row.applied.progress != Progress::Awaited);
+        let made: BTreeSet<&String> = undone.iter().flat_map(|row| &row.upgrade.makes).collect();
         let has = |planned: &&Planned| {
-            let mut held = planned.touches.iter().map(|name| now.volume(name));
+            let held = planned.touches.iter().map(|name| generation.volume(name).to_owned());
+            let mut held = held.filter(|volume| !made.contains(volume));
             held.any(|volume| ledger.iter().any(|row| row.volume == volume && row.applied.id == planned.id))
         };
-        Ok(undone.iter().flat_map(|row| row.upgrade.forward_only()).filter(has).collect())
+        Ok(undone.iter().flat_map(|row| row.upgrade.forward_only()).find(has))
     }
 
     /// The changes that are gone back over, the newest first.
@@ -132,7 +134,8 @@ impl Back<'_> {
         };
         let target = match self.wanted {
             Some(text) => rows.iter().position(|row| names(&row.upgrade.from, text)),
-            None => (!rows.is_empty()).then_some(0),
+            // What was only brought to its end leads to no other version.
+            None => rows.iter().position(|row| !row.upgrade.only_leads_forward()),
         };
         let earlier = || {
             let earlier = rows.iter().map(|row| shown(&row.upgrade.from));
