@@ -14,16 +14,20 @@ pub const ON_THE_EMBEDDED_ENGINE: &[Scenario] = &[
     ("data_that_no_ledger_tells_of_is_asked", asked),
     ("on_data_that_is_not_copied_a_migration_may_be_repeated", shared),
     ("what_leads_forward_only_runs_after_the_commit", |place| forward_only(place, Kind::Embedded)),
+    ("a_service_starts_again_for_a_migration_before_its_start", |place| started_again(place, Kind::Embedded)),
 ];
 
 pub const ON_DOCKER: &[Scenario] = &[
     ("migrations_run_once_each_on_a_copy_of_the_data", |place| once_each(place, Kind::Docker)),
     ("a_migration_that_fails_leaves_the_data_as_it_was", |place| failing(place, Kind::Docker)),
     ("what_leads_forward_only_runs_after_the_commit", |place| forward_only(place, Kind::Docker)),
+    ("a_service_starts_again_for_a_migration_before_its_start", |place| started_again(place, Kind::Docker)),
 ];
 
-pub const ON_PODMAN: &[Scenario] =
-    &[("migrations_run_once_each_on_a_copy_of_the_data", |place| once_each(place, Kind::Podman))];
+pub const ON_PODMAN: &[Scenario] = &[
+    ("migrations_run_once_each_on_a_copy_of_the_data", |place| once_each(place, Kind::Podman)),
+    ("a_service_starts_again_for_a_migration_before_its_start", |place| started_again(place, Kind::Podman)),
+];
 
 /// A project whose database writes down who works on its data.
 fn project(place: &Place, kind: Kind) -> Project {
@@ -239,6 +243,28 @@ fn shared(place: &Place) {
     assert_eq!(log(&project), "one wide wide wide");
     add(&project, "2.0.0/1-wide.sh", &format!("{head}echo wider >> /data/log\n"));
     upgrades::upgrade(&project).exits(4).says("was changed after it was applied");
+}
+
+/// What needs a service that is well, and then what needs it not to have started yet: of earlier versions that are skipped, or
+/// where nothing is there yet.
+fn started_again(place: &Place, kind: Kind) {
+    let project = project(place, kind);
+    let within = "# setpoint: stage = \"post\"\n";
+    add(&project, "1.0.0/1-within.sh", &format!("{within}echo within >> /data/log\n"));
+    add(&project, "1.1.0/1-before.sh", "echo before >> /data/log\n");
+    project.run(&["up", "--no-daemon"]).exits(0);
+    until("it stands on what both made", || log(&project) == "one within before one");
+    add(&project, "2.0.0/1-within.sh", &format!("# setpoint: in = \"web\"\n{within}true\n"));
+    add(&project, "2.1.0/1-before.sh", "echo again >> /data/log\n");
+    upgrades::declare(&project, "one", "two");
+    upgrades::killed_at(&project, &["upgrade", "--no-daemon"], "retire db.acted");
+    until("all run again", || upgrades::all_run(&project));
+    assert_eq!(log(&project), "one within before one one");
+    upgrades::upgrade(&project).exits(0);
+    until("all run", || upgrades::all_run(&project));
+    assert_eq!(log(&project), "one within before one one two again two");
+    let history = project.run(&["history", "3"]);
+    history.exits(0).says("retire web").says("retire db");
 }
 
 fn forward_only(place: &Place, kind: Kind) {

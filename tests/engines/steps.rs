@@ -161,6 +161,7 @@ fn is_still(path: &Path) {
 const STUBBORN: &str = "trap '' TERM HUP INT
 beat() { while :; do echo x >> /beat/$1; sleep 0.1; done; }
 beat a & (beat b &) ; setsid sh -c 'trap \"\" TERM; while :; do echo x >> /beat/c; sleep 0.1; done' &
+until [ -e /beat/a ] && [ -e /beat/b ] && [ -e /beat/c ]; do sleep 0.05; done
 touch /beat/ready; wait; sleep 100";
 
 fn a_step_ends_with_its_code_and_its_output_in_order(subject: &Subject) {

@@ -121,7 +121,8 @@ fn status(all: &Migrations, project: &Project) -> Vec<Line> {
     let is_known = |row: &&setpoint_runtime::store::LedgerRow| {
         all.declared.iter().any(|(migration, _)| migration.id == row.applied.id)
     };
-    lines.extend(all.ledger.iter().filter(|row| !is_known(row)).map(|row| Line {
+    let applied = all.ledger.iter().filter(|row| row.applied.progress.is_over());
+    lines.extend(applied.filter(|row| !is_known(row)).map(|row| Line {
         id: row.applied.id.to_string(),
         standing: "unknown",
         place: None,

@@ -29,7 +29,10 @@ pub(super) fn words(recovered: Recovered) -> &'static str {
     match recovered {
         Recovered::Dropped => "It had touched nothing.",
         Recovered::RolledBack => "What ran before runs again, with its own data.",
-        Recovered::Committed => "The new version is in effect.",
+        Recovered::Committed { leaves_due: false } => "The new version is in effect.",
+        Recovered::Committed { leaves_due: true } => {
+            "The new version is in effect, and the next `setpoint upgrade` runs what is due (`setpoint migrate status`)."
+        }
     }
 }
 
@@ -46,7 +49,7 @@ impl Recover {
             None => "nothing",
             Some(Recovered::Dropped) => "dropped",
             Some(Recovered::RolledBack) => "rolled-back",
-            Some(Recovered::Committed) => "committed",
+            Some(Recovered::Committed { .. }) => "committed",
         };
         context.output.note(recovered.map_or("There is nothing to recover.", words));
         if context.output.json {

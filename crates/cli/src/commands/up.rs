@@ -198,7 +198,7 @@ impl Up {
                 let ids: Vec<_> = due.iter().map(|planned| planned.id.to_string()).collect();
                 let message = format!("the data is to be migrated: {}\nNothing was done.", ids.join(", "));
                 let upgrade = match due.iter().all(Planned::is_forward_only) {
-                    true => "`setpoint upgrade` does it, and nothing leads back from there",
+                    true => "`setpoint upgrade` does it, after the commit",
                     false => {
                         "`setpoint upgrade` does it on a copy, and goes back by itself if something is not well"
                     }

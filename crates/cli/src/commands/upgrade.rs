@@ -132,8 +132,9 @@ impl UpgradeCommand {
         let planned = rehearsal.planned;
         let mut replaced = planned.parts.iter().filter(|part| part.is_there && part.stays);
         // What stands in is tried before anything is touched.
-        let is_tried = planned.migrations.is_empty() && replaced.all(|part| part.stands_in);
-        if self.no_rehearse || (is_tried && !self.rehearse) {
+        let is_tried = planned.migrations.is_empty() && replaced.clone().all(|part| part.stands_in);
+        let is_first = replaced.next().is_none() && !planned.parts.is_empty();
+        if self.no_rehearse || is_first || (is_tried && !self.rehearse) {
             return Ok(Trial::Not { why: None });
         }
         let names = |units: Vec<UnitName>| units.iter().map(ToString::to_string).collect::<Vec<_>>();

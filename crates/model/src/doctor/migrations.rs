@@ -37,7 +37,6 @@ impl MigrationError {
             | Self::HostPath { .. }
             | Self::HostIsService { .. }
             | Self::AfterForwardOnly { .. }
-            | Self::Order { .. }
             | Self::Nameless { .. } => Row::Manifest,
         }
     }

@@ -223,8 +223,16 @@ pub fn wrong(declared: &[(Migration, Vec<String>)], data: &Data<'_>) -> Vec<Migr
 #[must_use]
 pub fn unfinished<'a>(declared: &'a [(Migration, Vec<String>)], data: &Data<'_>) -> Vec<&'a MigrationId> {
     let is_begun = |(migration, touches): &&(Migration, Vec<String>)| {
-        let rows = touches.iter().filter_map(|name| data.volumes.get(name)).flat_map(|of| &of.applied);
-        rows.into_iter().any(|was| was.id == migration.id && !was.progress.is_over())
+        let volumes = touches.iter().filter_map(|name| data.volumes.get(name));
+        volumes.into_iter().any(|of| {
+            // A version from before it does not wait for it.
+            let is_of = of.version.as_ref().is_none_or(|version| version >= migration.id.version());
+            let is_open = |was: &Applied| match was.progress {
+                Progress::Awaited => is_of,
+                progress => !progress.is_over(),
+            };
+            of.applied.iter().any(|was| was.id == migration.id && is_open(was))
+        })
     };
     let is_due = |of: &&(Migration, Vec<String>)| {
         matches!(standing(&of.0, &of.1, data), Ok(Standing::Due(Due::Run | Due::Ask)))

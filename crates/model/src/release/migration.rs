@@ -211,16 +211,6 @@ pub enum MigrationError {
         /// What comes before it.
         earlier: String,
     },
-    /// It runs before a service starts that others before it have needed.
-    #[error("{id} runs before {unit} starts, which {earlier} needs, that comes first")]
-    Order {
-        /// Which.
-        id: String,
-        /// The service.
-        unit: UnitName,
-        /// What comes before it.
-        earlier: String,
-    },
     /// It names what is not declared.
     #[error("{id} names {what}, and there is: {known}")]
     Nameless {
@@ -268,7 +258,6 @@ impl MigrationError {
             Self::AfterForwardOnly { .. } => {
                 "upgrade to the version of the earlier one first; without `lane = \"compatible\"` data is copied, and both run on that"
             }
-            Self::Order { .. } => "upgrade to the version of the earlier one first",
             Self::Nameless { .. } => "mend its head, or [release.migrations]",
         }
     }

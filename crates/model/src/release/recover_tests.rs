@@ -507,30 +507,30 @@ fn a_migration_finds_what_it_needs() {
             "migrate 1.0.0/4-i"
         ]
     );
-    assert_eq!(upgrade.check_order(), Ok(()));
     // In what is there already, and is not replaced.
     upgrade.migrations.insert(0, planned("0.9.0/1-z", "other", Stage::Post, &[]));
     assert_eq!(shown(&upgrade)[..3], ["migrate 0.9.0/1-z", "migrate 0.9.0/1-h", "migrate 1.0.0/1-a"]);
-    assert_eq!(upgrade.check_order(), Ok(()));
     // What is only noted is when there is something to note it of.
     upgrade.migrations[0].due = Due::Cover;
     assert_eq!(shown(&upgrade).last().unwrap(), "migrate 0.9.0/1-z");
-    // What a migration in a service runs before is that service; one on the host runs before all.
-    let last = upgrade.migrations.pop().unwrap();
-    for (next, words) in [
-        (
-            planned("1.1.0/1-d", "db", Stage::Pre, &["data"]),
-            "1.1.0/1-d runs before db starts, which 1.0.0/3-c needs, that comes first",
-        ),
-        (
-            on_host("1.1.0/1-e", Stage::Pre, &["/srv"]),
-            "1.1.0/1-e runs before idle starts, which 1.0.0/3-c needs, that comes first",
-        ),
-    ] {
-        upgrade.migrations.push(next);
-        assert_eq!(upgrade.check_order().unwrap_err().to_string(), words);
-        upgrade.migrations.pop();
-    }
-    upgrade.migrations.push(last);
-    assert_eq!(upgrade.check_order(), Ok(()));
+    // What is there already ends before one that runs before it starts; before one on the host, that is all.
+    upgrade.migrations.pop();
+    upgrade.migrations.push(planned("1.1.0/1-d", "db", Stage::Pre, &["data"]));
+    upgrade.migrations.push(on_host("1.1.0/2-e", Stage::Post, &["/srv"]));
+    upgrade.migrations.push(on_host("1.2.0/1-f", Stage::Pre, &["/srv"]));
+    let steps: Vec<String> = upgrade.steps().iter().map(ToString::to_string).collect();
+    let from = steps.iter().position(|step| step == "migrate 1.0.0/3-c").unwrap();
+    let to = steps.iter().position(|step| step == "steady").unwrap();
+    let all = ["start db", "verify db", "start idle", "verify idle", "start fresh", "verify fresh"];
+    let ended = ["retire fresh", "retire idle", "retire db"];
+    let wanted = [
+        &["migrate 1.0.0/3-c", "retire idle", "retire db", "migrate 1.1.0/1-d"][..],
+        &all,
+        &["migrate 1.1.0/2-e"],
+        &ended,
+        &["migrate 1.2.0/1-f"],
+        &all,
+        &["migrate 0.9.0/1-z"],
+    ];
+    assert_eq!(steps[from..to], wanted.concat());
 }

@@ -53,7 +53,7 @@ fn chosen(
         .filter(|planned| planned.leads_there())
         .filter_map(|planned| planned.unit.as_ref())
         .any(|unit| parts.contains(unit) && !chosen.contains(unit));
-    if is_migrated_in_place { BTreeSet::new() } else { chosen }
+    if is_migrated_in_place || upgrade.starts_again() { BTreeSet::new() } else { chosen }
 }
 
 /// All that a unit depends on, and what that does.

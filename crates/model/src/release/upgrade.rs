@@ -1,7 +1,5 @@
 //! A change of generations, as a value: what it touches, and its steps in order.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::active::Active;
@@ -277,12 +275,16 @@ impl Upgrade {
         self.migrations.iter().filter(|planned| planned.is_forward_only())
     }
 
-    /// Whether it does nothing else.
+    /// Whether it does nothing else, for the version that is in effect.
     #[must_use]
     pub fn only_leads_forward(&self) -> bool {
-        self.parts.is_empty()
+        let version = |of: &Active| (of.version.clone(), of.release.clone());
+        version(&self.from) == version(&self.to)
+            && self.parts.is_empty()
             && self.copies.is_empty()
             && self.saves.is_empty()
+            && self.makes.is_empty()
+            && !self.migrations.iter().any(Planned::leads_there)
             && self.forward_only().next().is_some()
     }
 
@@ -294,14 +296,6 @@ impl Upgrade {
             is_copied || self.makes.iter().any(|made| made == self.from.volume(name))
         };
         self.forward_only().find(|planned| !planned.touches.iter().all(is_apart)).map(|planned| &planned.id)
-    }
-
-    /// The units that something is done to: what is replaced, and what data is migrated in.
-    #[must_use]
-    pub fn units(&self) -> BTreeSet<&UnitName> {
-        let migrated = self.migrations.iter().filter(|planned| planned.due != Due::Cover);
-        let migrated = migrated.filter_map(|planned| planned.unit.as_ref());
-        self.parts.iter().map(|part| &part.unit).chain(migrated).collect()
     }
 
     /// Whether the new instance of a unit is reached as soon as all are well, and not only after the commit: where one was
@@ -361,75 +355,45 @@ impl Upgrade {
     fn sequence(&self) -> Vec<Step> {
         let new: Vec<&UnitName> =
             self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
-        let mut waiting = new.iter().copied();
         let start = |unit: &UnitName| {
             let load = self.loads.iter().any(|load| load.unit == *unit).then(|| Step::Load(unit.clone()));
-            [Step::Start(unit.clone()), Step::Verify(unit.clone())].into_iter().chain(load)
+            [Step::Start(unit.clone()), Step::Verify(unit.clone())].into_iter().chain(load).collect()
         };
-        let mut steps = Vec::new();
         let before = self.migrations.iter().filter(|migration| !migration.is_forward_only());
         let (covered, run): (Vec<_>, Vec<_>) = before.partition(|migration| migration.due == Due::Cover);
-        for migration in run {
-            if let Some(needed) = needed(&new, migration) {
-                let begun = new.len() - waiting.len();
-                steps.extend(waiting.by_ref().take(needed.saturating_sub(begun)).flat_map(start));
-            }
-            steps.push(Step::Migrate(migration.id.clone()));
-        }
-        steps.extend(waiting.flat_map(start));
+        let (mut steps, begun) = in_turn(&new, run, start, Step::Migrate);
+        steps.extend(new[begun..].iter().flat_map(|unit| start(unit)));
         // The data is there by now, whatever it came with.
         steps.extend(covered.into_iter().map(|migration| Step::Migrate(migration.id.clone())));
         steps
+    }
+
+    /// Whether an instance of the new version is started and ended again, for a migration that cannot run beside it.
+    pub(super) fn starts_again(&self) -> bool {
+        self.sequence().iter().any(|step| matches!(step, Step::Retire(_)))
     }
 
     /// Migrations are taken back in services of the version that is left, each where it was carried out.
     fn taken_back(&self) -> Vec<Step> {
         let there: Vec<&UnitName> =
             self.parts.iter().filter(|part| part.is_there).map(|part| &part.unit).collect();
-        let (mut steps, mut begun) = (Vec::new(), 0);
-        for down in &self.downs {
-            if let Some(needed) = needed(&there, down) {
-                steps.extend(there.iter().take(needed).skip(begun).map(|unit| Step::Revive((*unit).clone())));
-                begun = begun.max(needed);
-                if down.stage == Stage::Pre {
-                    steps.extend(there[needed..begun].iter().rev().map(|unit| Step::Retire((*unit).clone())));
-                    begun = needed;
-                }
-            }
-            steps.push(Step::Down(down.id.clone()));
-        }
+        let revive = |unit: &UnitName| vec![Step::Revive(unit.clone())];
+        let (mut steps, begun) = in_turn(&there, &self.downs, revive, Step::Down);
         steps.extend(there[..begun].iter().rev().map(|unit| Step::Retire((*unit).clone())));
         steps
     }
 
-    /// Checks that no migration runs before the start of a service that an earlier one needs, or before the commit where an
-    /// earlier one runs after it.
+    /// Checks that no migration runs before the commit where an earlier one runs after it.
     ///
     /// # Errors
-    /// [`MigrationError::Order`] names the first.
+    /// [`MigrationError::AfterForwardOnly`] names the first.
     pub fn check_order(&self) -> Result<(), MigrationError> {
-        let new: Vec<&UnitName> =
-            self.parts.iter().filter(|part| part.stays).map(|part| &part.unit).collect();
-        if let Some(earlier) = self.forward_only().next()
-            && let Some(later) =
-                self.migrations.iter().find(|later| later.leads_there() && later.id > earlier.id)
-        {
+        let Some(earlier) = self.forward_only().next() else { return Ok(()) };
+        let mut later = self.migrations.iter().filter(|later| later.leads_there() && later.id > earlier.id);
+        later.next().map_or(Ok(()), |later| {
             let (id, earlier) = (later.id.to_string(), earlier.id.to_string());
-            return Err(MigrationError::AfterForwardOnly { id, earlier });
-        }
-        let mut most: Option<(usize, &MigrationId)> = None;
-        for migration in self.migrations.iter().filter(|migration| migration.leads_there()) {
-            let Some(needs) = needed(&new, migration) else { continue };
-            if let (Stage::Pre, Some((begun, earlier))) = (migration.stage, most)
-                && begun > needs
-            {
-                let unit = migration.unit.clone().unwrap_or_else(|| new[begun - 1].clone());
-                let id = migration.id.to_string();
-                return Err(MigrationError::Order { id, unit, earlier: earlier.to_string() });
-            }
-            most = Some(most.filter(|(begun, _)| *begun >= needs).unwrap_or((needs, &migration.id)));
-        }
-        Ok(())
+            Err(MigrationError::AfterForwardOnly { id, earlier })
+        })
     }
 
     /// Whether a step changes what is on the host.
@@ -479,14 +443,38 @@ pub fn puts<'a>(undone: impl IntoIterator<Item = &'a Upgrade>) -> Vec<Put> {
     puts
 }
 
-/// How many of the new instances have to be there for a migration; nothing where it runs in none of them.
-fn needed(new: &[&UnitName], migration: &Planned) -> Option<usize> {
-    let (before, after) = match &migration.unit {
-        Some(own) => new.iter().position(|unit| *unit == own).map(|at| (at, at + 1))?,
-        None => (0, new.len()),
-    };
-    Some(match migration.stage {
-        Stage::Pre => before,
-        Stage::Post | Stage::ForwardOnly => after,
-    })
+/// Migrations in order, each when those of these units are there that it needs. What is there already ends before one that
+/// runs before it starts. Gives how many are there in the end, too.
+fn in_turn<'a>(
+    units: &[&UnitName],
+    migrations: impl IntoIterator<Item = &'a Planned>,
+    start: impl Fn(&UnitName) -> Vec<Step>,
+    act: fn(MigrationId) -> Step,
+) -> (Vec<Step>, usize) {
+    let (mut steps, mut begun) = (Vec::new(), 0);
+    for migration in migrations {
+        if let Some(needed) = needed(units, migration) {
+            steps.extend(units.iter().take(needed).skip(begun).flat_map(|unit| start(unit)));
+            begun = begun.max(needed);
+            if migration.stage == Stage::Pre {
+                steps.extend(units[needed..begun].iter().rev().map(|unit| Step::Retire((*unit).clone())));
+                begun = needed;
+            }
+        }
+        steps.push(act(migration.id.clone()));
+    }
+    (steps, begun)
+}
+
+/// How many of these units have to be there for a migration; nothing where that does not matter to it.
+fn needed(units: &[&UnitName], migration: &Planned) -> Option<usize> {
+    let own = migration.unit.as_ref().map(|own| units.iter().position(|unit| *unit == own));
+    match (own, migration.stage) {
+        (Some(Some(at)), Stage::Pre) => Some(at),
+        (Some(Some(at)), Stage::Post | Stage::ForwardOnly) => Some(at + 1),
+        (None, Stage::Pre) => Some(0),
+        (None, Stage::Post | Stage::ForwardOnly) => Some(units.len()),
+        // What starts anew may need what it does.
+        (Some(None), _) => None,
+    }
 }

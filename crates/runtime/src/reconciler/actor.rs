@@ -157,7 +157,7 @@ impl Actor<'_> {
     fn is_being_changed(&self) -> Result<bool, StoreError> {
         let NewUnit { project_root, name, .. } = &self.unit.unit;
         let open = lock(&self.shared.store).open_upgrade(project_root)?;
-        let is_part = open.is_some_and(|row| row.upgrade.units().contains(name));
+        let is_part = open.is_some_and(|row| row.upgrade.part(name).is_some());
         if is_part {
             self.shared.met_upgrade.store(true, Ordering::Relaxed);
         }

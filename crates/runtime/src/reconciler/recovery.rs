@@ -66,7 +66,12 @@ fn bring_to_end(shared: &Shared<'_>, row: UpgradeRow) -> (String, Option<Alarm>)
                 Recovered::RolledBack => {
                     "an upgrade that was cut off was rolled back: what ran before runs again"
                 }
-                Recovered::Committed => "an upgrade that was cut off was brought to its end",
+                Recovered::Committed { leaves_due: false } => {
+                    "an upgrade that was cut off was brought to its end"
+                }
+                Recovered::Committed { leaves_due: true } => {
+                    "an upgrade that was cut off was committed; the next one runs what is due (`setpoint migrate status`)"
+                }
             };
             (text.to_owned(), alert::alarm_of(recovered))
         }

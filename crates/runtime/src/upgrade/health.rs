@@ -73,11 +73,22 @@ impl Change<'_> {
         }
     }
 
-    /// Watches all new instances for a while, and those that migrations are to run in after the commit.
+    /// Waits until all new instances are well, and one that a migration is to run in after the commit: whoever is not may have to
+    /// be gone back from.
+    pub(super) fn expect_well(&self, migrated: Option<&UnitName>) -> Result<(), Cause> {
+        let new = self.upgrade.parts.iter().filter(|part| part.stays).map(|part| &part.unit);
+        for unit in new.chain(migrated) {
+            self.verify(unit).map_err(|why| Cause { what: format!("{unit}: {}", why.what), ..why })?;
+        }
+        Ok(())
+    }
+
+    /// Watches all new instances for a while; where there are none, those that migrations are to run in after the commit.
     pub(super) fn watch(&self, time: Duration, judge: fn(Says) -> Result<(), String>) -> Result<(), Cause> {
         let until = Instant::now() + time;
         let new = self.upgrade.parts.iter().filter(|part| part.stays).map(|part| &part.unit);
         let migrated = self.upgrade.forward_only().filter_map(|planned| planned.unit.as_ref());
+        let migrated = migrated.filter(|_| self.upgrade.parts.is_empty());
         let watched: BTreeSet<&UnitName> = new.chain(migrated).collect();
         loop {
             for &unit in &watched {

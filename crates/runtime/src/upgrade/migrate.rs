@@ -11,8 +11,7 @@ use setpoint_model::release::way_back::Down;
 use setpoint_model::release::{Migration, MigrationId};
 
 use super::act::made;
-use super::health::Says;
-use super::{Cause, Change, UpgradeError, migrations};
+use super::{Cause, Change, UpgradeError, migrations, own};
 use crate::engine::Seen;
 use crate::failpoints;
 use crate::guest::Guest;
@@ -119,8 +118,7 @@ impl Change<'_> {
         }
         let declared = self.declared.ok_or("nothing is known of it any more")?;
         if planned.is_forward_only() {
-            // Whoever is not well at this moment may have to be gone back from.
-            self.watch(Duration::ZERO, Says::expect_well)?;
+            self.expect_well(planned.unit.as_ref())?;
         }
         let (migration, text) = migrations::planned(declared.project, &planned, false)?;
         let errand = Errand::up(&migration, &text, planned.due);
@@ -144,6 +142,11 @@ impl Change<'_> {
             return self.noted(planned, errand, |change| change.run_here(planned, errand));
         };
         let env = project.manifest.envs.get(name).ok_or("its service is not declared")?;
+        // Nobody replaces it meanwhile, who may if it is no part.
+        let _lock = match self.upgrade.part(name) {
+            Some(_) => None,
+            None => Some(own(self.place, &self.root, name).map_err(UpgradeError::from)?),
+        };
         // Where an instance stands in for the service, that is where the new version is.
         let is_beside = self.upgrade.stands_in(name) && !planned.is_forward_only();
         let owner = if is_beside { self.owner_beside() } else { project.root.clone() };
@@ -258,10 +261,13 @@ impl Change<'_> {
             for piece in pieces(errand.text) {
                 shell(APPEND, &[piece])?;
             }
-            self.begin(planned, errand)?;
             let argv = errand.run.iter().cloned().chain([file.clone()]).collect();
-            let done = runner.inside(phase, argv, errand.timeout).map_err(words);
-            Ok(done.and(shell("rm -f \"$1\"", &[]))?)
+            let done = match self.begin(planned, errand) {
+                Ok(()) => runner.inside(phase, argv, errand.timeout).map_err(|failed| words(failed).into()),
+                Err(error) => Err(error),
+            };
+            let removed = shell("rm -f \"$1\"", &[]);
+            done.and(removed.map_err(Cause::from))
         };
         errand.carried_out(check, run, words)
     }

@@ -309,12 +309,22 @@ pub fn run(
         return change.give_up(step, why).map(|_| Changed { outage: change.outage, took: began.elapsed() });
     }
     if let Some((step, why)) = unwell {
-        let ids: Vec<String> = due.iter().map(|id| format!("; {id} stays due")).collect();
-        change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}{}", ids.concat())))?;
+        change.finish(UpgradeOutcome::Committed, Some(&format!("{step}: {why}{}", stays_due(&due))))?;
         return Err(UpgradeError::Unwell { step, why, due, outage: change.outage });
     }
     change.finish(UpgradeOutcome::Committed, None)?;
     Ok(Changed { outage: change.outage, took: began.elapsed() })
+}
+
+/// Which migrations are left, behind something else that is to be said.
+fn stays_due(due: &[MigrationId]) -> String {
+    due.iter().map(|id| format!("; {id} stays due")).collect()
+}
+
+/// Has a unit for oneself.
+fn own(place: &Place<'_>, root: &Path, unit: &UnitName) -> Result<UnitLock, LockError> {
+    let wait = lock::until_stopped(place.watcher, place.cancel);
+    UnitLock::acquire(place.roots, root, unit, "setpoint upgrade", wait)
 }
 
 impl<'a> Change<'a> {
@@ -326,12 +336,10 @@ impl<'a> Change<'a> {
         upgrade: Upgrade,
         patience: Patience,
     ) -> Result<Self, UpgradeError> {
-        let lock = |name: &UnitName| {
-            let wait = lock::until_stopped(place.watcher, place.cancel);
-            UnitLock::acquire(place.roots, root, name, "setpoint upgrade", wait)
-        };
         // In the order of their names, as everybody takes several of them.
-        let locks = upgrade.units().into_iter().map(lock).collect::<Result<_, _>>()?;
+        let mut names: Vec<&UnitName> = upgrade.parts.iter().map(|part| &part.unit).collect();
+        names.sort();
+        let locks = names.into_iter().map(|name| own(place, root, name)).collect::<Result<_, _>>()?;
         Ok(Self {
             place,
             store,

@@ -95,8 +95,10 @@ pub fn upgrade(
     let generation = from.generation + 1;
     let mut migrations = target.migrations.due(target.lane)?;
     if units.iter().chain(gone).all(|(_, look)| !is_there(look)) {
-        // Nothing leads back from what is made first.
-        migrations.iter_mut().for_each(Planned::run_before_the_commit);
+        // Nothing leads back from what is made first, on data of its own, or of a project that was never here.
+        let is_new = |name: &String| !target.migrations.is_there(name) || *from == Active::default();
+        let new = migrations.iter_mut().filter(|planned| planned.touches.iter().all(is_new));
+        new.for_each(Planned::run_before_the_commit);
     }
     let runs = || migrations.iter().filter(|planned| planned.leads_there());
     let is_touched = |name: &String| runs().any(|planned| planned.touches.contains(name));

@@ -1,8 +1,8 @@
 //! Bringing a change that failed, or was cut off, to one of its two ends.
 
-use setpoint_model::release::{Decision, Step, Undo, recover as decide};
+use setpoint_model::release::{Decision, MigrationId, Step, Undo, recover as decide};
 
-use super::{Cause, Change, Patience, Place, UpgradeError, active};
+use super::{Cause, Change, Patience, Place, UpgradeError, active, stays_due};
 use crate::store::{EntryKind, Store, UpgradeOutcome, UpgradeRow};
 
 /// What became of a change that was cut off.
@@ -13,7 +13,10 @@ pub enum Recovered {
     /// The old generation is in effect, as it was.
     RolledBack,
     /// The new one is.
-    Committed,
+    Committed {
+        /// Whether migrations are left that run only after the commit.
+        leaves_due: bool,
+    },
 }
 
 /// Brings a change to its end whose process died, or that needed a person. The caller holds the project's lock.
@@ -28,12 +31,18 @@ pub fn recover(
 ) -> Result<Recovered, UpgradeError> {
     let (root, txid) = (row.project_root.clone(), row.txid.clone());
     let mut change = Change::new(place, store, &root, txid, row.upgrade, patience)?;
-    let last = change.store.upgrade_steps(&change.txid)?.pop();
-    let detail = last.map(|last| format!("it was cut off at {}", last.step));
+    let steps = change.store.upgrade_steps(&change.txid)?;
     let outcome = change.go_back()?;
+    let is_done = |id: &MigrationId| {
+        let label = Step::Migrate(id.clone()).to_string();
+        steps.iter().any(|entry| entry.kind == EntryKind::Done && entry.step == label)
+    };
+    let due = change.upgrade.forward_only().map(|planned| &planned.id).filter(|id| !is_done(id));
+    let due = due.filter(|_| outcome == UpgradeOutcome::Committed).cloned().collect::<Vec<_>>();
+    let detail = steps.last().map(|last| format!("it was cut off at {}{}", last.step, stays_due(&due)));
     change.finish(outcome, detail.as_deref())?;
     Ok(match outcome {
-        UpgradeOutcome::Committed => Recovered::Committed,
+        UpgradeOutcome::Committed => Recovered::Committed { leaves_due: !due.is_empty() },
         UpgradeOutcome::Dropped => Recovered::Dropped,
         _ => Recovered::RolledBack,
     })
