@@ -8,7 +8,7 @@ use setpoint_model::names::UnitName;
 use setpoint_model::release::ledger::Planned;
 use setpoint_model::release::{Active, Kind, Lane, Part, Upgrade, Version};
 use setpoint_runtime::adopt::KeptImages;
-use setpoint_runtime::engine::{Engine, UnitId};
+use setpoint_runtime::engine::{Engine, Seen, UnitId};
 use setpoint_runtime::observe::{Look, Unit};
 use setpoint_runtime::project::Project;
 use setpoint_runtime::reconciler::{self, alert};
@@ -132,8 +132,8 @@ impl UpgradeCommand {
         let planned = rehearsal.planned;
         let mut replaced = planned.parts.iter().filter(|part| part.is_there && part.stays);
         // What stands in is tried before anything is touched.
-        let is_tried = planned.migrations.is_empty() && replaced.clone().all(|part| part.stands_in);
-        let is_first = replaced.next().is_none() && !planned.parts.is_empty();
+        let is_tried = planned.migrations.is_empty() && replaced.all(|part| part.stands_in);
+        let is_first = rehearsal.units.iter().all(|(_, look)| look.seen == Seen::Absent);
         if self.no_rehearse || is_first || (is_tried && !self.rehearse) {
             return Ok(Trial::Not { why: None });
         }

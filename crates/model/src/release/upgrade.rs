@@ -173,7 +173,7 @@ pub enum Step {
     Revive(UnitName),
     /// Takes a migration back.
     Down(MigrationId),
-    /// Ends and removes what was revived.
+    /// Ends and removes what was revived, or a new instance, for a migration that runs before its start.
     Retire(UnitName),
     /// Makes the new instance, or puts back an older one, and starts it; nobody from outside reaches it yet.
     Start(UnitName),

@@ -239,7 +239,7 @@ impl<'a> Change<'a> {
         self.verify(unit)
     }
 
-    /// In order: what it has in hand is in the data that goes back.
+    /// In order: what it has in hand is in the data.
     fn retire(&mut self, unit: &UnitName) -> Result<(), UpgradeError> {
         let id = self.id(unit);
         self.place.engine.stop(&id, self.grace(unit), self.place.cancel)?;

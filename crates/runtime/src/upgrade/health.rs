@@ -73,14 +73,12 @@ impl Change<'_> {
         }
     }
 
-    /// Waits until all new instances are well, and one that a migration is to run in after the commit: whoever is not may have to
-    /// be gone back from.
-    pub(super) fn expect_well(&self, migrated: Option<&UnitName>) -> Result<(), Cause> {
-        let new = self.upgrade.parts.iter().filter(|part| part.stays).map(|part| &part.unit);
-        for unit in new.chain(migrated) {
-            self.verify(unit).map_err(|why| Cause { what: format!("{unit}: {}", why.what), ..why })?;
-        }
-        Ok(())
+    /// Waits until all new instances are well: whoever is not may have to be gone back from.
+    pub(super) fn expect_well(&self) -> Result<(), Cause> {
+        let mut new = self.upgrade.parts.iter().filter(|part| part.stays).map(|part| &part.unit);
+        new.try_for_each(|unit| {
+            self.verify(unit).map_err(|why| Cause { what: format!("{unit}: {}", why.what), ..why })
+        })
     }
 
     /// Watches all new instances for a while; where there are none, those that migrations are to run in after the commit.

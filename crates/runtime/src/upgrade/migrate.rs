@@ -118,7 +118,7 @@ impl Change<'_> {
         }
         let declared = self.declared.ok_or("nothing is known of it any more")?;
         if planned.is_forward_only() {
-            self.expect_well(planned.unit.as_ref())?;
+            self.expect_well()?;
         }
         let (migration, text) = migrations::planned(declared.project, &planned, false)?;
         let errand = Errand::up(&migration, &text, planned.due);
@@ -142,10 +142,14 @@ impl Change<'_> {
             return self.noted(planned, errand, |change| change.run_here(planned, errand));
         };
         let env = project.manifest.envs.get(name).ok_or("its service is not declared")?;
-        // Nobody replaces it meanwhile, who may if it is no part.
+        // Nobody replaces it meanwhile, who may if it is no part, or has just done so.
         let _lock = match self.upgrade.part(name) {
             Some(_) => None,
-            None => Some(own(self.place, &self.root, name).map_err(UpgradeError::from)?),
+            None => {
+                let lock = own(self.place, &self.root, name).map_err(UpgradeError::from)?;
+                self.verify(name)?;
+                Some(lock)
+            }
         };
         // Where an instance stands in for the service, that is where the new version is.
         let is_beside = self.upgrade.stands_in(name) && !planned.is_forward_only();

@@ -96,7 +96,10 @@ pub fn upgrade(
     let mut migrations = target.migrations.due(target.lane)?;
     if units.iter().chain(gone).all(|(_, look)| !is_there(look)) {
         // Nothing leads back from what is made first, on data of its own, or of a project that was never here.
-        let is_new = |name: &String| !target.migrations.is_there(name) || *from == Active::default();
+        let is_new = |name: &String| match is_volume(name) {
+            true => !target.migrations.is_there(name),
+            false => *from == Active::default(),
+        };
         let new = migrations.iter_mut().filter(|planned| planned.touches.iter().all(is_new));
         new.for_each(Planned::run_before_the_commit);
     }

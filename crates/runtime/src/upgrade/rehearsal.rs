@@ -240,7 +240,7 @@ impl Rehearsal<'_> {
             from: None,
             to: None,
             completes: env.service.as_ref().is_some_and(|of| of.completes),
-            grace: 0,
+            grace: self.grace(&env.name),
             restores: None,
             stands_in: false,
         };
@@ -260,6 +260,12 @@ impl Rehearsal<'_> {
             migrations: self.migrations().map(|planned| on_copies(planned, tag)).collect(),
             keep: 0,
         }
+    }
+
+    /// How long a service may take to end, in milliseconds.
+    fn grace(&self, name: &UnitName) -> u64 {
+        let own = self.units.iter().find(|(unit, _)| unit.env.name == *name);
+        own.map_or(0, |(unit, _)| u64::try_from(unit.stop_grace().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// What was once done for the data is done for its copies.
